@@ -10,4 +10,7 @@ var (
 	ErrWeights = errors.New("model: invalid weights")
 	// ErrInput reports events or item vectors that the model cannot read.
 	ErrInput = errors.New("model: invalid input")
+	// ErrFormat reports a file that is not safetensors, is damaged, or holds
+	// what wisp does not read.
+	ErrFormat = errors.New("model: invalid safetensors file")
 )

@@ -1,0 +1,113 @@
+package hostgpu
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/ebitengine/purego"
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/gonum"
+)
+
+// BLASInfo says which BLAS the process uses.
+type BLASInfo struct {
+	Name   string // "OpenBLAS" or "gonum"
+	Detail string // the library's own description
+	Fast   bool
+	Hint   string // how to get the fast one; empty where it is in use
+}
+
+// openBLAS is the part of OpenBLAS that is used, opened at run time.
+type openBLAS struct {
+	sgemm      func(order, ta, tb, m, n, k int32, alpha float32, a *float32, lda int32, b *float32, ldb int32, beta float32, c *float32, ldc int32)
+	setThreads func(int32)
+	config     func() string
+	corename   func() string
+}
+
+var loadBLAS = sync.OnceValues(func() (*openBLAS, error) {
+	name := "libopenblas.so.0"
+	if runtime.GOOS == "darwin" {
+		name = "libopenblas.dylib"
+	}
+	lib, err := purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_LOCAL)
+	if err != nil {
+		return nil, err
+	}
+	b := &openBLAS{}
+	for symbol, fn := range map[string]any{
+		"cblas_sgemm": &b.sgemm, "openblas_set_num_threads": &b.setThreads,
+		"openblas_get_config": &b.config, "openblas_get_corename": &b.corename,
+	} {
+		p, err := purego.Dlsym(lib, symbol)
+		if err != nil {
+			return nil, err
+		}
+		purego.RegisterFunc(fn, p)
+	}
+	b.setThreads(int32(runtime.GOMAXPROCS(0)))
+	return b, nil
+})
+
+// BLAS reports which matrix library this process uses: OpenBLAS where the
+// machine has it, gonum's pure-Go one otherwise.
+func BLAS() BLASInfo {
+	b, err := loadBLAS()
+	if err != nil {
+		return BLASInfo{
+			Name: "gonum", Detail: fmt.Sprintf("pure Go (OpenBLAS not opened: %v)", err),
+			Hint: "training is several times faster with OpenBLAS: apt-get install libopenblas0-pthread",
+		}
+	}
+	return BLASInfo{Name: "OpenBLAS", Detail: fmt.Sprintf("%s, kernels for %s, %d threads", b.config(), b.corename(), runtime.GOMAXPROCS(0)), Fast: true}
+}
+
+// gemm is C = alpha·op(A)·op(B) + beta·C on row-major matrices: op(A) is (m, k),
+// op(B) is (k, n), C is (m, n); ld* are the row strides of the arrays as stored.
+func gemm(ta, tb bool, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
+	if m == 0 || n == 0 {
+		return
+	}
+	lib, err := loadBLAS()
+	if err != nil {
+		gonum.Implementation{}.Sgemm(transpose(ta), transpose(tb), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
+		return
+	}
+	const rowMajor, noTrans, trans = 101, 111, 112
+	opA, opB := int32(noTrans), int32(noTrans)
+	if ta {
+		opA = trans
+	}
+	if tb {
+		opB = trans
+	}
+	lib.sgemm(rowMajor, opA, opB, int32(m), int32(n), int32(k), alpha, &a[0], int32(lda), &b[0], int32(ldb), beta, &c[0], int32(ldc))
+}
+
+func transpose(t bool) blas.Transpose {
+	if t {
+		return blas.Trans
+	}
+	return blas.NoTrans
+}
+
+// parallel splits the range [0, n) over the processors and returns when all
+// parts are done. Parts are cut at the same places for the same n and
+// GOMAXPROCS, so that sums over parts are reproducible.
+func parallel(n int, f func(part, lo, hi int)) {
+	parts := min(parts(), n)
+	if parts <= 1 {
+		f(0, 0, n)
+		return
+	}
+	var wg sync.WaitGroup
+	for p := 1; p < parts; p++ {
+		wg.Go(func() { f(p, n*p/parts, n*(p+1)/parts) })
+	}
+	f(0, 0, n/parts)
+	wg.Wait()
+}
+
+// parts is the largest number of parts that parallel makes.
+func parts() int { return runtime.GOMAXPROCS(0) }

@@ -1,0 +1,16 @@
+package hostgpu
+
+import "errors"
+
+// Errors of this package; every error it returns wraps one of them, an error of
+// the package it calls, or that of the context.
+var (
+	// ErrOptions reports training options that cannot be followed.
+	ErrOptions = errors.New("hostgpu: invalid options")
+	// ErrData reports a data set that nothing can be learnt from.
+	ErrData = errors.New("hostgpu: nothing to train on")
+	// ErrDiverged reports a loss or weights that are not finite.
+	ErrDiverged = errors.New("hostgpu: training diverged")
+	// ErrCheckpoint reports a checkpoint that does not fit the run.
+	ErrCheckpoint = errors.New("hostgpu: checkpoint")
+)

@@ -1,0 +1,279 @@
+package hostgpu
+
+import (
+	"fmt"
+	"hash"
+	"hash/fnv"
+	"sync/atomic"
+
+	"github.com/chewxy/hm"
+	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+)
+
+// kernel is a fused function with a hand-written derivative. The same kernel
+// can run without a graph, on plain slices (inference), or as one node of a
+// gorgonia graph (training). It is built for fixed shapes, may keep what its
+// derivative needs from forward to backward, and serves one node only.
+type kernel interface {
+	// inputs describes the arguments, in order.
+	inputs() []input
+	// shape is the shape of the result; a scalar has none.
+	shape() tensor.Shape
+	// forward writes the result to out.
+	forward(out []float32, in []argument)
+	// backward writes the derivative of the loss with respect to each
+	// differentiable input i to grads[i], given that with respect to the result.
+	// It may read in, and out as forward left it. grads[i] is nil for the others.
+	backward(grads [][]float32, dout, out []float32, in []argument)
+}
+
+// input describes one argument of a kernel.
+type input struct {
+	shape tensor.Shape
+	index bool // []int, not differentiable
+}
+
+// argument is the value of an input: one of the two.
+type argument struct {
+	floats []float32
+	ints   []int
+}
+
+func floats(x []float32) argument { return argument{floats: x} }
+func ints(x []int) argument       { return argument{ints: x} }
+
+// nodes counts the fused nodes of the process. gorgonia merges nodes whose
+// 32-bit hashes are equal; a number of its own keeps each apart.
+var nodes atomic.Uint64
+
+// apply adds kernel k to the graph of its arguments.
+func apply(name string, k kernel, args ...*gorgonia.Node) (*gorgonia.Node, error) {
+	n, err := gorgonia.ApplyOp(&fused{name: fmt.Sprintf("%s#%d", name, nodes.Add(1)), k: k}, args...)
+	if err != nil {
+		return nil, fmt.Errorf("hostgpu: graph: %s: %w", name, err)
+	}
+	return n, nil
+}
+
+// opBase holds the methods that are the same for all our operators: none
+// returns a pointer to its input, calls into C, or overwrites an argument.
+type opBase struct{}
+
+func (opBase) ReturnsPtr() bool     { return false }
+func (opBase) CallsExtern() bool    { return false }
+func (opBase) OverwritesInput() int { return -1 }
+
+func hashOf(name string) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(name)) //nolint:errcheck // a hash never fails to write
+	return h.Sum32()
+}
+
+func typeOf(s tensor.Shape, dt tensor.Dtype) hm.Type {
+	if s.Dims() == 0 {
+		return dt
+	}
+	return gorgonia.TensorType{Dims: s.Dims(), Of: dt}
+}
+
+// fused is a kernel as a gorgonia operator.
+type fused struct {
+	opBase
+	name string
+	k    kernel
+	out  *tensor.Dense // kept: the tape machine drops its registers at each Reset
+}
+
+func (o *fused) Arity() int            { return len(o.k.inputs()) }
+func (o *fused) String() string        { return o.name }
+func (o *fused) WriteHash(h hash.Hash) { fmt.Fprint(h, o.name) }
+func (o *fused) Hashcode() uint32      { return hashOf(o.name) }
+
+func (o *fused) argumentTypes() []hm.Type {
+	var types []hm.Type
+	for _, in := range o.k.inputs() {
+		dt := tensor.Float32
+		if in.index {
+			dt = tensor.Int
+		}
+		types = append(types, typeOf(in.shape, dt))
+	}
+	return types
+}
+
+func (o *fused) Type() hm.Type {
+	return hm.NewFnType(append(o.argumentTypes(), typeOf(o.k.shape(), tensor.Float32))...)
+}
+
+func (o *fused) InferShape(ds ...gorgonia.DimSizer) (tensor.Shape, error) {
+	shapes, err := gorgonia.DimSizersToShapes(ds)
+	if err != nil {
+		return nil, err
+	}
+	for i, in := range o.k.inputs() {
+		if !in.shape.Eq(shapes[i]) {
+			return nil, fmt.Errorf("argument %d has shape %v, want %v", i, shapes[i], in.shape)
+		}
+	}
+	return o.k.shape().Clone(), nil
+}
+
+// arguments unpacks values of the tape machine.
+func arguments(values []gorgonia.Value) ([]argument, error) {
+	args := make([]argument, len(values))
+	for i, v := range values {
+		switch x := v.(type) {
+		case *gorgonia.F32:
+			args[i] = floats([]float32{float32(*x)})
+		case *tensor.Dense:
+			if x.RequiresIterator() {
+				return nil, fmt.Errorf("hostgpu: argument %d is a strided view", i)
+			}
+			switch d := x.Data().(type) {
+			case []float32:
+				args[i] = floats(d)
+			case []int:
+				args[i] = ints(d)
+			default:
+				return nil, fmt.Errorf("hostgpu: argument %d holds %T", i, d)
+			}
+		default:
+			return nil, fmt.Errorf("hostgpu: argument %d is a %T", i, v)
+		}
+	}
+	return args, nil
+}
+
+func (o *fused) Do(values ...gorgonia.Value) (gorgonia.Value, error) {
+	args, err := arguments(values)
+	if err != nil {
+		return nil, err
+	}
+	if o.k.shape().Dims() == 0 { // a scalar node needs a scalar value, not a tensor
+		var y [1]float32
+		o.k.forward(y[:], args)
+		return gorgonia.NewF32(y[0]), nil
+	}
+	if o.out == nil {
+		o.out = tensor.New(tensor.WithShape(o.k.shape()...), tensor.Of(tensor.Float32))
+	}
+	o.k.forward(o.out.Float32s(), args)
+	return o.out, nil
+}
+
+func (o *fused) DiffWRT(int) []bool {
+	var wrt []bool
+	for _, in := range o.k.inputs() {
+		wrt = append(wrt, !in.index)
+	}
+	return wrt
+}
+
+// SymDiff adds the derivative to the graph: one node that fills a packed buffer
+// with the gradients of all inputs, for an operator has one result only, and
+// for each input a node that is a view of its part.
+func (o *fused) SymDiff(in gorgonia.Nodes, out, grad *gorgonia.Node) (gorgonia.Nodes, error) {
+	d := &derivative{f: o, name: "grad-" + o.name, offsets: []int{0}}
+	for _, a := range o.k.inputs() {
+		n := a.shape.TotalSize()
+		if a.index {
+			n = 0
+		}
+		d.offsets = append(d.offsets, d.offsets[len(d.offsets)-1]+n)
+	}
+	// The inputs and the result are children of the derivative's node: that edge
+	// keeps their registers from being reused before it has run.
+	packed, err := gorgonia.ApplyOp(d, append(append(gorgonia.Nodes{}, in...), out, grad)...)
+	if err != nil {
+		return nil, err
+	}
+	grads := make(gorgonia.Nodes, len(in))
+	for i, a := range o.k.inputs() {
+		if a.index {
+			continue
+		}
+		grads[i], err = gorgonia.ApplyOp(&part{name: fmt.Sprintf("part%d-%s", i, d.name), d: d, i: i, shape: a.shape}, packed)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return grads, nil
+}
+
+// derivative computes the gradients of a fused operator into one buffer.
+type derivative struct {
+	opBase
+	f       *fused
+	name    string
+	offsets []int // of the parts in buf; one more than inputs
+	buf     *tensor.Dense
+}
+
+func (d *derivative) Arity() int            { return d.f.Arity() + 2 }
+func (d *derivative) String() string        { return d.name }
+func (d *derivative) WriteHash(h hash.Hash) { fmt.Fprint(h, d.name) }
+func (d *derivative) Hashcode() uint32      { return hashOf(d.name) }
+func (d *derivative) size() int             { return d.offsets[len(d.offsets)-1] }
+
+func (d *derivative) Type() hm.Type {
+	out := typeOf(d.f.k.shape(), tensor.Float32)
+	return hm.NewFnType(append(d.f.argumentTypes(), out, out, typeOf(tensor.Shape{d.size()}, tensor.Float32))...)
+}
+
+func (d *derivative) InferShape(...gorgonia.DimSizer) (tensor.Shape, error) {
+	return tensor.Shape{d.size()}, nil
+}
+
+func (d *derivative) Do(values ...gorgonia.Value) (gorgonia.Value, error) {
+	args, err := arguments(values)
+	if err != nil {
+		return nil, err
+	}
+	if d.buf == nil {
+		d.buf = tensor.New(tensor.WithShape(d.size()), tensor.Of(tensor.Float32))
+	}
+	n, buf := d.f.Arity(), d.buf.Float32s()
+	grads := make([][]float32, n)
+	for i := range grads {
+		if d.offsets[i] < d.offsets[i+1] {
+			grads[i] = buf[d.offsets[i]:d.offsets[i+1]:d.offsets[i+1]]
+		}
+	}
+	d.f.k.backward(grads, args[n+1].floats, args[n].floats, args[:n])
+	return d.buf, nil
+}
+
+// part is the gradient of one input: a view of the packed buffer.
+type part struct {
+	opBase
+	name  string
+	d     *derivative
+	i     int
+	shape tensor.Shape
+	view  *tensor.Dense
+}
+
+func (p *part) Arity() int            { return 1 }
+func (p *part) String() string        { return p.name }
+func (p *part) WriteHash(h hash.Hash) { fmt.Fprint(h, p.name) }
+func (p *part) Hashcode() uint32      { return hashOf(p.name) }
+
+func (p *part) Type() hm.Type {
+	return hm.NewFnType(typeOf(tensor.Shape{p.d.size()}, tensor.Float32), typeOf(p.shape, tensor.Float32))
+}
+
+func (p *part) InferShape(...gorgonia.DimSizer) (tensor.Shape, error) { return p.shape.Clone(), nil }
+
+func (p *part) Do(values ...gorgonia.Value) (gorgonia.Value, error) {
+	if p.view == nil {
+		buf, ok := values[0].Data().([]float32)
+		if !ok {
+			return nil, fmt.Errorf("hostgpu: %s: packed gradients are %T", p.name, values[0].Data())
+		}
+		p.view = tensor.New(tensor.WithShape(p.shape...), tensor.WithBacking(buf[p.d.offsets[p.i]:p.d.offsets[p.i+1]]))
+	}
+	return p.view, nil
+}
+
+var _ gorgonia.SDOp = (*fused)(nil)

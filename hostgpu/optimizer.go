@@ -1,0 +1,65 @@
+package hostgpu
+
+import (
+	"math"
+
+	"github.com/wisp-project/wisp/model"
+)
+
+// adamW is Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+// gorgonia's solver of that name never changes the weights.
+type adamW struct {
+	beta1, beta2, epsilon float64
+	decay                 float64
+	step                  int
+	m, v                  model.Weights // first and second moments, by parameter
+}
+
+func newAdamW(decay float64) *adamW {
+	return &adamW{beta1: 0.9, beta2: 0.98, epsilon: 1e-8, decay: decay, m: model.Weights{}, v: model.Weights{}}
+}
+
+// next begins a step: all updates until the next call share its bias correction.
+func (o *adamW) next() { o.step++ }
+
+// update moves w against its gradient g; scale multiplies the gradient (clipping).
+// Only matrices decay: gains and biases have a value to keep, not a size to shrink.
+func (o *adamW) update(name string, w *model.Tensor, g []float32, rate, scale float64) {
+	if o.m[name] == nil {
+		o.m[name], o.v[name] = model.NewTensor(w.Shape...), model.NewTensor(w.Shape...)
+	}
+	m, v, x := o.m[name].Data, o.v[name].Data, w.Data
+	b1, b2 := float32(o.beta1), float32(o.beta2)
+	c1 := float32(1 / (1 - math.Pow(o.beta1, float64(o.step))))
+	c2 := float32(1 / (1 - math.Pow(o.beta2, float64(o.step))))
+	lr, s, eps := float32(rate), float32(scale), float32(o.epsilon)
+	keep := float32(1)
+	if len(w.Shape) > 1 {
+		keep = float32(1 - rate*o.decay)
+	}
+	parallel(len(x), func(_, lo, hi int) {
+		for i := lo; i < hi; i++ {
+			d := g[i] * s
+			m[i] = b1*m[i] + (1-b1)*d
+			v[i] = b2*v[i] + (1-b2)*d*d
+			x[i] = x[i]*keep - lr*m[i]*c1/(float32(math.Sqrt(float64(v[i]*c2)))+eps)
+		}
+	})
+}
+
+// squaredNorm is the sum of squares of x.
+func squaredNorm(x []float32) float64 {
+	sums := make([]float64, parts())
+	parallel(len(x), func(part, lo, hi int) {
+		var s float64
+		for _, v := range x[lo:hi] {
+			s += float64(v) * float64(v)
+		}
+		sums[part] = s
+	})
+	var total float64
+	for _, s := range sums {
+		total += s
+	}
+	return total
+}

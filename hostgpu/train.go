@@ -1,0 +1,468 @@
+// Package hostgpu trains models in full precision. gorgonia is the graph, the
+// symbolic differentiation and the tape machine; the mathematics are fused
+// kernels of ours on float32 slices, and matrix products go to OpenBLAS where
+// the machine has it.
+package hostgpu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"strings"
+
+	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/model"
+)
+
+// TrainOptions are the hyper-parameters of a run. A zero field means its
+// default; the defaults were chosen on validation data.
+type TrainOptions struct {
+	Dim        int `json:"dim"`         // D (64)
+	Layers     int `json:"layers"`      // (2)
+	Heads      int `json:"heads"`       // (2)
+	FFN        int `json:"ffn"`         // (4·Dim)
+	Window     int `json:"window"`      // W (50)
+	GapBuckets int `json:"gap_buckets"` // (24)
+
+	Rows         int     `json:"rows"`          // B: rows of a batch (16)
+	Length       int     `json:"length"`        // T: events of a row (128)
+	Epochs       int     `json:"epochs"`        // at most (100)
+	Patience     int     `json:"patience"`      // epochs without a better validation before stopping (10)
+	LearningRate float64 `json:"learning_rate"` // after warm-up (0.001)
+	Warmup       int     `json:"warmup"`        // steps of linear warm-up (100)
+	WeightDecay  float64 `json:"weight_decay"`  // decoupled (0.01); negative for none
+	ClipNorm     float64 `json:"clip_norm"`     // largest norm of the whole gradient (1)
+	Dropout      float64 `json:"dropout"`       // share of activations (0.3); negative for none
+	Smoothing    float64 `json:"smoothing"`     // label smoothing (0)
+	Average      float64 `json:"average"`       // decay of the running average of the weights (0.995); negative for none
+	Samples      int     `json:"samples"`       // negatives of the sampled softmax; 0: full softmax up to 20,000 items, else 4,096
+	Seed         uint64  `json:"seed"`
+}
+
+// fullSoftmaxLimit is the catalogue size above which the loss is sampled.
+const fullSoftmaxLimit = 20000
+
+func (o TrainOptions) withDefaults(items int) TrainOptions {
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	deff := func(v *float64, d float64) {
+		if *v == 0 {
+			*v = d
+		}
+		*v = max(*v, 0)
+	}
+	def(&o.Dim, 64)
+	def(&o.Layers, 2)
+	def(&o.Heads, 2)
+	def(&o.FFN, 4*o.Dim)
+	def(&o.Window, 50)
+	def(&o.GapBuckets, 24)
+	def(&o.Rows, 16)
+	def(&o.Length, 128)
+	def(&o.Epochs, 100)
+	def(&o.Patience, 10)
+	def(&o.Warmup, 100)
+	deff(&o.LearningRate, 0.001)
+	deff(&o.WeightDecay, 0.01)
+	deff(&o.ClipNorm, 1)
+	deff(&o.Dropout, 0.3)
+	deff(&o.Average, 0.995)
+	if o.Samples == 0 && items > fullSoftmaxLimit {
+		o.Samples = 4096
+	}
+	return o
+}
+
+// Validate reports the first option that no run can follow.
+func (o TrainOptions) Validate() error {
+	for _, f := range []struct {
+		name string
+		v    int
+	}{{"rows", o.Rows}, {"length", o.Length}, {"epochs", o.Epochs}, {"patience", o.Patience}, {"warmup", o.Warmup}, {"samples", o.Samples}} {
+		if f.v < 0 {
+			return fmt.Errorf("%w: %s is %d, must not be negative", ErrOptions, f.name, f.v)
+		}
+	}
+	for _, f := range []struct {
+		name     string
+		v, limit float64
+	}{
+		{"learning rate", o.LearningRate, 1}, {"weight decay", o.WeightDecay, 10}, {"clip norm", o.ClipNorm, math.MaxFloat64},
+		{"dropout", o.Dropout, 0.95}, {"smoothing", o.Smoothing, 0.95}, {"average", o.Average, 0.9999999},
+	} {
+		if math.IsNaN(f.v) || f.v > f.limit {
+			return fmt.Errorf("%w: %s is %v, must not exceed %v", ErrOptions, f.name, f.v, f.limit)
+		}
+	}
+	return nil
+}
+
+// Progress is what a run tells about itself: after each step, and with Epoch
+// finished (Done) the validation metric.
+type Progress struct {
+	Epoch, Epochs int // counted from 1
+	Step, Steps   int // within the epoch, counted from 1
+	Loss          float64
+	Done          bool    // the epoch is finished and was validated
+	NDCG          float64 // validation NDCG@10, with Done
+	Best          float64
+	BestEpoch     int
+}
+
+// Trainer trains the user tower and the item tower together to rank the next
+// item.
+type Trainer struct {
+	opts     TrainOptions
+	cfg      model.Config
+	features *model.Tensor
+	seqs     []sequence
+	counts   []float64 // training events of each item
+	valid    []data.Case
+	state    *stepState
+	graph    *graph
+	weights  model.Weights
+	adam     *adamW
+	average  model.Weights
+	best     model.Weights
+	run      runState
+}
+
+// runState is where a run stands; it is part of a checkpoint.
+type runState struct {
+	Epoch     int     `json:"epoch"` // finished epochs
+	Step      int     `json:"step"`  // finished steps of the current epoch
+	Total     int     `json:"total"` // finished steps in all
+	LossSum   float64 `json:"loss_sum"`
+	BestNDCG  float64 `json:"best_ndcg"`
+	BestEpoch int     `json:"best_epoch"`
+}
+
+// NewTrainer prepares a run. features holds the given item vectors, (N, F), or
+// is nil. Validation cases are used for early stopping; without any, the run
+// takes all its epochs and keeps the last weights.
+func NewTrainer(ds *data.Dataset, split *data.Split, features *model.Tensor, opts TrainOptions) (*Trainer, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	o := opts.withDefaults(len(ds.Items))
+	if o.Samples > 0 {
+		o.Samples = min(o.Samples, len(ds.Items))
+	}
+	c := model.Config{
+		Items: len(ds.Items), Dim: o.Dim, Layers: o.Layers, Heads: o.Heads, FFN: o.FFN, Window: o.Window,
+		EventTypes: len(ds.Types), GapBuckets: o.GapBuckets,
+	}
+	if features != nil {
+		c.Features = features.Shape[1]
+	}
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
+	}
+	t := &Trainer{opts: o, cfg: c, features: features, valid: split.Valid, state: &stepState{seed: o.Seed}, seqs: sequences(split.Train)}
+	if len(t.seqs) == 0 {
+		return nil, fmt.Errorf("%w: no user has two training events; a next item cannot be learnt from %d users", ErrData, len(split.Train))
+	}
+	t.counts = make([]float64, c.Items)
+	for _, h := range split.Train {
+		for _, e := range h {
+			t.counts[e.Item]++
+		}
+	}
+	t.weights = initial(c, o.Seed)
+	t.adam = newAdamW(o.WeightDecay)
+	t.average, t.best = cloneWeights(t.weights), cloneWeights(t.weights)
+
+	spec := lossSpec{smoothing: float32(o.Smoothing), samples: o.Samples}
+	if o.Samples > 0 {
+		spec.logq = t.sampling()
+	}
+	var x []float32
+	if features != nil {
+		x = features.Data
+	}
+	var err error
+	t.graph, err = newGraph(t.weights, newTower(c, o.Rows, o.Length, float32(o.Dropout), t.state), x, spec)
+	return t, err
+}
+
+// Config returns the shapes of the model that is trained.
+func (t *Trainer) Config() model.Config { return t.cfg }
+
+// Options returns the options of the run with defaults filled in.
+func (t *Trainer) Options() TrainOptions { return t.opts }
+
+// Best returns the best validation NDCG@10 so far and its epoch, from 1.
+func (t *Trainer) Best() (float64, int) { return t.run.BestNDCG, t.run.BestEpoch }
+
+// Close frees the graph.
+func (t *Trainer) Close() error { return t.graph.close() }
+
+// initial draws the weights that training starts from: normal embeddings of
+// deviation 0.02, Glorot-normal matrices (Glorot and Bengio 2010), unit gains.
+func initial(c model.Config, seed uint64) model.Weights {
+	rng := rand.New(rand.NewPCG(seed, 0x1717))
+	w := model.Weights{}
+	for _, s := range c.Specs() {
+		t := model.NewTensor(s.Shape...)
+		w[s.Name] = t
+		switch {
+		case s.Name == model.ItemEmbedding || s.Name == model.ItemFeatures || s.Name == model.UserType || s.Name == model.UserGap:
+			for i := range t.Data {
+				t.Data[i] = float32(rng.NormFloat64() * 0.02)
+			}
+		case isGain(s.Name):
+			for i := range t.Data {
+				t.Data[i] = 1
+			}
+		case len(s.Shape) == 2 && !isDistance(s.Name):
+			std := math.Sqrt(2 / float64(s.Shape[0]+s.Shape[1]))
+			for i := range t.Data {
+				t.Data[i] = float32(rng.NormFloat64() * std)
+			}
+		}
+	}
+	return w
+}
+
+func isGain(name string) bool     { return strings.HasSuffix(name, "norm.weight") }
+func isDistance(name string) bool { return strings.HasSuffix(name, "distance.bias") }
+
+func cloneWeights(w model.Weights) model.Weights {
+	c := make(model.Weights, len(w))
+	for name, t := range w {
+		c[name] = &model.Tensor{Shape: t.Shape, Data: append([]float32(nil), t.Data...)}
+	}
+	return c
+}
+
+// sampling returns the log probability of each item to be drawn as a negative:
+// proportional to its count, smoothed by the power 3/4 (Mikolov et al. 2013), so
+// that rare items are drawn too.
+func (t *Trainer) sampling() []float32 {
+	q := make([]float64, len(t.counts))
+	var sum float64
+	for i, n := range t.counts {
+		q[i] = math.Pow(n+1, 0.75)
+		sum += q[i]
+	}
+	logq := make([]float32, len(q))
+	for i := range q {
+		logq[i] = float32(math.Log(q[i] / sum))
+	}
+	return logq
+}
+
+// draw fills dst with items drawn with the probabilities exp(logq).
+func draw(dst []int, cumulative []float64, rng *rand.Rand) {
+	total := cumulative[len(cumulative)-1]
+	for i := range dst {
+		x := rng.Float64() * total
+		lo, hi := 0, len(cumulative)-1
+		for lo < hi {
+			if mid := (lo + hi) / 2; cumulative[mid] <= x {
+				lo = mid + 1
+			} else {
+				hi = mid
+			}
+		}
+		dst[i] = lo
+	}
+}
+
+// Run trains until validation no longer improves, the epochs are used up, or ctx
+// ends. With a checkpoint path, the state is saved there after each epoch and
+// when ctx ends, so that Resume goes on as if nothing had happened. progress may
+// be nil. The model with the best validation is then in Model.
+func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Progress)) error {
+	if progress == nil {
+		progress = func(Progress) {}
+	}
+	save := func() error {
+		if checkpoint == "" {
+			return nil
+		}
+		return t.Save(checkpoint)
+	}
+	var cumulative []float64
+	if t.opts.Samples > 0 {
+		var sum float64
+		for _, l := range t.sampling() {
+			sum += math.Exp(float64(l))
+			cumulative = append(cumulative, sum)
+		}
+	}
+	o, r := t.opts, &t.run
+	for r.Epoch < o.Epochs && (r.Epoch-r.BestEpoch < o.Patience || len(t.valid) == 0) {
+		rows := pack(t.seqs, o.Length, rand.New(rand.NewPCG(o.Seed, uint64(r.Epoch)+1)))
+		steps := (len(rows) + o.Rows - 1) / o.Rows
+		for ; r.Step < steps; r.Step++ {
+			if err := ctx.Err(); err != nil {
+				return errors.Join(err, save())
+			}
+			t.state.step = uint64(r.Total)
+			lo := r.Step * o.Rows
+			t.graph.batch.fill(t.seqs, rows[lo:min(lo+o.Rows, len(rows))], o.Length, t.cfg)
+			if cumulative != nil {
+				draw(t.graph.samples, cumulative, rand.New(rand.NewPCG(o.Seed^0x5a5a, uint64(r.Total))))
+			}
+			loss, err := t.step()
+			if err != nil {
+				return err
+			}
+			r.LossSum += loss
+			progress(Progress{
+				Epoch: r.Epoch + 1, Epochs: o.Epochs, Step: r.Step + 1, Steps: steps,
+				Loss: r.LossSum / float64(r.Step+1), Best: r.BestNDCG, BestEpoch: r.BestEpoch,
+			})
+		}
+		loss := r.LossSum / float64(steps)
+		ndcg, err := t.validate(ctx)
+		if err != nil {
+			return errors.Join(err, save())
+		}
+		r.Epoch, r.Step, r.LossSum = r.Epoch+1, 0, 0
+		if ndcg > r.BestNDCG || r.BestEpoch == 0 || len(t.valid) == 0 {
+			r.BestNDCG, r.BestEpoch = ndcg, r.Epoch
+			t.best = cloneWeights(t.current())
+		}
+		if err := save(); err != nil {
+			return err
+		}
+		progress(Progress{
+			Epoch: r.Epoch, Epochs: o.Epochs, Step: steps, Steps: steps, Loss: loss, Done: true,
+			NDCG: ndcg, Best: r.BestNDCG, BestEpoch: r.BestEpoch,
+		})
+	}
+	return nil
+}
+
+// step runs one batch through the graph and moves the weights.
+func (t *Trainer) step() (float64, error) {
+	loss, err := t.graph.run()
+	if err != nil {
+		return 0, err
+	}
+	if l := float64(loss); math.IsNaN(l) || math.IsInf(l, 0) {
+		return 0, fmt.Errorf("%w: loss is %v at step %d of epoch %d; try a lower learning rate", ErrDiverged, loss, t.run.Step+1, t.run.Epoch+1)
+	}
+	var square float64
+	for i, name := range t.graph.names {
+		s := squaredNorm(t.graph.gradient(i))
+		if math.IsNaN(s) || math.IsInf(s, 0) {
+			return 0, fmt.Errorf("%w: the gradient of %q is not finite at step %d of epoch %d; try a lower learning rate",
+				ErrDiverged, name, t.run.Step+1, t.run.Epoch+1)
+		}
+		square += s
+	}
+	scale := 1.0
+	if norm := math.Sqrt(square); t.opts.ClipNorm > 0 && norm > t.opts.ClipNorm {
+		scale = t.opts.ClipNorm / norm
+	}
+	t.run.Total++
+	rate := t.opts.LearningRate * min(1, float64(t.run.Total)/float64(max(t.opts.Warmup, 1)))
+	t.adam.next()
+	for i, name := range t.graph.names {
+		t.adam.update(name, t.weights[name], t.graph.gradient(i), rate, scale)
+	}
+	if t.opts.Average > 0 {
+		// The average of the first steps would be that of the initial weights; a
+		// decay that grows with the steps forgets them.
+		decay := float32(min(t.opts.Average, float64(t.run.Total)/float64(t.run.Total+10)))
+		for _, name := range t.graph.names {
+			a, w := t.average[name].Data, t.weights[name].Data
+			parallel(len(a), func(_, lo, hi int) {
+				for i := lo; i < hi; i++ {
+					a[i] = decay*a[i] + (1-decay)*w[i]
+				}
+			})
+		}
+	}
+	return float64(loss), nil
+}
+
+// current returns the weights that are validated: the running average, where
+// there is one.
+func (t *Trainer) current() model.Weights {
+	if t.opts.Average > 0 {
+		return t.average
+	}
+	return t.weights
+}
+
+// validate returns NDCG@10 over the validation cases: whole catalogue, items of
+// the history excluded, rank by the number of items that score strictly higher.
+func (t *Trainer) validate(ctx context.Context) (float64, error) {
+	if len(t.valid) == 0 {
+		return 0, nil
+	}
+	m, err := model.New(t.cfg, t.current(), t.features)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrDiverged, err)
+	}
+	const chunk = 256
+	enc := NewEncoder(m, 32)
+	users, scores := make([]float32, chunk*t.cfg.Dim), make([]float32, chunk*t.cfg.Items)
+	var sum float64
+	for lo := 0; lo < len(t.valid); lo += chunk {
+		cases := t.valid[lo:min(lo+chunk, len(t.valid))]
+		histories := make([][]model.Event, len(cases))
+		for i, c := range cases {
+			histories[i] = Events(c.History)
+		}
+		if err := enc.Users(ctx, users, histories); err != nil {
+			return 0, err
+		}
+		n, d := t.cfg.Items, t.cfg.Dim
+		gemm(false, true, len(cases), n, d, 1, users, d, m.ItemVectors.Data, d, 0, scores, n)
+		for i, c := range cases {
+			row := scores[i*n : (i+1)*n]
+			target := row[c.Target.Item]
+			for _, e := range c.History {
+				if e.Item != c.Target.Item {
+					row[e.Item] = float32(math.Inf(-1))
+				}
+			}
+			rank := 0
+			for _, s := range row {
+				if s > target {
+					rank++
+				}
+			}
+			if rank < 10 {
+				sum += 1 / math.Log2(float64(rank)+2)
+			}
+		}
+	}
+	return sum / float64(len(t.valid)), nil
+}
+
+// Model returns the model with the best validation so far, with its cold-start
+// vector fitted; it shares nothing with the trainer.
+func (t *Trainer) Model() (*model.Model, error) {
+	w := cloneWeights(t.best)
+	m, err := model.New(t.cfg, w, t.features)
+	if err != nil {
+		return nil, err
+	}
+	cold, err := fitCold(m.ItemVectors, t.counts)
+	if err != nil {
+		return nil, err
+	}
+	copy(w[model.UserCold].Data, cold)
+	return m, nil
+}
+
+// Resume takes up the run that was saved at path. The options and the data must
+// be those it was started with.
+func (t *Trainer) Resume(path string) error {
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
+	return t.load(path)
+}
