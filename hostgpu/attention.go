@@ -44,9 +44,19 @@ const (
 func (k *attention) inputs() []input {
 	p, m, v := tensor.Shape{k.b * k.t, k.d}, tensor.Shape{k.d, k.d}, tensor.Shape{k.d}
 	return []input{
-		{shape: p}, {shape: v}, {shape: v},
-		{shape: m}, {shape: v}, {shape: m}, {shape: v}, {shape: m}, {shape: v}, {shape: m}, {shape: v},
-		{shape: tensor.Shape{k.heads, k.window}}, {shape: tensor.Shape{k.b * k.t}, index: true},
+		{shape: p},
+		{shape: v},
+		{shape: v},
+		{shape: m},
+		{shape: v},
+		{shape: m},
+		{shape: v},
+		{shape: m},
+		{shape: v},
+		{shape: m},
+		{shape: v},
+		{shape: tensor.Shape{k.heads, k.window}},
+		{shape: tensor.Shape{k.b * k.t}, index: true},
 	}
 }
 func (k *attention) shape() tensor.Shape { return tensor.Shape{k.b * k.t, k.d} }
@@ -77,7 +87,7 @@ func (k *attention) forward(out []float32, in []argument) {
 			b, h := bh/k.heads, bh%k.heads
 			q, kk, v := k.head(k.qkv, b, h)
 			p := k.probs[bh*t*t : (bh+1)*t*t]
-			gemm(false, true, t, t, hd, scale, q, 3*d, kk, 3*d, 0, p, t)
+			gemmOne(false, true, t, t, hd, scale, q, 3*d, kk, 3*d, 0, p, t)
 			distance := in[attnDistance].floats[h*k.window : (h+1)*k.window]
 			start := in[attnStart].ints[b*t : (b+1)*t]
 			for i := range t {
@@ -89,9 +99,9 @@ func (k *attention) forward(out []float32, in []argument) {
 				}
 				clear(row[:first])
 				clear(row[i+1:])
-				softmax(band)
+				softmax(band, 1)
 			}
-			gemm(false, false, t, hd, t, 1, p, t, v, 3*d, 0, k.context[b*t*d+h*hd:], d)
+			gemmOne(false, false, t, hd, t, 1, p, t, v, 3*d, 0, k.context[b*t*d+h*hd:], d)
 		}
 	})
 	linear(out, k.context, in[attnO].floats, in[attnO+1].floats, d, d)
@@ -105,7 +115,7 @@ func (k *attention) backward(grads [][]float32, dout, _ []float32, in []argument
 	k.dw, k.dbias = resize(k.dw, 3*d*d), resize(k.dbias, 3*d)
 	copy(grads[attnX], dout) // the residual path
 	k.drop.backward(k.tail, dout)
-	linearBackward(k.dcontext, grads[attnO], grads[attnO+1], k.tail, k.context, in[attnO].floats, d, d, false)
+	linearBackward(k.dcontext, grads[attnO], grads[attnO+1], k.tail, k.context, in[attnO].floats, d, d)
 
 	scale := float32(1 / math.Sqrt(float64(hd)))
 	partial := make([]float32, parts()*k.heads*w)
@@ -116,8 +126,8 @@ func (k *attention) backward(grads [][]float32, dout, _ []float32, in []argument
 			q, kk, v := k.head(k.qkv, b, h)
 			dq, dk, dv := k.head(k.dqkv, b, h)
 			p, dc := k.probs[bh*t*t:(bh+1)*t*t], k.dcontext[b*t*d+h*hd:]
-			gemm(true, false, t, hd, t, 1, p, t, dc, d, 0, dv, 3*d)
-			gemm(false, true, t, t, hd, 1, dc, d, v, 3*d, 0, ds, t)
+			gemmOne(true, false, t, hd, t, 1, p, t, dc, d, 0, dv, 3*d)
+			gemmOne(false, true, t, t, hd, 1, dc, d, v, 3*d, 0, ds, t)
 			distance := partial[(part*k.heads+h)*w:][:w]
 			start := in[attnStart].ints[b*t : (b+1)*t]
 			for i := range t {
@@ -136,8 +146,8 @@ func (k *attention) backward(grads [][]float32, dout, _ []float32, in []argument
 				clear(row[:first])
 				clear(row[i+1:])
 			}
-			gemm(false, false, t, hd, t, scale, ds, t, kk, 3*d, 0, dq, 3*d)
-			gemm(true, false, t, hd, t, scale, ds, t, q, 3*d, 0, dk, 3*d)
+			gemmOne(false, false, t, hd, t, scale, ds, t, kk, 3*d, 0, dq, 3*d)
+			gemmOne(true, false, t, hd, t, scale, ds, t, q, 3*d, 0, dk, 3*d)
 		}
 	})
 	clear(grads[attnDistance])
@@ -145,7 +155,7 @@ func (k *attention) backward(grads [][]float32, dout, _ []float32, in []argument
 		add(grads[attnDistance], partial[p*k.heads*w:][:k.heads*w])
 	}
 
-	linearBackward(k.tail, k.dw, k.dbias, k.dqkv, k.normed, k.w, d, 3*d, false)
+	linearBackward(k.tail, k.dw, k.dbias, k.dqkv, k.normed, k.w, d, 3*d)
 	for i, a := range []int{attnQ, attnK, attnV} {
 		copy(grads[a], k.dw[i*d*d:])
 		copy(grads[a+1], k.dbias[i*d:])

@@ -46,7 +46,9 @@ var loadBLAS = sync.OnceValues(func() (*openBLAS, error) {
 		}
 		purego.RegisterFunc(fn, p)
 	}
-	b.setThreads(int32(runtime.GOMAXPROCS(0)))
+	// One thread inside the library: gemm cuts products up itself, which keeps
+	// the cuts in one place and calls from several goroutines apart.
+	b.setThreads(1)
 	return b, nil
 })
 
@@ -60,12 +62,44 @@ func BLAS() BLASInfo {
 			Hint: "training is several times faster with OpenBLAS: apt-get install libopenblas0-pthread",
 		}
 	}
-	return BLASInfo{Name: "OpenBLAS", Detail: fmt.Sprintf("%s, kernels for %s, %d threads", b.config(), b.corename(), runtime.GOMAXPROCS(0)), Fast: true}
+	return BLASInfo{Name: "OpenBLAS", Detail: fmt.Sprintf("%s, kernels for %s, %d threads", b.config(), b.corename(), parts()), Fast: true}
 }
 
 // gemm is C = alpha·op(A)·op(B) + beta·C on row-major matrices: op(A) is (m, k),
 // op(B) is (k, n), C is (m, n); ld* are the row strides of the arrays as stored.
+// Large products are cut over the processors along the longer side of C, so
+// that each value is computed by one of them, in one order.
 func gemm(ta, tb bool, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
+	const worthCutting = 1 << 17 // multiplications; fewer take less time than waking a goroutine saves
+	if m*n*k < worthCutting {
+		gemmOne(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
+		return
+	}
+	// Cuts fall on multiples of a register tile of the library's kernels.
+	const tile = 16
+	if m >= n {
+		parallel((m+tile-1)/tile, func(_, lo, hi int) {
+			lo, hi = lo*tile, min(hi*tile, m)
+			gemmOne(ta, tb, hi-lo, n, k, alpha, a[start(lo, lda, !ta):], lda, b, ldb, beta, c[lo*ldc:], ldc)
+		})
+		return
+	}
+	parallel((n+tile-1)/tile, func(_, lo, hi int) {
+		lo, hi = lo*tile, min(hi*tile, n)
+		gemmOne(ta, tb, m, hi-lo, k, alpha, a, lda, b[start(lo, ldb, tb):], ldb, beta, c[lo:], ldc)
+	})
+}
+
+// start is where row i of an array with row stride ld starts, or column i.
+func start(i, ld int, row bool) int {
+	if row {
+		return i * ld
+	}
+	return i
+}
+
+// gemmOne is gemm on the calling goroutine alone.
+func gemmOne(ta, tb bool, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
 	if m == 0 || n == 0 {
 		return
 	}

@@ -1,8 +1,12 @@
 package hostgpu
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/wisp-project/wisp/model"
@@ -29,7 +33,7 @@ func (t *Trainer) Save(path string) error {
 		}
 	}
 	meta := map[string]string{}
-	for key, v := range map[string]any{"run": t.run, "options": t.opts, "config": t.cfg} {
+	for key, v := range map[string]any{"run": t.run, "options": t.opts, "config": t.cfg, "data": t.data} {
 		b, err := json.Marshal(v)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrCheckpoint, err)
@@ -52,7 +56,8 @@ func (t *Trainer) load(path string) error {
 	var run runState
 	var opts TrainOptions
 	var cfg model.Config
-	for key, v := range map[string]any{"run": &run, "options": &opts, "config": &cfg} {
+	var fingerprint string
+	for key, v := range map[string]any{"run": &run, "options": &opts, "config": &cfg, "data": &fingerprint} {
 		if err := json.Unmarshal([]byte(meta[key]), v); err != nil {
 			return fmt.Errorf("%w: %s: no usable %q in the metadata: %w", ErrCheckpoint, path, key, err)
 		}
@@ -62,6 +67,9 @@ func (t *Trainer) load(path string) error {
 	if opts != t.opts || cfg != t.cfg {
 		return fmt.Errorf("%w: %s was made with other options or data: it has %+v and %+v, this run %+v and %+v; train without --resume to start anew",
 			ErrCheckpoint, path, opts, cfg, t.opts, t.cfg)
+	}
+	if fingerprint != t.data {
+		return fmt.Errorf("%w: %s was made from other events or item vectors; train without --resume to start anew", ErrCheckpoint, path)
 	}
 	loaded := map[string]model.Weights{}
 	for name, x := range tensors {
@@ -77,10 +85,12 @@ func (t *Trainer) load(path string) error {
 			return fmt.Errorf("%w: %s: %w", ErrCheckpoint, path, err)
 		}
 	}
-	for _, prefix := range []string{"adam.m/", "adam.v/"} {
-		for name, x := range loaded[prefix] {
-			if w := t.weights[name]; w == nil || len(w.Data) != len(x.Data) {
-				return fmt.Errorf("%w: %s: tensor %q does not fit the model", ErrCheckpoint, path, prefix+name)
+	if run.Total > 0 { // the moments, of the parameters that the graph trains
+		for _, prefix := range []string{"adam.m/", "adam.v/"} {
+			for _, name := range t.graph.names {
+				if x := loaded[prefix][name]; x == nil || len(x.Data) != len(t.weights[name].Data) {
+					return fmt.Errorf("%w: %s: tensor %q is missing or does not fit the model", ErrCheckpoint, path, prefix+name)
+				}
 			}
 		}
 	}
@@ -94,4 +104,33 @@ func (t *Trainer) load(path string) error {
 	}
 	t.run = run
 	return nil
+}
+
+// fingerprint is a digest of what the run learns from and is validated on.
+func (t *Trainer) fingerprint() string {
+	h := sha256.New()
+	var word [8]byte
+	put := func(v int) {
+		binary.LittleEndian.PutUint64(word[:], uint64(v))
+		h.Write(word[:])
+	}
+	for _, s := range t.seqs {
+		put(len(s.events))
+		for i, e := range s.events {
+			put(int(e.Item))
+			put(int(e.Type))
+			put(int(e.Gap))
+			put(int(s.next[i]))
+		}
+	}
+	for _, c := range t.valid {
+		put(len(c.History))
+		put(int(c.Target.Item))
+	}
+	if t.features != nil {
+		for _, v := range t.features.Data {
+			put(int(math.Float32bits(v)))
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }

@@ -13,7 +13,7 @@ type dropout struct {
 	share float32 // 0 switches it off, as inference does
 	site  uint64
 	state *stepState
-	mask  []bool // true: kept
+	mask  []float32 // what each value is multiplied with: 0 or the scale
 }
 
 // stepState is shared by all dropouts of a graph; the trainer moves it on.
@@ -27,8 +27,8 @@ func (d *dropout) apply(x []float32) {
 		return
 	}
 	d.mask = resize(d.mask, len(x))
-	threshold := uint16(math.Round(float64(d.share) * (1 << 16)))
-	scale := d.scale()
+	threshold := int32(math.Round(float64(d.share) * (1 << 16)))
+	scale := math.Float32bits(1 / (1 - d.share))
 	const chunk = 1 << 14 // each chunk has a generator of its own: order does not matter
 	parallel((len(x)+chunk-1)/chunk, func(_, lo, hi int) {
 		for c := lo; c < hi; c++ {
@@ -37,31 +37,25 @@ func (d *dropout) apply(x []float32) {
 			for i := 0; i < len(m); i += 4 {
 				bits := rng.Uint64()
 				for j := i; j < min(i+4, len(m)); j++ {
-					keep := uint16(bits) >= threshold
+					// All ones where the draw reaches the threshold, without a branch
+					// that no processor could predict.
+					keep := ^uint32((int32(uint16(bits)) - threshold) >> 31)
 					bits >>= 16
-					m[j] = keep
-					if keep {
-						v[j] *= scale
-					} else {
-						v[j] = 0
-					}
+					m[j] = math.Float32frombits(scale & keep)
+					v[j] *= m[j]
 				}
 			}
 		}
 	})
 }
 
-func (d *dropout) scale() float32 { return 1 / (1 - d.share) }
-
-// factor is what value i was multiplied with.
-func (d *dropout) factor(i int) float32 {
+// factors returns what the values from lo to hi were multiplied with, or nil for
+// all ones.
+func (d *dropout) factors(lo, hi int) []float32 {
 	if d == nil || d.share == 0 {
-		return 1
+		return nil
 	}
-	if d.mask[i] {
-		return d.scale()
-	}
-	return 0
+	return d.mask[lo:hi]
 }
 
 // backward writes the gradient before dropout to dx.
@@ -70,14 +64,10 @@ func (d *dropout) backward(dx, dy []float32) {
 		copy(dx, dy)
 		return
 	}
-	scale := d.scale()
 	parallel(len(dy), func(_, lo, hi int) {
-		for i := lo; i < hi; i++ {
-			if d.mask[i] {
-				dx[i] = dy[i] * scale
-			} else {
-				dx[i] = 0
-			}
+		x, y, m := dx[lo:hi], dy[lo:hi], d.mask[lo:hi]
+		for i, f := range m {
+			x[i] = y[i] * f
 		}
 	})
 }

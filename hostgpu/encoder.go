@@ -13,46 +13,71 @@ import (
 // the kernels that train them. It is safe for concurrent use; calls take turns.
 type Encoder struct {
 	m    *model.Model
-	rows int
 	mu   sync.Mutex
 	tw   *tower
 	bt   *batch
+	last []int // for each history of the batch, the place of its last event; -1 for none
 }
 
-// NewEncoder returns an encoder for m that works on batches of rows histories.
+// NewEncoder returns an encoder for m that works on batches of rows times
+// Config.Reach events; short histories share a row.
 func NewEncoder(m *model.Model, rows int) *Encoder {
 	t := m.Config.Reach()
-	return &Encoder{m: m, rows: rows, tw: newTower(m.Config, rows, t, 0, nil), bt: newBatch(rows * t)}
+	return &Encoder{m: m, tw: newTower(m.Config, rows, t, 0, nil), bt: newBatch(rows * t)}
 }
 
 // Users writes the user vector of each history to dst, (len(histories), D).
 func (e *Encoder) Users(ctx context.Context, dst []float32, histories [][]model.Event) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	t, d, c := e.tw.t, e.m.Config.Dim, e.m.Config
-	for lo := 0; lo < len(histories); lo += e.rows {
+	d := e.m.Config.Dim
+	for len(histories) > 0 {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		part := histories[lo:min(lo+e.rows, len(histories))]
-		e.bt.fill(nil, nil, t, c)
-		for r, h := range part {
-			h = h[max(0, len(h)-t):]
-			for i, ev := range h {
-				if ev.Item < 0 || int(ev.Item) >= c.Items || int(ev.Type) >= c.EventTypes {
-					return fmt.Errorf("hostgpu: encode: %w: item %d or type %d of event %d is outside the model", model.ErrInput, ev.Item, ev.Type, i)
-				}
-				e.bt.put(r*t+i, ev, 0, c)
-			}
+		if err := e.lay(histories); err != nil {
+			return err
 		}
 		u := e.tw.forward(e.m.Weights, e.m.ItemVectors.Data, e.bt)
-		for r, h := range part {
-			n := min(len(h), t)
-			if n == 0 {
-				copy(dst[(lo+r)*d:], e.m.Weights[model.UserCold].Data)
-				continue
+		for i, p := range e.last {
+			from := e.m.Weights[model.UserCold].Data
+			if p >= 0 {
+				from = u[p*d : (p+1)*d]
 			}
-			copy(dst[(lo+r)*d:(lo+r+1)*d], u[(r*t+n-1)*d:])
+			copy(dst[i*d:(i+1)*d], from)
+		}
+		histories, dst = histories[len(e.last):], dst[len(e.last)*d:]
+	}
+	return nil
+}
+
+// lay fills the batch with as many of the histories as fit, in order, one after
+// the other in a row while there is room.
+func (e *Encoder) lay(histories [][]model.Event) error {
+	c, t := e.m.Config, e.tw.t
+	e.bt.fill(nil, nil, t, c)
+	e.last = e.last[:0]
+	row, at := 0, 0
+	for _, h := range histories {
+		h = h[max(0, len(h)-t):]
+		if at+len(h) > t {
+			row, at = row+1, 0
+		}
+		if row == e.tw.b {
+			return nil
+		}
+		start := at
+		for i, ev := range h {
+			if ev.Item < 0 || int(ev.Item) >= c.Items || int(ev.Type) >= c.EventTypes {
+				return fmt.Errorf("hostgpu: encode: %w: item %d or type %d of event %d is outside the model", model.ErrInput, ev.Item, ev.Type, i)
+			}
+			e.bt.put(row*t+at, ev, start, c)
+			at++
+		}
+		if len(h) == 0 {
+			e.last = append(e.last, -1)
+		} else {
+			e.last = append(e.last, row*t+at-1)
 		}
 	}
 	return nil

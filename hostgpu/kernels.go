@@ -41,8 +41,12 @@ type events struct {
 
 func (k *events) inputs() []input {
 	return []input{
-		{shape: tensor.Shape{k.n, k.d}}, {shape: tensor.Shape{k.types, k.d}}, {shape: tensor.Shape{k.gaps, k.d}},
-		{shape: tensor.Shape{k.p}, index: true}, {shape: tensor.Shape{k.p}, index: true}, {shape: tensor.Shape{k.p}, index: true},
+		{shape: tensor.Shape{k.n, k.d}},
+		{shape: tensor.Shape{k.types, k.d}},
+		{shape: tensor.Shape{k.gaps, k.d}},
+		{shape: tensor.Shape{k.p}, index: true},
+		{shape: tensor.Shape{k.p}, index: true},
+		{shape: tensor.Shape{k.p}, index: true},
 	}
 }
 func (k *events) shape() tensor.Shape { return tensor.Shape{k.p, k.d} }
@@ -71,13 +75,19 @@ func (k *events) backward(grads [][]float32, dout, _ []float32, in []argument) {
 	}
 	// Rows are scattered by parts of the width: no two goroutines meet in a row.
 	parallel(d, func(_, lo, hi int) {
+		masked := make([]float32, hi-lo)
 		for r := range k.p {
 			dy := dout[r*d+lo : r*d+hi]
+			if m := k.drop.factors(r*d+lo, r*d+hi); m != nil {
+				for i, f := range m {
+					masked[i] = dy[i] * f
+				}
+				dy = masked
+			}
 			v := grads[0][in[3].ints[r]*d+lo:][:len(dy)]
 			t := grads[1][in[4].ints[r]*d+lo:][:len(dy)]
 			g := grads[2][in[5].ints[r]*d+lo:][:len(dy)]
 			for i, x := range dy {
-				x *= k.drop.factor(r*d + lo + i)
 				v[i] += scale * x
 				t[i] += x
 				g[i] += x
@@ -163,14 +173,10 @@ func linear(y, x, w, b []float32, in, out int) {
 	gemm(false, true, rows, out, in, 1, x, in, w, in, 1, y, out)
 }
 
-// linearBackward overwrites dw and db, and dx or, with accumulate, adds to it.
-func linearBackward(dx, dw, db, dy, x, w []float32, in, out int, accumulate bool) {
+// linearBackward overwrites dx, dw and db.
+func linearBackward(dx, dw, db, dy, x, w []float32, in, out int) {
 	rows := len(dy) / out
-	beta := float32(0)
-	if accumulate {
-		beta = 1
-	}
-	gemm(false, false, rows, in, out, 1, dy, out, w, in, beta, dx, in)
+	gemm(false, false, rows, in, out, 1, dy, out, w, in, 0, dx, in)
 	gemm(true, false, out, in, rows, 1, dy, out, x, in, 0, dw, in)
 	clear(db)
 	columnSums(db, dy)
@@ -187,8 +193,13 @@ type feedForward struct {
 
 func (k *feedForward) inputs() []input {
 	return []input{
-		{shape: tensor.Shape{k.p, k.d}}, {shape: tensor.Shape{k.d}}, {shape: tensor.Shape{k.d}},
-		{shape: tensor.Shape{k.f, k.d}}, {shape: tensor.Shape{k.f}}, {shape: tensor.Shape{k.d, k.f}}, {shape: tensor.Shape{k.d}},
+		{shape: tensor.Shape{k.p, k.d}},
+		{shape: tensor.Shape{k.d}},
+		{shape: tensor.Shape{k.d}},
+		{shape: tensor.Shape{k.f, k.d}},
+		{shape: tensor.Shape{k.f}},
+		{shape: tensor.Shape{k.d, k.f}},
+		{shape: tensor.Shape{k.d}},
 	}
 }
 func (k *feedForward) shape() tensor.Shape { return tensor.Shape{k.p, k.d} }
@@ -214,16 +225,16 @@ func (k *feedForward) backward(grads [][]float32, dout, _ []float32, in []argume
 	k.tail, k.dhidden = resize(k.tail, len(dout)), resize(k.dhidden, len(k.hidden))
 	copy(grads[0], dout) // the residual path
 	k.drop.backward(k.tail, dout)
-	linearBackward(k.dhidden, grads[5], grads[6], k.tail, k.hidden, in[5].floats, k.f, k.d, false)
+	linearBackward(k.dhidden, grads[5], grads[6], k.tail, k.hidden, in[5].floats, k.f, k.d)
 	parallel(len(k.hidden), func(_, lo, hi int) {
 		d, h := k.dhidden[lo:hi], k.hidden[lo:hi]
 		for i, v := range h {
-			if v <= 0 {
-				d[i] = 0
-			}
+			// All ones where v > 0 and none where it is 0, for v is never negative.
+			open := uint32(-int32(math.Float32bits(v)) >> 31)
+			d[i] = math.Float32frombits(math.Float32bits(d[i]) & open)
 		}
 	})
-	linearBackward(k.tail, grads[3], grads[4], k.dhidden, k.normed, in[3].floats, k.d, k.f, false)
+	linearBackward(k.tail, grads[3], grads[4], k.dhidden, k.normed, in[3].floats, k.d, k.f)
 	k.norm.backward(grads[0], grads[1], grads[2], k.tail, in[1].floats)
 }
 

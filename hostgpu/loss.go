@@ -9,19 +9,20 @@ import (
 // fullSoftmax is the mean cross-entropy of the next item over the whole
 // catalogue: for row r with target i ≥ 0, -log softmax(u_r·Vᵀ)_i, with the
 // target's mass smoothed over all items by smoothing (Szegedy et al. 2016). Rows
-// with a negative target do not count. Logits are made in chunks of rows, so
-// memory does not grow with the batch; the gradient is finished in forward,
-// while a chunk's probabilities are at hand.
+// with a negative target do not count. Each processor takes a stretch of rows
+// and makes their logits in chunks that stay in its cache, so that memory does
+// not grow with the batch; the gradient is finished in forward, while a chunk's
+// probabilities are at hand.
 type fullSoftmax struct {
 	p, n, d   int
 	smoothing float32
-	train     bool
 
-	logits, du, dv, losses []float32
+	logits, dv [][]float32 // by part: (chunk, N), (N, D)
+	du, losses []float32   // (P, D), (P)
 }
 
-// lossChunk is the number of rows whose logits are in memory at a time.
-const lossChunk = 512
+// logitsInCache is how many logits a processor works on at a time: 1 MB.
+const logitsInCache = 1 << 18
 
 func (k *fullSoftmax) inputs() []input {
 	return []input{{shape: tensor.Shape{k.p, k.d}}, {shape: tensor.Shape{k.n, k.d}}, {shape: tensor.Shape{k.p}, index: true}}
@@ -30,56 +31,66 @@ func (k *fullSoftmax) shape() tensor.Shape { return tensor.ScalarShape() }
 
 func (k *fullSoftmax) forward(out []float32, in []argument) {
 	u, v, targets := in[0].floats, in[1].floats, in[2].ints
-	k.logits, k.losses = resize(k.logits, min(lossChunk, k.p)*k.n), resize(k.losses, k.p)
-	if k.train {
-		k.du, k.dv = resize(k.du, len(u)), resize(k.dv, len(v))
-		clear(k.dv)
+	n, d := k.n, k.d
+	chunk := min(max(logitsInCache/n, 16), k.p)
+	if k.logits == nil {
+		k.logits, k.dv = make([][]float32, parts()), make([][]float32, parts())
 	}
+	k.du, k.losses = resize(k.du, len(u)), resize(k.losses, k.p)
 	count := counted(targets)
 	inv := 1 / float32(max(count, 1))
-	off := k.smoothing / float32(k.n)
-	for lo := 0; lo < k.p; lo += lossChunk {
-		hi := min(lo+lossChunk, k.p)
-		z := k.logits[:(hi-lo)*k.n]
-		gemm(false, true, hi-lo, k.n, k.d, 1, u[lo*k.d:], k.d, v, k.d, 0, z, k.n)
-		parallel(hi-lo, func(_, a, b int) {
-			for r := a; r < b; r++ {
-				row, target := z[r*k.n:(r+1)*k.n], targets[lo+r]
-				if target < 0 {
-					clear(row)
-					k.losses[lo+r] = 0
-					continue
-				}
-				at := row[target]
-				var mean float32
-				if k.smoothing > 0 {
-					for _, x := range row {
-						mean += x
-					}
-					mean /= float32(k.n)
-				}
-				norm := softmax(row)
-				k.losses[lo+r] = norm - (1-k.smoothing)*at - k.smoothing*mean
-				if !k.train {
-					continue
-				}
-				for i, x := range row {
-					row[i] = (x - off) * inv
-				}
-				row[target] -= (1 - k.smoothing) * inv
+	for part := range k.dv {
+		clear(k.dv[part])
+	}
+	parallel(k.p, func(part, from, to int) {
+		z, dv := resize(k.logits[part], chunk*n), resize(k.dv[part], len(v))
+		k.logits[part], k.dv[part] = z, dv
+		for lo := from; lo < to; lo += chunk {
+			hi := min(lo+chunk, to)
+			rows := u[lo*d : hi*d]
+			gemmOne(false, true, hi-lo, n, d, 1, rows, d, v, d, 0, z, n)
+			for r := lo; r < hi; r++ {
+				k.losses[r] = k.row(z[(r-lo)*n:(r-lo+1)*n], targets[r], inv)
 			}
-		})
-		if k.train {
-			gemm(false, false, hi-lo, k.d, k.n, 1, z, k.n, v, k.d, 0, k.du[lo*k.d:], k.d)
-			gemm(true, false, k.n, k.d, hi-lo, 1, z, k.n, u[lo*k.d:], k.d, 1, k.dv, k.d)
+			gemmOne(false, false, hi-lo, d, n, 1, z, n, v, d, 0, k.du[lo*d:], d)
+			gemmOne(true, false, n, d, hi-lo, 1, z, n, rows, d, 1, dv, d)
+		}
+	})
+	out[0] = mean(k.losses, count)
+}
+
+// row turns the logits of a row into their gradient, times inv, and returns the
+// row's loss.
+func (k *fullSoftmax) row(z []float32, target int, inv float32) float32 {
+	if target < 0 {
+		clear(z)
+		return 0
+	}
+	at, off := z[target], k.smoothing/float32(k.n)
+	var total float32
+	if k.smoothing > 0 {
+		for _, x := range z {
+			total += x
 		}
 	}
-	out[0] = mean(k.losses, count)
+	loss := softmax(z, inv) - (1-k.smoothing)*at - off*total
+	if k.smoothing > 0 {
+		for i := range z {
+			z[i] -= off * inv
+		}
+	}
+	z[target] -= (1 - k.smoothing) * inv
+	return loss
 }
 
 func (k *fullSoftmax) backward(grads [][]float32, dout, _ []float32, _ []argument) {
 	scaled(grads[0], k.du, dout[0])
-	scaled(grads[1], k.dv, dout[0])
+	clear(grads[1])
+	for _, dv := range k.dv {
+		for i, x := range dv {
+			grads[1][i] += x * dout[0]
+		}
+	}
 }
 
 // sampledSoftmax is the same loss over the target and s sampled items that all
@@ -99,8 +110,10 @@ type sampledSoftmax struct {
 
 func (k *sampledSoftmax) inputs() []input {
 	return []input{
-		{shape: tensor.Shape{k.p, k.d}}, {shape: tensor.Shape{k.n, k.d}},
-		{shape: tensor.Shape{k.p}, index: true}, {shape: tensor.Shape{k.s}, index: true},
+		{shape: tensor.Shape{k.p, k.d}},
+		{shape: tensor.Shape{k.n, k.d}},
+		{shape: tensor.Shape{k.p}, index: true},
+		{shape: tensor.Shape{k.s}, index: true},
 	}
 }
 func (k *sampledSoftmax) shape() tensor.Shape { return tensor.ScalarShape() }
@@ -118,7 +131,7 @@ func (k *sampledSoftmax) forward(out []float32, in []argument) {
 	k.du, k.drows, k.dtarget = resize(k.du, len(u)), resize(k.drows, s*d), resize(k.dtarget, k.p)
 	clear(k.drows)
 	k.losses = resize(k.losses, k.p)
-	chunk := min(lossChunk, k.p)
+	chunk := min(512, k.p)
 	width := s + 1 // the target's logit stands last
 	k.logits = resize(k.logits, chunk*width)
 	count := counted(k.targets)
@@ -147,10 +160,7 @@ func (k *sampledSoftmax) forward(out []float32, in []argument) {
 					at += x * vt[i]
 				}
 				row[s] = at
-				k.losses[lo+r] = softmax(row) - at
-				for j := range row {
-					row[j] *= inv
-				}
+				k.losses[lo+r] = softmax(row, inv) - at
 				k.dtarget[lo+r] = row[s] - inv
 			}
 		})

@@ -66,7 +66,7 @@ func (opBase) OverwritesInput() int { return -1 }
 
 func hashOf(name string) uint32 {
 	h := fnv.New32a()
-	h.Write([]byte(name)) //nolint:errcheck // a hash never fails to write
+	h.Write([]byte(name))
 	return h.Sum32()
 }
 

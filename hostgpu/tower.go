@@ -167,7 +167,7 @@ func newGraph(w model.Weights, tw *tower, features []float32, spec lossSpec) (*g
 		k := &sampledSoftmax{p: p, n: c.Items, d: c.Dim, s: spec.samples, logq: spec.logq}
 		loss = add("sampled-softmax", k, u, v, targets, index("samples", g.samples))
 	} else {
-		loss = add("softmax", &fullSoftmax{p: p, n: c.Items, d: c.Dim, smoothing: spec.smoothing, train: true}, u, v, targets)
+		loss = add("softmax", &fullSoftmax{p: p, n: c.Items, d: c.Dim, smoothing: spec.smoothing}, u, v, targets)
 	}
 	if err != nil {
 		return nil, err

@@ -22,22 +22,22 @@ import (
 type TrainOptions struct {
 	Dim        int `json:"dim"`         // D (64)
 	Layers     int `json:"layers"`      // (2)
-	Heads      int `json:"heads"`       // (2)
-	FFN        int `json:"ffn"`         // (4·Dim)
+	Heads      int `json:"heads"`       // (1)
+	FFN        int `json:"ffn"`         // (Dim)
 	Window     int `json:"window"`      // W (50)
 	GapBuckets int `json:"gap_buckets"` // (24)
 
-	Rows         int     `json:"rows"`          // B: rows of a batch (16)
+	Rows         int     `json:"rows"`          // B: rows of a batch (8)
 	Length       int     `json:"length"`        // T: events of a row (128)
-	Epochs       int     `json:"epochs"`        // at most (100)
-	Patience     int     `json:"patience"`      // epochs without a better validation before stopping (10)
-	LearningRate float64 `json:"learning_rate"` // after warm-up (0.001)
+	Epochs       int     `json:"epochs"`        // at most (50)
+	Patience     int     `json:"patience"`      // epochs without a better validation before stopping (8)
+	LearningRate float64 `json:"learning_rate"` // after warm-up (0.002)
 	Warmup       int     `json:"warmup"`        // steps of linear warm-up (100)
 	WeightDecay  float64 `json:"weight_decay"`  // decoupled (0.01); negative for none
 	ClipNorm     float64 `json:"clip_norm"`     // largest norm of the whole gradient (1)
-	Dropout      float64 `json:"dropout"`       // share of activations (0.3); negative for none
-	Smoothing    float64 `json:"smoothing"`     // label smoothing (0)
-	Average      float64 `json:"average"`       // decay of the running average of the weights (0.995); negative for none
+	Dropout      float64 `json:"dropout"`       // share of activations (0.4); negative for none
+	Smoothing    float64 `json:"smoothing"`     // label smoothing of the full softmax (0.1); negative for none
+	Average      float64 `json:"average"`       // decay of the running average of the weights (0.998); negative for none
 	Samples      int     `json:"samples"`       // negatives of the sampled softmax; 0: full softmax up to 20,000 items, else 4,096
 	Seed         uint64  `json:"seed"`
 }
@@ -59,20 +59,21 @@ func (o TrainOptions) withDefaults(items int) TrainOptions {
 	}
 	def(&o.Dim, 64)
 	def(&o.Layers, 2)
-	def(&o.Heads, 2)
-	def(&o.FFN, 4*o.Dim)
+	def(&o.Heads, 1)
+	def(&o.FFN, o.Dim)
 	def(&o.Window, 50)
 	def(&o.GapBuckets, 24)
-	def(&o.Rows, 16)
+	def(&o.Rows, 8)
 	def(&o.Length, 128)
-	def(&o.Epochs, 100)
-	def(&o.Patience, 10)
+	def(&o.Epochs, 50)
+	def(&o.Patience, 8)
 	def(&o.Warmup, 100)
-	deff(&o.LearningRate, 0.001)
+	deff(&o.LearningRate, 0.002)
 	deff(&o.WeightDecay, 0.01)
 	deff(&o.ClipNorm, 1)
-	deff(&o.Dropout, 0.3)
-	deff(&o.Average, 0.995)
+	deff(&o.Dropout, 0.4)
+	deff(&o.Smoothing, 0.1)
+	deff(&o.Average, 0.998)
 	if o.Samples == 0 && items > fullSoftmaxLimit {
 		o.Samples = 4096
 	}
@@ -93,8 +94,12 @@ func (o TrainOptions) Validate() error {
 		name     string
 		v, limit float64
 	}{
-		{"learning rate", o.LearningRate, 1}, {"weight decay", o.WeightDecay, 10}, {"clip norm", o.ClipNorm, math.MaxFloat64},
-		{"dropout", o.Dropout, 0.95}, {"smoothing", o.Smoothing, 0.95}, {"average", o.Average, 0.9999999},
+		{"learning rate", o.LearningRate, 1},
+		{"weight decay", o.WeightDecay, 10},
+		{"clip norm", o.ClipNorm, math.MaxFloat64},
+		{"dropout", o.Dropout, 0.95},
+		{"smoothing", o.Smoothing, 0.95},
+		{"average", o.Average, 0.9999999},
 	} {
 		if math.IsNaN(f.v) || f.v > f.limit {
 			return fmt.Errorf("%w: %s is %v, must not exceed %v", ErrOptions, f.name, f.v, f.limit)
@@ -124,6 +129,7 @@ type Trainer struct {
 	seqs     []sequence
 	counts   []float64 // training events of each item
 	valid    []data.Case
+	data     string // fingerprint of all of these
 	state    *stepState
 	graph    *graph
 	weights  model.Weights
@@ -174,6 +180,7 @@ func NewTrainer(ds *data.Dataset, split *data.Split, features *model.Tensor, opt
 			t.counts[e.Item]++
 		}
 	}
+	t.data = t.fingerprint()
 	t.weights = initial(c, o.Seed)
 	t.adam = newAdamW(o.WeightDecay)
 	t.average, t.best = cloneWeights(t.weights), cloneWeights(t.weights)
@@ -289,6 +296,12 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 		}
 		return t.Save(checkpoint)
 	}
+	interrupted := func(cause error) error {
+		if err := save(); err != nil {
+			return errors.Join(cause, err)
+		}
+		return fmt.Errorf("hostgpu: train: stopped after step %d of epoch %d: %w", t.run.Step, t.run.Epoch+1, cause)
+	}
 	var cumulative []float64
 	if t.opts.Samples > 0 {
 		var sum float64
@@ -303,7 +316,7 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 		steps := (len(rows) + o.Rows - 1) / o.Rows
 		for ; r.Step < steps; r.Step++ {
 			if err := ctx.Err(); err != nil {
-				return errors.Join(err, save())
+				return interrupted(err)
 			}
 			t.state.step = uint64(r.Total)
 			lo := r.Step * o.Rows
@@ -323,8 +336,11 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 		}
 		loss := r.LossSum / float64(steps)
 		ndcg, err := t.validate(ctx)
+		if ctx.Err() != nil {
+			return interrupted(ctx.Err())
+		}
 		if err != nil {
-			return errors.Join(err, save())
+			return err // and keep the last good checkpoint
 		}
 		r.Epoch, r.Step, r.LossSum = r.Epoch+1, 0, 0
 		if ndcg > r.BestNDCG || r.BestEpoch == 0 || len(t.valid) == 0 {
@@ -406,7 +422,7 @@ func (t *Trainer) validate(ctx context.Context) (float64, error) {
 		return 0, fmt.Errorf("%w: %w", ErrDiverged, err)
 	}
 	const chunk = 256
-	enc := NewEncoder(m, 32)
+	enc := NewEncoder(m, max(1, 4096/t.cfg.Reach())) // some 4,096 events at a time
 	users, scores := make([]float32, chunk*t.cfg.Dim), make([]float32, chunk*t.cfg.Items)
 	var sum float64
 	for lo := 0; lo < len(t.valid); lo += chunk {

@@ -1,0 +1,190 @@
+package hostgpu
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+
+	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/model"
+)
+
+// Kernel gives tests the fused functions without a graph around them.
+type Kernel struct{ k kernel }
+
+// Arg is the value of an input: floats, or for an index input ints.
+type Arg struct {
+	Floats []float32
+	Ints   []int
+}
+
+// The kernels under test; arguments are the fields of the kernels.
+func NewItemVectors(n, d, f int, x []float32) Kernel {
+	return Kernel{&itemVectors{n: n, d: d, f: f, x: x}}
+}
+
+func NewEvents(p, n, types, gaps, d int, drop *Dropout) Kernel {
+	return Kernel{&events{p: p, n: n, types: types, gaps: gaps, d: d, drop: drop}}
+}
+
+func NewFeedForward(p, d, f int, drop *Dropout) Kernel {
+	return Kernel{&feedForward{p: p, d: d, f: f, drop: drop}}
+}
+
+func NewFinalNorm(p, d int) Kernel { return Kernel{&finalNorm{p: p, d: d}} }
+
+func NewAttention(b, t, d, heads, window int, drop *Dropout) Kernel {
+	return Kernel{&attention{b: b, t: t, d: d, heads: heads, window: window, drop: drop}}
+}
+
+func NewFullSoftmax(p, n, d int, smoothing float32) Kernel {
+	return Kernel{&fullSoftmax{p: p, n: n, d: d, smoothing: smoothing}}
+}
+
+func NewSampledSoftmax(p, n, d, s int, logq []float32) Kernel {
+	return Kernel{&sampledSoftmax{p: p, n: n, d: d, s: s, logq: logq}}
+}
+
+// Dropout is the mask generator.
+type Dropout = dropout
+
+// NewDropout returns a dropout at the given step.
+func NewDropout(share float32, seed, site, step uint64) *Dropout {
+	return &dropout{share: share, site: site, state: &stepState{seed: seed, step: step}}
+}
+
+// Apply draws the mask and applies it.
+func (d *dropout) Apply(x []float32) { d.apply(x) }
+
+// Backward applies the mask that was drawn to a gradient.
+func (d *dropout) Backward(dx, dy []float32) { d.backward(dx, dy) }
+
+// SetStep moves on.
+func (d *dropout) SetStep(step uint64) { d.state.step = step }
+
+// Shapes returns the shapes of the inputs and which of them are indices.
+func (k Kernel) Shapes() (shapes [][]int, index []bool) {
+	for _, in := range k.k.inputs() {
+		shapes = append(shapes, in.shape)
+		index = append(index, in.index)
+	}
+	return shapes, index
+}
+
+// Size is the number of values of the result.
+func (k Kernel) Size() int { return k.k.shape().TotalSize() }
+
+func arguments32(in []Arg) []argument {
+	args := make([]argument, len(in))
+	for i, a := range in {
+		args[i] = argument{floats: a.Floats, ints: a.Ints}
+	}
+	return args
+}
+
+// Forward returns the result.
+func (k Kernel) Forward(in []Arg) []float32 {
+	out := make([]float32, k.Size())
+	k.k.forward(out, arguments32(in))
+	return out
+}
+
+// Backward returns the gradients of the inputs after a Forward that gave out.
+// The buffers hold NaN before, as a kernel must overwrite all of them.
+func (k Kernel) Backward(dout, out []float32, in []Arg) [][]float32 {
+	grads := make([][]float32, len(in))
+	for i, a := range in {
+		if a.Floats != nil {
+			grads[i] = make([]float32, len(a.Floats))
+			for j := range grads[i] {
+				grads[i][j] = float32(math.NaN())
+			}
+		}
+	}
+	k.k.backward(grads, dout, out, arguments32(in))
+	return grads
+}
+
+// Gemm, Exp32, Softmax and Parallel are the parts that kernels are made of.
+var (
+	Gemm     = gemm
+	Exp32    = exp32
+	Softmax  = softmax
+	Parallel = parallel
+)
+
+// Graph is the training graph with the tower it was made of.
+type Graph struct {
+	*graph
+	tw  *tower
+	cfg model.Config
+}
+
+// NewGraph builds the graph of b rows of t events; samples 0 asks for the full softmax.
+func NewGraph(c model.Config, w model.Weights, features []float32, b, t, samples int, logq []float32, share float32) (*Graph, error) {
+	tw := newTower(c, b, t, share, &stepState{seed: 1, step: 1})
+	g, err := newGraph(w, tw, features, lossSpec{samples: samples, logq: logq})
+	if err != nil {
+		return nil, err
+	}
+	return &Graph{g, tw, c}, nil
+}
+
+// Fill writes one piece of training material into the rows: histories[i] is
+// one sequence, and rows lists which of them stand in each row.
+func (g *Graph) Fill(histories [][]data.Interaction, rows [][]int) {
+	seqs := sequences(histories)
+	var pieces [][]piece
+	for _, row := range rows {
+		var ps []piece
+		for _, s := range row {
+			ps = append(ps, piece{s, 0, len(seqs[s].next)})
+		}
+		pieces = append(pieces, ps)
+	}
+	g.batch.fill(seqs, pieces, g.tw.t, g.cfg)
+	for i := range g.samples {
+		g.samples[i] = i % g.cfg.Items
+	}
+}
+
+// Run computes loss and gradients.
+func (g *Graph) Run() (float32, error) { return g.run() }
+
+// Gradients returns the gradients by name.
+func (g *Graph) Gradients() map[string][]float32 {
+	all := map[string][]float32{}
+	for i, name := range g.names {
+		all[name] = g.gradient(i)
+	}
+	return all
+}
+
+// Pack lays out an epoch of sequences with the given lengths: for each row the
+// (sequence, from, to) of its pieces.
+func Pack(lengths []int, t int, rng *rand.Rand) [][][3]int {
+	seqs := make([]sequence, len(lengths))
+	for i, n := range lengths {
+		seqs[i] = sequence{events: make([]model.Event, n), next: make([]int32, n)}
+	}
+	var rows [][][3]int
+	for _, row := range pack(seqs, t, rng) {
+		var ps [][3]int
+		for _, p := range row {
+			ps = append(ps, [3]int{p.seq, p.lo, p.hi})
+		}
+		rows = append(rows, ps)
+	}
+	return rows
+}
+
+// FitCold is the fit of the cold-start vector.
+var FitCold = fitCold
+
+// WithoutOpenBLAS runs f as on a machine that lacks the library.
+func WithoutOpenBLAS(f func()) {
+	was := loadBLAS
+	defer func() { loadBLAS = was }()
+	loadBLAS = func() (*openBLAS, error) { return nil, errors.New("taken away by a test") }
+	f()
+}
