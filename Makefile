@@ -1,0 +1,73 @@
+# wisp: every target says what it does in `make help`.
+GO       ?= go
+OUT      ?= out
+SHARED   ?= ../shared
+LINT_VERSION := v2.15.0
+WISP     := bin/wisp
+# CGO is off everywhere but in the race detector: BLAS is opened at run time.
+export CGO_ENABLED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help build wasm wasm-check test test-race test-arm64 fuzz bench golden results lint fmt demo check clean setup-demo setup-test
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+build: ## build bin/wisp and bin/wisp-edge (static, no cgo)
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/ ./cmd/...
+
+setup-demo:
+	@scripts/setup.sh demo
+
+setup-test:
+	@scripts/setup.sh test
+
+demo: setup-demo build ## the main job on real data: fetch, prepare, train, compress, eval, recommend
+	@WISP=$(WISP) OUT=$(OUT)/demo scripts/demo.sh
+
+wasm: ## build wasm/kernel.wasm from wasm/guest (clang-19, lld-19)
+	$(MAKE) -C wasm/guest
+
+wasm-check: ## rebuild the guest kernel and compare it, bit for bit, with the committed one
+	$(MAKE) -C wasm/guest check
+
+test: setup-test ## the tests; sets up what they need and says what it could not have
+	$(GO) vet ./...
+	$(GO) test ./...
+	@if command -v clang-19 >/dev/null && command -v wasm-ld-19 >/dev/null; then $(MAKE) --no-print-directory wasm-check; \
+	else echo "test: clang-19 or lld-19 missing: kernel.wasm was not rebuilt and compared"; fi
+
+test-race: ## the concurrent packages under the race detector (needs gcc)
+	CGO_ENABLED=1 $(GO) test -race -short ./edge/... ./artifact/... ./internal/eval/... ./cmd/wisp-edge/...
+
+test-arm64: ## the identity tests compiled for arm64, under qemu-user
+	@scripts/test-arm64.sh
+
+fuzz: ## each fuzz target for a bounded number of inputs
+	@scripts/fuzz.sh
+
+bench: ## benchmarks of the sandbox, the oracle and training
+	$(GO) test -run '^$$' -bench . -benchtime 200x ./edge ./internal/q8 ./hostgpu
+
+golden: ## rewrite golden files (read the diff before you commit it)
+	UPDATE_GOLDEN=1 $(GO) test ./...
+
+results: setup-demo build ## remake docs/results from the data in $(SHARED) (about an hour on 2 cores)
+	$(WISP) results --shared $(SHARED) --work $(OUT)/results --docs docs/results
+
+.tools/bin/golangci-lint-$(LINT_VERSION):
+	@mkdir -p .tools/bin
+	GOBIN=$(CURDIR)/.tools/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	@mv .tools/bin/golangci-lint $@
+
+lint: .tools/bin/golangci-lint-$(LINT_VERSION) ## golangci-lint with the list in .golangci.yml, formatting included
+	$< run ./...
+
+fmt: .tools/bin/golangci-lint-$(LINT_VERSION) ## format the Go code
+	$< fmt ./...
+
+check: lint test test-race test-arm64 fuzz ## everything that CI runs
+
+clean: ## remove what the targets above made
+	rm -rf bin $(OUT)

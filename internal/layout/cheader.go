@@ -1,0 +1,55 @@
+package layout
+
+import (
+	"fmt"
+	"strings"
+)
+
+//go:generate go run ./gen ../../wasm/guest/layout.h
+
+// CHeader returns the guest's view of this package, as C.
+func CHeader() string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("// Generated from internal/layout by `go generate ./internal/layout`; do not edit.")
+	line("#pragma once")
+	section := func(title string) { line("\n// %s", title) }
+	define := func(name string, value int) { line("#define %s %d", name, value) }
+	section("The memory map and the version of all this.")
+	define("WISP_ABI", ABI)
+	define("IMAGE_BASE", ImageBase)
+	define("STACK_SIZE", StackSize)
+	section("Words of the image's header.")
+	for i, name := range headerNames {
+		define("H_"+name, i)
+	}
+	section("Scalars of a block.")
+	for i, name := range scalarNames {
+		define("S_"+name, i)
+	}
+	section("Messages, in words.")
+	for _, d := range []struct {
+		name  string
+		value int
+	}{
+		{"REQUEST_WORDS", requestWords},
+		{"EVENT_WORDS", eventWords},
+		{"ANSWER_WORDS", answerWords},
+		{"HIT_WORDS", hitWords},
+		{"STATE_WORDS", stateWords},
+		{"KIND_RECOMMEND", KindRecommend},
+		{"KIND_SCORE", KindScore},
+		{"FLAG_EXCLUDE_HISTORY", FlagExcludeHistory},
+		{"STATUS_OK", StatusOK},
+		{"STATUS_MORE", StatusMore},
+		{"STATUS_REQUEST", StatusRequest},
+		{"STATUS_ITEM", StatusItem},
+		{"STATUS_TYPE", StatusType},
+		{"LEVELS", WeightMax},
+		{"USER_LEVELS", UserMax},
+		{"PROB_ONE", ProbOne},
+	} {
+		define(d.name, d.value)
+	}
+	return b.String()
+}

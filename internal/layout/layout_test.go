@@ -1,0 +1,170 @@
+package layout_test
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"os"
+	"reflect"
+	"testing"
+
+	"github.com/wisp-project/wisp/internal/layout"
+	"github.com/wisp-project/wisp/internal/layout/layouttest"
+)
+
+func TestCHeaderIsCommitted(t *testing.T) {
+	const path = "../../wasm/guest/layout.h"
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != layout.CHeader() {
+		t.Errorf("%s is stale: run go generate ./internal/layout", path)
+	}
+}
+
+func TestPackOpen(t *testing.T) {
+	for _, s := range layouttest.Shapes() {
+		p := layouttest.Params(s, 1)
+		b, err := layout.Pack(p)
+		if err != nil {
+			t.Fatalf("%+v: %v", s, err)
+		}
+		image, err := layout.Open(b)
+		if err != nil {
+			t.Fatalf("%+v: %v", s, err)
+		}
+		if got := image.Params(); !reflect.DeepEqual(got, p) {
+			t.Errorf("%+v: parameters changed on the way through an image", s)
+		}
+		if got := bytes.Join(image.Split(), nil); !bytes.Equal(got, b) {
+			t.Errorf("%+v: the segments do not add up to the image", s)
+		}
+		if m := image.Map; m.End>>16 != m.Pages || m.Scratch < layout.ImageBase+uint32(len(b)) || m.Request < m.Scratch || m.Answer <= m.Request || m.MaxHistory != s.Reach() {
+			t.Errorf("%+v: memory map %+v", s, m)
+		}
+	}
+}
+
+// TestOpenIsExact flips every bit of an image: what Open still accepts must be
+// an image that Pack makes of other parameters, never one with ignored bits.
+func TestOpenIsExact(t *testing.T) {
+	s := layouttest.Shapes()[1]
+	b, err := layout.Pack(layouttest.Params(s, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := 0
+	for i := range b {
+		for bit := range 8 {
+			b[i] ^= 1 << bit
+			if image, err := layout.Open(b); err == nil {
+				accepted++
+				if again, err := layout.Pack(image.Params()); err != nil || !bytes.Equal(again, b) {
+					t.Fatalf("bit %d of byte %d is ignored (%v)", bit, i, err)
+				}
+			} else if !errors.Is(err, layout.ErrImage) {
+				t.Fatalf("bit %d of byte %d: %v does not wrap ErrImage", bit, i, err)
+			}
+			b[i] ^= 1 << bit
+		}
+	}
+	if accepted == 0 || accepted == len(b)*8 {
+		t.Errorf("%d of %d flips accepted: the test sees nothing", accepted, len(b)*8)
+	}
+	for n := range b {
+		if _, err := layout.Open(b[:n]); err == nil {
+			t.Fatalf("the first %d of %d bytes are accepted", n, len(b))
+		}
+	}
+	if _, err := layout.Open(append(b, 0)); err == nil {
+		t.Error("a trailing byte is accepted")
+	}
+}
+
+func TestPackRefuses(t *testing.T) {
+	s := layouttest.Shapes()[1]
+	for name, breakIt := range map[string]func(p *layout.Params){
+		"no items":        func(p *layout.Params) { p.Shape.Items = 0 },
+		"heads":           func(p *layout.Params) { p.Shape.Heads = 4 },
+		"nan bias":        func(p *layout.Params) { p.Blocks[0].QKV.Bias[1] = float32(math.NaN()) },
+		"infinite scale":  func(p *layout.Params) { p.ItemScale[0] = float32(math.Inf(1)) },
+		"negative scale":  func(p *layout.Params) { p.Blocks[0].Up.Scale[0] = -1 },
+		"large gain":      func(p *layout.Params) { p.NormGain[0] = 1 << 21 },
+		"weight -128":     func(p *layout.Params) { p.Blocks[0].Down.W[3] = -128 },
+		"item row -128":   func(p *layout.Params) { p.ItemRows[0] = -128 },
+		"cold":            func(p *layout.Params) { p.Cold[0] = 2048 },
+		"missing block":   func(p *layout.Params) { p.Blocks = nil },
+		"short item rows": func(p *layout.Params) { p.ItemRows = p.ItemRows[1:] },
+	} {
+		p := layouttest.Params(s, 1)
+		breakIt(&p)
+		if _, err := layout.Pack(p); !errors.Is(err, layout.ErrParams) && !errors.Is(err, layout.ErrShape) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	if _, err := layout.Pack(layout.Params{Shape: layout.Shape{Items: 1 << 26, Dim: 1024, Layers: 1, Heads: 1, FFN: 1, Window: 1, EventTypes: 1, GapBuckets: 1}}); err == nil {
+		t.Error("an image beyond 4 GiB is accepted")
+	}
+}
+
+func TestMessages(t *testing.T) {
+	s := layouttest.Shapes()[3]
+	image, err := layout.Open(must(layout.Pack(layouttest.Params(s, 1))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range layouttest.Requests(s, image.Map, 50, 1) {
+		if err := r.Check(s, image.Map); err != nil {
+			t.Errorf("request %d: %v", i, err)
+		}
+		got, err := layout.ParseRequest(r.Append(nil))
+		if err != nil || !reflect.DeepEqual(got, r) {
+			t.Errorf("request %d: %+v came back as %+v (%v)", i, r, got, err)
+		}
+	}
+	a := layout.Answer{Status: 0, Hits: []layout.Hit{{Item: 3, Acc: -5, Score: -0.25}, {Item: 1, Acc: 7, Score: -0.5}}}
+	got, err := layout.ParseAnswer(a.Append(nil), 2, nil)
+	if err != nil || !reflect.DeepEqual(got, a) {
+		t.Errorf("%+v came back as %+v (%v)", a, got, err)
+	}
+	if _, err := layout.ParseAnswer(a.Append(nil), 1, nil); !errors.Is(err, layout.ErrAnswer) {
+		t.Errorf("more hits than asked for: %v", err)
+	}
+	if _, err := layout.ParseAnswer(a.Append(nil)[:20], 2, nil); !errors.Is(err, layout.ErrAnswer) {
+		t.Errorf("a short answer: %v", err)
+	}
+}
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func FuzzOpen(f *testing.F) {
+	for _, s := range layouttest.Shapes()[:2] {
+		f.Add(must(layout.Pack(layouttest.Params(s, 1))))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		image, err := layout.Open(bytes.Clone(b))
+		if err != nil {
+			return
+		}
+		if again, err := layout.Pack(image.Params()); err != nil || !bytes.Equal(again, b) {
+			t.Fatalf("an accepted image is not what Pack makes (%v)", err)
+		}
+	})
+}
+
+func FuzzParseRequest(f *testing.F) {
+	r := layout.Request{Kind: 1, K: 3, History: []layout.Event{{Item: 1, Type: 2, Gap: 3}}, List: []uint32{4}}
+	f.Add(r.Append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := layout.ParseRequest(b)
+		if err == nil && !bytes.Equal(r.Append(nil), b) {
+			t.Fatal("a parsed request does not encode to the same bytes")
+		}
+	})
+}

@@ -1,0 +1,319 @@
+package q8_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"github.com/wisp-project/wisp/internal/layout"
+	"github.com/wisp-project/wisp/internal/layout/layouttest"
+	"github.com/wisp-project/wisp/internal/q8"
+	"github.com/wisp-project/wisp/wasm"
+)
+
+// guest runs the kernel over an image, without anything of package edge.
+type guest struct {
+	memory api.Memory
+	run    api.Function
+	m      layout.Map
+	slices int // calls of run that the last request took
+}
+
+func newGuest(t testing.TB, config wazero.RuntimeConfig, image *layout.Image) *guest {
+	t.Helper()
+	ctx := context.Background()
+	r := wazero.NewRuntimeWithConfig(ctx, config)
+	t.Cleanup(func() { _ = r.Close(ctx) })
+	mod, err := r.Instantiate(ctx, wasm.Kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &guest{memory: mod.Memory(), run: mod.ExportedFunction("run"), m: image.Map}
+	if _, ok := g.memory.Grow(image.Map.Pages - g.memory.Size()>>16); !ok {
+		t.Fatalf("memory does not grow to %d pages", image.Map.Pages)
+	}
+	if !g.memory.Write(layout.ImageBase, image.Bytes()) {
+		t.Fatal("image does not fit")
+	}
+	return g
+}
+
+// answer returns the bytes of the answer to a request, as the guest wrote them.
+func (g *guest) answer(t testing.TB, request []byte) []byte {
+	t.Helper()
+	if !g.memory.Write(g.m.Request, request) {
+		t.Fatal("request does not fit")
+	}
+	for g.slices = 1; ; g.slices++ {
+		status, err := g.run.Call(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status[0] != layout.StatusMore {
+			break
+		}
+	}
+	head, _ := g.memory.Read(g.m.Answer, uint32(layout.AnswerLen(0)))
+	_, hits := layout.AnswerHeader(head)
+	b, ok := g.memory.Read(g.m.Answer, uint32(layout.AnswerLen(hits)))
+	if !ok {
+		t.Fatalf("answer with %d hits lies outside the memory", hits)
+	}
+	return bytes.Clone(b)
+}
+
+func open(t testing.TB, p layout.Params) (*layout.Image, *q8.Model) {
+	t.Helper()
+	b, err := layout.Pack(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := layout.Open(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := q8.New(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image, m
+}
+
+func same(t *testing.T, g *guest, m *q8.Model, requests []layout.Request) {
+	t.Helper()
+	for i, r := range requests {
+		answer := m.Run(r)
+		if got, want := g.answer(t, r.Append(nil)), answer.Append(nil); !bytes.Equal(got, want) {
+			a, err := layout.ParseAnswer(got, 1<<20, nil)
+			t.Fatalf("request %d (%d events, k %d, %d listed): the guest answers\n%v (%v)\nq8 answers\n%v", i, len(r.History), r.K, len(r.List), a, err, answer)
+		}
+	}
+}
+
+var engines = []struct {
+	name   string
+	config func() wazero.RuntimeConfig
+	share  int // of the requests: one in share
+}{
+	{"compiler", wazero.NewRuntimeConfigCompiler, 1},
+	{"interpreter", wazero.NewRuntimeConfigInterpreter, 8},
+}
+
+// TestGuest holds the kernel to the definition, bit for bit, on every shape.
+func TestGuest(t *testing.T) {
+	n := 160
+	if testing.Short() {
+		n = 24
+	}
+	for _, e := range engines {
+		for _, s := range layouttest.Shapes() {
+			t.Run(fmt.Sprintf("%s/%dx%d", e.name, s.Items, s.Dim), func(t *testing.T) {
+				t.Parallel()
+				image, m := open(t, layouttest.Params(s, 1))
+				same(t, newGuest(t, e.config(), image), m, layouttest.Requests(s, image.Map, n/e.share, 2))
+			})
+		}
+	}
+}
+
+// TestTies has items with equal rows: order is by index, and the heap must not
+// depend on when it was filled.
+func TestTies(t *testing.T) {
+	s := layout.Shape{Items: 300, Dim: 8, Layers: 1, Heads: 1, FFN: 8, Window: 4, EventTypes: 1, GapBuckets: 1}
+	p := layouttest.Params(s, 3)
+	for i := range s.Items {
+		copy(p.ItemRows[i*s.Dim:(i+1)*s.Dim], p.ItemRows[(i%7)*s.Dim:])
+		p.ItemScale[i] = p.ItemScale[i%7]
+	}
+	image, m := open(t, p)
+	same(t, newGuest(t, wazero.NewRuntimeConfigCompiler(), image), m, layouttest.Requests(s, image.Map, 64, 4))
+	p.ItemScale = make([]float32, s.Items) // all scores are zero, of both signs
+	image, m = open(t, p)
+	same(t, newGuest(t, wazero.NewRuntimeConfigCompiler(), image), m, layouttest.Requests(s, image.Map, 32, 4))
+}
+
+// TestExtremes drives every clamp: scales of zero, the largest and the smallest.
+func TestExtremes(t *testing.T) {
+	s := layout.Shape{Items: 40, Dim: 12, Layers: 2, Heads: 2, FFN: 20, Window: 6, EventTypes: 2, GapBuckets: 5}
+	for _, scale := range []float32{0, 1e-45, 1e-38, 1 << 20} {
+		p := layouttest.Params(s, 5)
+		for i := range p.Blocks {
+			b := &p.Blocks[i]
+			for _, x := range [][]float32{b.QKV.Scale, b.Out.Scale, b.Up.Scale, b.Down.Scale, b.AttnNormGain} {
+				for j := range x {
+					x[j] = scale
+				}
+			}
+			b.ScoreScale, b.QInv = scale, scale
+		}
+		p.UserInv, p.InputScale = scale, scale
+		image, m := open(t, p)
+		same(t, newGuest(t, wazero.NewRuntimeConfigCompiler(), image), m, layouttest.Requests(s, image.Map, 32, 6))
+	}
+}
+
+// TestSlices sees that long work comes in slices, that an abandoned request
+// leaves nothing behind, and that the guest refuses what it must.
+func TestSlices(t *testing.T) {
+	s := layout.Shape{Items: 40000, Dim: 64, Layers: 2, Heads: 2, FFN: 256, Window: 200, EventTypes: 2, GapBuckets: 5}
+	if testing.Short() {
+		s.Items = 4000
+	}
+	image, m := open(t, layouttest.Params(s, 7))
+	g := newGuest(t, wazero.NewRuntimeConfigCompiler(), image)
+	requests := layouttest.Requests(s, image.Map, 4, 8)
+	same(t, g, m, requests)
+	long := requests[1]
+	want := g.answer(t, long.Append(nil))
+	calls := g.slices
+	if calls < 5 {
+		t.Errorf("a history of %d events was encoded in %d calls", len(long.History), calls)
+	}
+	for stop := 1; stop < calls; stop += 3 {
+		g.memory.Write(g.m.Request, long.Append(nil))
+		for range stop {
+			if _, err := g.run.Call(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		same(t, g, m, requests[2:3])
+	}
+	if got := g.answer(t, long.Append(nil)); !bytes.Equal(got, want) {
+		t.Error("the answer changed after abandoned requests")
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	s := layouttest.Shapes()[1]
+	image, m := open(t, layouttest.Params(s, 9))
+	g := newGuest(t, wazero.NewRuntimeConfigCompiler(), image)
+	event := layout.Event{}
+	for name, c := range map[string]struct {
+		r    layout.Request
+		want uint32
+	}{
+		"kind":         {layout.Request{Kind: 3, K: 1}, layout.StatusRequest},
+		"flags":        {layout.Request{Kind: layout.KindRecommend, K: 1, Flags: 2}, layout.StatusRequest},
+		"k zero":       {layout.Request{Kind: layout.KindRecommend}, layout.StatusRequest},
+		"k too large":  {layout.Request{Kind: layout.KindRecommend, K: 6}, layout.StatusRequest},
+		"k of scores":  {layout.Request{Kind: layout.KindScore, K: 1}, layout.StatusRequest},
+		"history":      {layout.Request{Kind: layout.KindScore, History: []layout.Event{event, event, event, event}}, layout.StatusRequest},
+		"list":         {layout.Request{Kind: layout.KindScore, List: make([]uint32, 6)}, layout.StatusRequest},
+		"history item": {layout.Request{Kind: layout.KindScore, History: []layout.Event{{Item: 5}}}, layout.StatusItem},
+		"huge item":    {layout.Request{Kind: layout.KindScore, History: []layout.Event{{Item: 1 << 31}}}, layout.StatusItem},
+		"type":         {layout.Request{Kind: layout.KindScore, History: []layout.Event{{Type: 2}}}, layout.StatusType},
+		"list item":    {layout.Request{Kind: layout.KindScore, List: []uint32{4, 5}}, layout.StatusItem},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := c.r.Check(s, image.Map); err == nil {
+				t.Error("Check accepts it")
+			}
+			if got := m.Run(c.r); got.Status != c.want {
+				t.Errorf("q8 gives status %d, want %d", got.Status, c.want)
+			}
+			same(t, g, m, []layout.Request{c.r})
+		})
+	}
+	// Lengths beyond the message itself.
+	for word := 4; word <= 5; word++ {
+		b := (&layout.Request{Kind: layout.KindScore}).Append(nil)
+		b[4*word+3] = 0xff
+		if status, _ := layout.AnswerHeader(g.answer(t, b)); status != layout.StatusRequest {
+			t.Errorf("length word %d: status %d, want %d", word, status, layout.StatusRequest)
+		}
+	}
+}
+
+// TestIdentityDigest pins the answers of all shapes to one digest, so that a
+// machine or an engine can be compared with every other one.
+func TestIdentityDigest(t *testing.T) {
+	h := sha256.New()
+	for _, s := range layouttest.Shapes() {
+		image, m := open(t, layouttest.Params(s, 1))
+		for _, r := range layouttest.Requests(s, image.Map, 42, 11) {
+			a := m.Run(r)
+			h.Write(a.Append(nil))
+		}
+	}
+	golden(t, "identity.sha256", fmt.Sprintf("%x\n", h.Sum(nil)))
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if os.Getenv("UPDATE_GOLDEN") != "" {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s: got %q, want %q", path, got, want)
+	}
+}
+
+// TestV8 runs the same requests in Node's engine.
+func TestV8(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("node is not installed: the kernel was not run on V8")
+	}
+	dir := t.TempDir()
+	write := func(name string, b []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	kernel := write("kernel.wasm", wasm.Kernel)
+	for i, s := range layouttest.Shapes() {
+		image, m := open(t, layouttest.Params(s, 1))
+		var requests, want []byte
+		for _, r := range layouttest.Requests(s, image.Map, 64, 12) {
+			b := r.Append(nil)
+			requests = append(append(requests, byte(len(b)), byte(len(b)>>8), byte(len(b)>>16), byte(len(b)>>24)), b...)
+			a := m.Run(r)
+			want = a.Append(want)
+		}
+		cmd := exec.CommandContext(t.Context(), node, filepath.Join("testdata", "run.mjs"), kernel, write("image", image.Bytes()), write("requests", requests),
+			fmt.Sprint(layout.ImageBase), fmt.Sprint(image.Map.Pages), fmt.Sprint(image.Map.Request), fmt.Sprint(image.Map.Answer))
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		got, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("node: %v: %s", err, stderr.String())
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("shape %d: V8 gives %d bytes of answers that differ from the %d of q8", i, len(got), len(want))
+		}
+	}
+}
+
+func BenchmarkGuest(b *testing.B) {
+	s := layout.Shape{Items: 1682, Dim: 64, Layers: 2, Heads: 1, FFN: 64, Window: 50, EventTypes: 8, GapBuckets: 24}
+	image, _ := open(b, layouttest.Params(s, 1))
+	g := newGuest(b, wazero.NewRuntimeConfigCompiler(), image)
+	r := layout.Request{Kind: layout.KindRecommend, K: 10, Flags: layout.FlagExcludeHistory}
+	for i := range 50 {
+		r.History = append(r.History, layout.Event{Item: uint32(i * 31 % s.Items), Type: uint32(i % 8), Gap: uint32(i * 1000)})
+	}
+	request := r.Append(nil)
+	for b.Loop() {
+		g.answer(b, request)
+	}
+}

@@ -1,0 +1,338 @@
+// Package q8 is the one definition of wisp's int8 arithmetic: a plain-Go forward
+// pass over a packed image, written to be read. The guest kernel gives the same
+// bits on every engine; tests hold it to that.
+//
+// The rules that make this possible:
+//
+//   - Integers accumulate in int32, in any order; limits on the dimensions keep
+//     every sum in range.
+//   - Each float32 operation is rounded on its own: a product that feeds a sum
+//     is written float32(x*y), which keeps the compiler from fusing the two.
+//   - Float sums run in four lanes by index mod 4, added (l0+l1)+(l2+l3).
+//   - Only + - * / sqrt, and exp as defined here, are used.
+//   - Values are clamped before they become integers, and rounded to the nearest
+//     integer, ties to even.
+//   - No NaN and no infinity can arise: layout bounds every parameter.
+package q8
+
+import (
+	"fmt"
+	"math"
+	"math/bits"
+	"slices"
+
+	"github.com/wisp-project/wisp/internal/layout"
+)
+
+// NormEpsilon is added to the variance in every layer normalisation.
+const NormEpsilon = 1e-5
+
+// Model answers requests from an image. It is safe for concurrent use.
+type Model struct {
+	p layout.Params
+	m layout.Map
+}
+
+// New opens an image; its errors are those of layout.Open.
+func New(image []byte) (*Model, error) {
+	im, err := layout.Open(image)
+	if err != nil {
+		return nil, fmt.Errorf("q8: %w", err)
+	}
+	return &Model{p: im.Params(), m: im.Map}, nil
+}
+
+// Shape returns the dimensions of the image.
+func (q *Model) Shape() layout.Shape { return q.p.Shape }
+
+// Map returns the memory map of a guest with this image, which bounds requests.
+func (q *Model) Map() layout.Map { return q.m }
+
+// Tap receives intermediate values in float32, named as in model.Tap. Values
+// that exist only as integers are passed times their step.
+type Tap func(site string, position int, x []float32)
+
+// Run answers a request. A request that does not fit gets an answer with a
+// status and no hits, as the guest gives it.
+func (q *Model) Run(r layout.Request) layout.Answer {
+	if status := q.check(r); status != layout.StatusOK {
+		return layout.Answer{Status: status}
+	}
+	u := q.User(r.History, nil)
+	if r.Kind == layout.KindScore {
+		hits := make([]layout.Hit, len(r.List))
+		for i, item := range r.List {
+			hits[i] = q.hit(u, int(item))
+		}
+		return layout.Answer{Hits: hits}
+	}
+	excluded := make([]bool, q.p.Shape.Items)
+	for _, item := range r.List {
+		excluded[item] = true
+	}
+	if r.Flags&layout.FlagExcludeHistory != 0 {
+		for _, e := range r.History {
+			excluded[e.Item] = true
+		}
+	}
+	var hits []layout.Hit
+	for i := range q.p.Shape.Items {
+		if !excluded[i] {
+			hits = append(hits, q.hit(u, i))
+		}
+	}
+	slices.SortStableFunc(hits, func(a, b layout.Hit) int {
+		switch {
+		case a.Score > b.Score:
+			return -1
+		case a.Score < b.Score:
+			return 1
+		}
+		return 0
+	})
+	return layout.Answer{Hits: hits[:min(len(hits), int(r.K))]}
+}
+
+func (q *Model) check(r layout.Request) uint32 {
+	recommend := r.Kind == layout.KindRecommend
+	switch {
+	case !recommend && r.Kind != layout.KindScore,
+		recommend && (r.Flags&^layout.FlagExcludeHistory != 0 || r.K < 1 || int64(r.K) > int64(q.m.MaxK)),
+		!recommend && (r.Flags != 0 || r.K != 0),
+		len(r.History) > q.m.MaxHistory, len(r.List) > q.m.MaxList:
+		return layout.StatusRequest
+	}
+	for _, e := range r.History {
+		if int64(e.Item) >= int64(q.p.Shape.Items) {
+			return layout.StatusItem
+		}
+		if int64(e.Type) >= int64(q.p.Shape.EventTypes) {
+			return layout.StatusType
+		}
+	}
+	for _, item := range r.List {
+		if int64(item) >= int64(q.p.Shape.Items) {
+			return layout.StatusItem
+		}
+	}
+	return layout.StatusOK
+}
+
+// Scores writes the score of every item for user vector u, (D), to dst, (N).
+func (q *Model) Scores(dst []float32, u []int16) {
+	for i := range dst {
+		dst[i] = q.hit(u, i).Score
+	}
+}
+
+func (q *Model) hit(u []int16, item int) layout.Hit {
+	D := q.p.Shape.Dim
+	row := q.p.ItemRows[item*D : (item+1)*D]
+	var acc int32
+	for d, v := range row {
+		acc += int32(u[d]) * int32(v)
+	}
+	return layout.Hit{Item: uint32(item), Acc: acc, Score: float32(acc) * q.p.ItemScale[item]}
+}
+
+// User returns the user vector, (D), in steps of 1/UserInv. The history holds
+// at most Shape.Reach events with valid items and types. tap may be nil.
+//
+// Only what the answer depends on is computed: block l gives outputs at the last
+// (L-1-l)(W-1)+1 positions.
+func (q *Model) User(history []layout.Event, tap Tap) []int16 {
+	if tap == nil {
+		tap = func(string, int, []float32) {}
+	}
+	p, s := &q.p, q.p.Shape
+	T, D := len(history), s.Dim
+	if T == 0 {
+		return slices.Clone(p.Cold)
+	}
+	x := make([][]float32, T) // (T, D)
+	for t, e := range history {
+		x[t] = make([]float32, D)
+		scale := p.ItemScale[e.Item] * p.InputScale
+		row := p.ItemRows[int(e.Item)*D:]
+		kind, gap := p.Type[int(e.Type)*D:], p.Gap[gapBucket(e.Gap, s.GapBuckets)*D:]
+		for d := range x[t] {
+			x[t][d] = (float32(float32(row[d])*scale) + kind[d]) + gap[d]
+		}
+	}
+	for l := range p.Blocks {
+		q.block(l, x, tap)
+	}
+	u := make([]int16, D)
+	y := make([]float32, D)
+	norm(y, x[T-1], p.NormGain, p.NormBias)
+	quant(u, y, p.UserInv, layout.UserMax)
+	tap("user.out", T-1, scaled(u, p.UserInv))
+	return u
+}
+
+// block applies transformer block l to x, (T, D), in place.
+func (q *Model) block(l int, x [][]float32, tap Tap) {
+	s, b := q.p.Shape, &q.p.Blocks[l]
+	site := func(t int, name string, v []float32) { tap(fmt.Sprintf("user.layer.%d.%s", l, name), t, v) }
+	T, D, W := len(x), s.Dim, s.Window
+	headDim := D / s.Heads
+	firstOut := max(0, T-((s.Layers-1-l)*(W-1)+1))
+	firstIn := max(0, firstOut-(W-1))
+
+	qs, ks, vs := make([][]int16, T), make([][]int16, T), make([][]int16, T) // (T, D) each
+	h, in := make([]float32, D), make([]int16, D)
+	qkv := make([]float32, 3*D)
+	for t := firstIn; t < T; t++ {
+		norm(h, x[t], b.AttnNormGain, b.AttnNormBias)
+		quant(in, h, b.AttnInInv, layout.WeightMax)
+		site(t, "attn.in", scaled(in, b.AttnInInv))
+		linear(qkv, &b.QKV, in)
+		qs[t], ks[t], vs[t] = make([]int16, D), make([]int16, D), make([]int16, D)
+		quant(qs[t], qkv[:D], b.QInv, layout.WeightMax)
+		quant(ks[t], qkv[D:2*D], b.KInv, layout.WeightMax)
+		quant(vs[t], qkv[2*D:], b.VInv, layout.WeightMax)
+		if t >= firstOut {
+			site(t, "attn.q", scaled(qs[t], b.QInv))
+		}
+		site(t, "attn.k", scaled(ks[t], b.KInv))
+		site(t, "attn.v", scaled(vs[t], b.VInv))
+	}
+	o, out := make([]float32, D), make([]int16, D)
+	y := make([]float32, D)
+	hidden, act := make([]float32, s.FFN), make([]int16, s.FFN)
+	for t := firstOut; t < T; t++ {
+		n := min(t+1, W) // distances 0 … n-1
+		for a := range s.Heads {
+			lo, hi := a*headDim, (a+1)*headDim
+			attend(o[lo:hi], qs[t][lo:hi], n, func(d int) (k, v []int16) { return ks[t-d][lo:hi], vs[t-d][lo:hi] },
+				b.ScoreScale, b.DistanceBias[a*W:], b.VScale)
+		}
+		quant(out, o, b.OutInv, layout.WeightMax)
+		site(t, "attn.out", scaled(out, b.OutInv))
+		linear(y, &b.Out, out)
+		for d := range y {
+			x[t][d] += y[d]
+		}
+		norm(h, x[t], b.FFNNormGain, b.FFNNormBias)
+		quant(in, h, b.FFNInInv, layout.WeightMax)
+		site(t, "ffn.in", scaled(in, b.FFNInInv))
+		linear(hidden, &b.Up, in)
+		for j := range hidden {
+			hidden[j] = max(hidden[j], 0)
+		}
+		quant(act, hidden, b.HiddenInv, layout.WeightMax)
+		site(t, "ffn.hidden", scaled(act, b.HiddenInv))
+		linear(y, &b.Down, act)
+		for d := range y {
+			x[t][d] += y[d]
+		}
+		site(t, "out", x[t])
+	}
+}
+
+// attend writes the attention of one head at one position to o: over n
+// distances with keys and values at(d), a bias for each distance.
+func attend(o []float32, query []int16, n int, at func(d int) (k, v []int16), scoreScale float32, bias []float32, vScale float32) {
+	scores := make([]float32, n)
+	best := float32(math.Inf(-1))
+	for d := range n {
+		k, _ := at(d)
+		var acc int32
+		for j, v := range query {
+			acc += int32(v) * int32(k[j])
+		}
+		scores[d] = float32(float32(acc)*scoreScale) + bias[d]
+		best = max(best, scores[d])
+	}
+	var sum int32
+	acc := make([]int32, len(o))
+	for d := range n {
+		e := int32(math.RoundToEven(float64(float32(exp(scores[d]-best) * layout.ProbOne))))
+		sum += e
+		_, v := at(d)
+		for j := range acc {
+			acc[j] += e * int32(v[j])
+		}
+	}
+	for j, a := range acc {
+		o[j] = float32(float32(a)*vScale) / float32(sum)
+	}
+}
+
+// linear computes y = float32(W·x)·scale + bias.
+func linear(y []float32, l *layout.Linear, x []int16) {
+	for r := range y {
+		var acc int32
+		for c, w := range l.W[r*l.Cols : (r+1)*l.Cols] {
+			acc += int32(w) * int32(x[c])
+		}
+		y[r] = float32(float32(acc)*l.Scale[r]) + l.Bias[r]
+	}
+}
+
+// norm is layer normalisation: y = ((x-mean)·r)·gain + bias with
+// r = 1/sqrt(var+eps).
+func norm(y, x, gain, bias []float32) {
+	n := float32(len(x))
+	var l [4]float32
+	for i, v := range x {
+		l[i%4] += v
+	}
+	mean := ((l[0] + l[1]) + (l[2] + l[3])) / n
+	l = [4]float32{}
+	for i, v := range x {
+		d := v - mean
+		l[i%4] += float32(d * d)
+	}
+	variance := ((l[0] + l[1]) + (l[2] + l[3])) / n
+	r := 1 / float32(math.Sqrt(float64(variance+NormEpsilon)))
+	for i, v := range x {
+		y[i] = float32(float32((v-mean)*r)*gain[i]) + bias[i]
+	}
+}
+
+// quant writes x·inv, clamped to ±limit and rounded, to dst.
+func quant(dst []int16, x []float32, inv float32, limit float32) {
+	for i, v := range x {
+		dst[i] = int16(math.RoundToEven(float64(min(max(v*inv, -limit), limit))))
+	}
+}
+
+// Constants of exp: the two parts of ln 2, the first exact in few bits, and a
+// polynomial for e^r on |r| ≤ ln(2)/2 (Cody and Waite 1980; Taylor coefficients,
+// whose error of 2e-7 is far below the step of 1/32767 that follows).
+const (
+	expFloor = -20 // e^-20 is far below half a step
+	log2e    = 1.44269504
+	ln2Hi    = 0.693359375
+	ln2Lo    = -2.12194440e-4
+)
+
+// exp returns e^x for x ≤ 0; below expFloor it returns e^expFloor.
+func exp(x float32) float32 {
+	x = max(x, expFloor)
+	n := float32(math.RoundToEven(float64(float32(x * log2e))))
+	r := x - float32(n*ln2Hi)
+	r -= float32(n * ln2Lo)
+	p := float32(1.0 / 720)
+	p = float32(p*r) + 1.0/120
+	p = float32(p*r) + 1.0/24
+	p = float32(p*r) + 1.0/6
+	p = float32(p*r) + 0.5
+	p = float32(p*r) + 1
+	p = float32(p*r) + 1
+	return math.Float32frombits(math.Float32bits(p) + uint32(int32(n))<<23)
+}
+
+// gapBucket is model.Config.GapBucket: 0 for no gap, otherwise the bit length,
+// the last bucket open ended.
+func gapBucket(seconds uint32, buckets int) int { return min(bits.Len32(seconds), buckets-1) }
+
+// scaled returns integers as the values they stand for.
+func scaled(x []int16, inv float32) []float32 {
+	y := make([]float32, len(x))
+	for i, v := range x {
+		y[i] = float32(v) / inv
+	}
+	return y
+}

