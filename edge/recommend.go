@@ -1,0 +1,297 @@
+package edge
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/wisp-project/wisp/internal/layout"
+)
+
+// Event is one past event of a user.
+type Event struct {
+	Item  string  `json:"item"`            // id
+	Type  string  `json:"type,omitempty"`  // a name of the manifest's vocabulary; empty means DefaultType
+	Value float32 `json:"value,omitempty"` // the rating, in the data set's own scale; 0 for other types
+	Time  int64   `json:"time,omitempty"`  // Unix time in seconds
+}
+
+// DefaultType is the type of an event that does not say.
+const DefaultType = "click"
+
+// Request asks for the best items for a history.
+type Request struct {
+	// History holds the user's events in order of time; where times fall, they
+	// are put in order first. Events of unknown items are skipped and named in the
+	// response. Only the last Manifest().Limits.MaxHistory events are looked at,
+	// but the items of all of them are left out of the answer.
+	History []Event `json:"history"`
+	// K is the number of items wanted; 0 means 10. At most Limits.MaxK.
+	K int `json:"k,omitempty"`
+	// Exclude names items to leave out; unknown ones are ignored.
+	Exclude []string `json:"exclude,omitempty"`
+	// IncludeSeen keeps the items of the history in.
+	IncludeSeen bool `json:"include_seen,omitempty"`
+	// Explain adds to each item the past event that speaks most for it. It costs
+	// one more run for each event of the history that the model looks at.
+	Explain bool `json:"explain,omitempty"`
+}
+
+// Recommendation is one recommended item.
+type Recommendation struct {
+	Item  string  `json:"item"`
+	Title string  `json:"title,omitempty"`
+	Score float32 `json:"score"`
+	// Reason is the past event that speaks most for the item, where one does.
+	Reason *Reason `json:"reason,omitempty"`
+}
+
+// Reason is the past event whose removal lowers an item's score most.
+type Reason struct {
+	Event int     `json:"event"` // index into the request's history
+	Item  string  `json:"item"`
+	Title string  `json:"title,omitempty"`
+	Drop  float32 `json:"drop"` // by how much the score falls without the event
+}
+
+// Response is the answer to a Request.
+type Response struct {
+	// Items are the recommendations by falling score, ties in the order of the
+	// catalogue. There are fewer than K only where the catalogue has no more.
+	Items []Recommendation `json:"items"`
+	// Unknown are the ids of the history that the catalogue does not have.
+	Unknown []string `json:"unknown,omitempty"`
+	// ColdStart says that no event of the history was known, and the answer is
+	// the one for a new user.
+	ColdStart bool `json:"cold_start,omitempty"`
+}
+
+// history is a checked history.
+type history struct {
+	events  []layout.Event // in order of time, all known
+	index   []int          // of each event in the request
+	times   []int64
+	unknown []string
+}
+
+// Recommend returns the best items for a history. Its errors wrap ErrRequest for
+// a request that makes no sense, ErrSandbox for a guest that failed, ErrClosed,
+// or the context's error.
+func (r *Runtime) Recommend(ctx context.Context, q Request) (Response, error) {
+	if q.K == 0 {
+		q.K = 10
+	}
+	if q.K < 0 {
+		return Response{}, fmt.Errorf("%w: k is %d, must lie between 1 and %d", ErrRequest, q.K, r.image.Map.MaxK)
+	}
+	// A small catalogue cannot give more than it has, and that is no mistake.
+	q.K = min(q.K, r.image.Map.MaxK)
+	h, err := r.history(q.History)
+	if err != nil {
+		return Response{}, err
+	}
+	request := layout.Request{Kind: layout.KindRecommend, K: uint32(q.K), History: h.last(r.image.Map.MaxHistory)}
+	if err := r.exclude(&request, q, h); err != nil {
+		return Response{}, err
+	}
+	response := Response{Unknown: h.unknown, ColdStart: len(h.events) == 0}
+	err = r.with(ctx, func(ctx context.Context, s *sandbox) error {
+		hits, err := s.do(ctx, r.image.Map, &request)
+		if err != nil {
+			return err
+		}
+		response.Items = make([]Recommendation, len(hits))
+		for i, hit := range hits {
+			item := &r.items[hit.Item]
+			response.Items[i] = Recommendation{Item: item.ID, Title: item.Title, Score: hit.Score}
+		}
+		if q.Explain {
+			return r.explain(ctx, s, h, slices.Clone(hits), response.Items)
+		}
+		return nil
+	})
+	if err != nil {
+		return Response{}, err
+	}
+	return response, nil
+}
+
+// Score returns the scores of the named items for a history, in their order. An
+// unknown item is an error that wraps ErrRequest.
+func (r *Runtime) Score(ctx context.Context, events []Event, items []string) ([]float32, error) {
+	h, err := r.history(events)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]uint32, len(items))
+	for i, id := range items {
+		n, ok := r.index[id]
+		if !ok {
+			return nil, fmt.Errorf("%w: item %q is not in the catalogue", ErrRequest, id)
+		}
+		list[i] = n
+	}
+	scores := make([]float32, 0, len(items))
+	err = r.with(ctx, func(ctx context.Context, s *sandbox) error {
+		for part := range slices.Chunk(list, r.image.Map.MaxList) {
+			hits, err := s.do(ctx, r.image.Map, &layout.Request{Kind: layout.KindScore, History: h.last(r.image.Map.MaxHistory), List: part})
+			if err != nil {
+				return err
+			}
+			for _, hit := range hits {
+				scores = append(scores, hit.Score)
+			}
+		}
+		return nil
+	})
+	return scores, err
+}
+
+// history checks events and brings them into the form of requests.
+func (r *Runtime) history(events []Event) (history, error) {
+	h := history{events: make([]layout.Event, 0, len(events)), index: make([]int, 0, len(events)), times: make([]int64, 0, len(events))}
+	for i := range events {
+		e := &events[i]
+		if e.Time < 0 {
+			return h, fmt.Errorf("%w: event %d (item %q) has time %d; times are Unix seconds, 0 or later", ErrRequest, i, e.Item, e.Time)
+		}
+		if v := float64(e.Value); math.IsNaN(v) || math.IsInf(v, 0) {
+			return h, fmt.Errorf("%w: event %d (item %q) has value %v", ErrRequest, i, e.Item, e.Value)
+		}
+		kind, err := r.eventType(e.Type, e.Value)
+		if err != nil {
+			return h, fmt.Errorf("%w: event %d (item %q): %w", ErrRequest, i, e.Item, err)
+		}
+		item, ok := r.index[e.Item]
+		if !ok {
+			h.unknown = append(h.unknown, e.Item)
+			continue
+		}
+		h.events = append(h.events, layout.Event{Item: item, Type: kind})
+		h.index = append(h.index, i)
+		h.times = append(h.times, e.Time)
+	}
+	if !slices.IsSorted(h.times) {
+		order := make([]int, len(h.times))
+		for i := range order {
+			order[i] = i
+		}
+		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(h.times[a], h.times[b]) })
+		sorted := history{unknown: h.unknown}
+		for _, i := range order {
+			sorted.events = append(sorted.events, h.events[i])
+			sorted.index = append(sorted.index, h.index[i])
+			sorted.times = append(sorted.times, h.times[i])
+		}
+		h = sorted
+	}
+	for i := 1; i < len(h.events); i++ {
+		h.events[i].Gap = gap(h.times[i] - h.times[i-1])
+	}
+	return h, nil
+}
+
+func gap(seconds int64) uint32 { return uint32(min(seconds, math.MaxUint32)) }
+
+// last returns the last n events, as the guest reads them.
+func (h *history) last(n int) []layout.Event { return h.events[max(0, len(h.events)-n):] }
+
+// without returns the last n events of the history that lacks event i.
+func (h *history) without(dst []layout.Event, i, n int) []layout.Event {
+	from := max(0, len(h.events)-1-n)
+	if i < from {
+		panic("edge: an event outside the window was removed")
+	}
+	dst = append(dst[:0], h.events[from:i]...)
+	dst = append(dst, h.events[i+1:]...)
+	if i+1 < len(h.events) {
+		var g uint32
+		if i > 0 {
+			g = gap(h.times[i+1] - h.times[i-1])
+		}
+		dst[i-from].Gap = g
+	}
+	return dst
+}
+
+// eventType returns the index in the vocabulary of an event: the last entry of
+// its name whose bound does not exceed the value, or the first of its name.
+func (r *Runtime) eventType(name string, value float32) (uint32, error) {
+	if name == "" {
+		name = DefaultType
+	}
+	found := -1
+	for i, t := range r.manifest.EventTypes {
+		if t.Name == name && (found < 0 || t.AtLeast <= value) {
+			found = i
+		}
+	}
+	if found < 0 {
+		var known []string
+		for _, t := range r.manifest.EventTypes {
+			if !slices.Contains(known, t.Name) {
+				known = append(known, t.Name)
+			}
+		}
+		return 0, fmt.Errorf("type %q is unknown; the model knows %q", name, known)
+	}
+	return uint32(found), nil
+}
+
+// exclude fills the request's list. The guest leaves out the history it sees;
+// what was cut off before it goes into the list.
+func (r *Runtime) exclude(request *layout.Request, q Request, h history) error {
+	if !q.IncludeSeen {
+		request.Flags = layout.FlagExcludeHistory
+		for _, e := range h.events[:len(h.events)-len(request.History)] {
+			request.List = append(request.List, e.Item)
+		}
+	}
+	for _, id := range q.Exclude {
+		if n, ok := r.index[id]; ok {
+			request.List = append(request.List, n)
+		}
+	}
+	if len(request.List) > r.image.Map.MaxList {
+		slices.Sort(request.List)
+		request.List = slices.Compact(request.List)
+	}
+	if len(request.List) > r.image.Map.MaxList {
+		return fmt.Errorf("%w: %d items are to be left out, at most %d are possible; shorten history or exclude",
+			ErrRequest, len(request.List), r.image.Map.MaxList)
+	}
+	return nil
+}
+
+// explain finds, for each hit, the event whose removal lowers its score most:
+// it scores the hits again without each event in turn.
+func (r *Runtime) explain(ctx context.Context, s *sandbox, h history, hits []layout.Hit, items []Recommendation) error {
+	n := r.image.Map.MaxHistory
+	list := make([]uint32, len(hits))
+	for i, hit := range hits {
+		list[i] = hit.Item
+	}
+	reasons := make([]Reason, len(hits)) // Drop 0: no event speaks for the item
+	var reduced []layout.Event
+	for i := max(0, len(h.events)-n); i < len(h.events); i++ {
+		reduced = h.without(reduced, i, n)
+		again, err := s.do(ctx, r.image.Map, &layout.Request{Kind: layout.KindScore, History: reduced, List: list})
+		if err != nil {
+			return err
+		}
+		for j, hit := range again {
+			if drop := hits[j].Score - hit.Score; drop > reasons[j].Drop {
+				event := &r.items[h.events[i].Item]
+				reasons[j] = Reason{Event: h.index[i], Item: event.ID, Title: event.Title, Drop: drop}
+			}
+		}
+	}
+	for j := range reasons {
+		if reasons[j].Drop > 0 {
+			items[j].Reason = &reasons[j]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package quantize
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/wisp-project/wisp/artifact"
+	"github.com/wisp-project/wisp/edge"
+	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/internal/layout"
+	"github.com/wisp-project/wisp/internal/q8"
+	"github.com/wisp-project/wisp/model"
+)
+
+// BuildOptions say what goes into an artefact beside the model.
+type BuildOptions struct {
+	Name     string // of the model; empty means the data set's
+	Version  uint64 // of the model; 0 means 1
+	Tenant   string
+	Kernel   []byte // the guest kernel
+	Licences []artifact.Licence
+	Metrics  []artifact.Metric
+	Created  string // RFC 3339, or empty
+}
+
+// goldenRequests is how many requests with exact answers an artefact carries.
+const goldenRequests = 32
+
+// Build quantizes m, which was trained on ds, and returns the artefact: the
+// image, the kernel, the catalogue, and golden requests with the answers that
+// internal/q8 gives. Ranges are calibrated on histories, which must come from
+// training data. The artefact was run in a sandbox before Build returns it.
+func Build(ctx context.Context, m *model.Model, ds *data.Dataset, histories [][]model.Event, o BuildOptions) (*artifact.Artifact, error) {
+	b, err := Image(m, histories)
+	if err != nil {
+		return nil, err
+	}
+	image, err := layout.Open(b)
+	if err != nil {
+		return nil, fmt.Errorf("quantize: build: %w", err)
+	}
+	s := image.Shape
+	a := &artifact.Artifact{
+		Manifest: artifact.Manifest{
+			Name: o.Name, Version: max(o.Version, 1), Tenant: o.Tenant, ABI: layout.ABI,
+			Model: artifact.ModelInfo{
+				Items: s.Items, Dim: s.Dim, Layers: s.Layers, Heads: s.Heads, FFN: s.FFN, Window: s.Window,
+				EventTypes: s.EventTypes, GapBuckets: s.GapBuckets,
+			},
+			Limits:  artifact.ManifestLimits{MaxHistory: image.Map.MaxHistory, MaxK: image.Map.MaxK, MemoryPages: image.Map.Pages},
+			Metrics: o.Metrics, Licences: o.Licences, Created: o.Created,
+		},
+		Kernel: o.Kernel,
+	}
+	if a.Manifest.Name == "" {
+		a.Manifest.Name = ds.Name
+	}
+	for _, t := range ds.Types {
+		a.Manifest.EventTypes = append(a.Manifest.EventTypes, artifact.EventType{Name: t.Name, AtLeast: t.AtLeast})
+	}
+	for i, part := range image.Split() {
+		a.Segments = append(a.Segments, artifact.Segment{Name: layout.Segments[i], Data: part})
+	}
+	for _, item := range ds.Items {
+		a.Items = append(a.Items, artifact.Item{ID: item.ID, Title: item.Title, Categories: item.Categories})
+	}
+	if a.Goldens, err = goldens(b, image, histories); err != nil {
+		return nil, err
+	}
+	r, err := edge.New(ctx, a, edge.Options{Sandboxes: 1, AllowUnsigned: true})
+	if err != nil {
+		return nil, fmt.Errorf("quantize: build: the sandbox refuses the new artefact: %w", err)
+	}
+	return a, r.Close(ctx)
+}
+
+// goldens makes requests of every kind and length, from real histories where
+// there are any, and answers them.
+func goldens(b []byte, image *layout.Image, histories [][]model.Event) ([]artifact.Golden, error) {
+	q, err := q8.New(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrGolden, err)
+	}
+	s, m := image.Shape, image.Map
+	rng := rand.New(rand.NewPCG(1, 0x601d))
+	// The longest request that is possible first, of random events; then none.
+	longest := make([]layout.Event, m.MaxHistory)
+	for i := range longest {
+		longest[i] = layout.Event{Item: uint32(rng.IntN(s.Items)), Type: uint32(rng.IntN(s.EventTypes)), Gap: rng.Uint32() >> rng.IntN(32)}
+	}
+	requests := []layout.Request{
+		{Kind: layout.KindRecommend, K: uint32(m.MaxK), History: longest},
+		{Kind: layout.KindRecommend, K: uint32(min(10, m.MaxK))},
+	}
+	for len(requests) < goldenRequests {
+		h := longest
+		if len(histories) > 0 {
+			h = LayoutEvents(histories[rng.IntN(len(histories))])
+		}
+		h = h[max(0, len(h)-m.MaxHistory):]
+		h = h[:rng.IntN(len(h)+1)]
+		r := layout.Request{Kind: layout.KindRecommend, K: uint32(1 + rng.IntN(min(20, m.MaxK))), History: h}
+		switch len(requests) % 4 {
+		case 0:
+			r.Flags = layout.FlagExcludeHistory
+		case 1:
+			for range min(m.MaxList, 16) {
+				r.List = append(r.List, uint32(rng.IntN(s.Items)))
+			}
+		case 2:
+			r.Kind, r.K, r.List = layout.KindScore, 0, []uint32{0, uint32(s.Items - 1), uint32(rng.IntN(s.Items))}[:min(3, m.MaxList)]
+		}
+		requests = append(requests, r)
+	}
+	golden := make([]artifact.Golden, len(requests))
+	for i, r := range requests {
+		answer := q.Run(r)
+		if answer.Status != layout.StatusOK {
+			return nil, fmt.Errorf("%w: request %d has status %d", ErrGolden, i, answer.Status)
+		}
+		golden[i] = artifact.Golden{Request: r.Append(nil), Answer: answer.Append(nil)}
+	}
+	return golden, nil
+}

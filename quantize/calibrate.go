@@ -1,0 +1,105 @@
+package quantize
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/wisp-project/wisp/model"
+)
+
+// bins is the resolution of the histogram that a clipping point is chosen on.
+const bins = 4096
+
+// siteRange is what calibration knows of one site: the largest magnitude seen
+// and how magnitudes below it are distributed.
+type siteRange struct {
+	max  float64
+	hist []int64 // bin b counts magnitudes in [b, b+1)·max/bins
+}
+
+// Calibration holds the ranges of a model's activations, by site (model.Tap).
+type Calibration struct {
+	sites map[string]*siteRange
+}
+
+// Calibrate runs m over the histories, oldest event first, and records how
+// large each activation gets: once for the maxima, once for the histograms.
+// The histories must come from training data.
+func Calibrate(m *model.Model, histories [][]model.Event) (*Calibration, error) {
+	c := &Calibration{sites: map[string]*siteRange{}}
+	pass := func(record func(s *siteRange, magnitude float64)) error {
+		for i, h := range histories {
+			_, err := m.States(h, func(site string, _ int, x []float32) {
+				s := c.sites[site]
+				if s == nil {
+					s = &siteRange{hist: make([]int64, bins)}
+					c.sites[site] = s
+				}
+				for _, v := range x {
+					record(s, math.Abs(float64(v)))
+				}
+			})
+			if err != nil {
+				return fmt.Errorf("%w: history %d: %w", ErrCalibration, i, err)
+			}
+		}
+		return nil
+	}
+	if err := pass(func(s *siteRange, a float64) { s.max = max(s.max, a) }); err != nil {
+		return nil, err
+	}
+	if len(c.sites) == 0 {
+		return nil, fmt.Errorf("%w: no event in %d histories: give at least one history that is not empty", ErrCalibration, len(histories))
+	}
+	err := pass(func(s *siteRange, a float64) {
+		if s.max > 0 {
+			s.hist[min(int(a/s.max*bins), bins-1)]++
+		}
+	})
+	return c, err
+}
+
+// Scale returns the step of a symmetric quantizer with the given number of
+// levels on each side (127 for int8) for site: the clipping point is the one
+// with the least mean squared error over the histogram, rounding and clipping
+// together. A site that was zero throughout gets step 1.
+func (c *Calibration) Scale(site string, levels int) (float32, error) {
+	s := c.sites[site]
+	if s == nil {
+		return 0, fmt.Errorf("%w: nothing was recorded at %q", ErrCalibration, site)
+	}
+	if s.max == 0 {
+		return 1, nil
+	}
+	best, bestError := s.max, math.Inf(1)
+	// Below a quarter of the largest value clipping has never paid for itself.
+	const steps = 96
+	for i := range steps {
+		clip := s.max * (1 - 0.75*float64(i)/steps)
+		step := clip / float64(levels)
+		rounding := step * step / 12
+		var e float64
+		for b, n := range s.hist {
+			if n == 0 {
+				continue
+			}
+			if a := (float64(b) + 0.5) * s.max / bins; a > clip {
+				e += float64(n) * (a - clip) * (a - clip)
+			} else {
+				e += float64(n) * rounding
+			}
+		}
+		if e < bestError {
+			best, bestError = clip, e
+		}
+	}
+	return float32(best / float64(levels)), nil
+}
+
+// Max returns the largest magnitude recorded at site, 0 where there was none.
+func (c *Calibration) Max(site string) float64 {
+	if s := c.sites[site]; s != nil {
+		return s.max
+	}
+	return 0
+}

@@ -1,0 +1,12 @@
+package quantize
+
+import "errors"
+
+// Errors of this package; every error it returns wraps one of them or an error
+// of the package it calls.
+var (
+	// ErrCalibration reports histories that no scale can be read off.
+	ErrCalibration = errors.New("quantize: calibration")
+	// ErrGolden reports golden requests that the int8 model does not answer.
+	ErrGolden = errors.New("quantize: golden requests")
+)

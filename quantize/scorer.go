@@ -1,0 +1,48 @@
+package quantize
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/internal/layout"
+	"github.com/wisp-project/wisp/internal/q8"
+)
+
+// Scorer is an int8 model in plain Go as an eval.Scorer.
+type Scorer struct {
+	name  string
+	model *q8.Model
+}
+
+// NewScorer returns a scorer for an image.
+func NewScorer(name string, image []byte) (*Scorer, error) {
+	m, err := q8.New(image)
+	if err != nil {
+		return nil, fmt.Errorf("quantize: scorer: %w", err)
+	}
+	return &Scorer{name: name, model: m}, nil
+}
+
+// Name returns the name that NewScorer was given.
+func (s *Scorer) Name() string { return s.name }
+
+// Scores writes the score of each item to dst.
+func (s *Scorer) Scores(_ context.Context, dst []float32, _ int32, history []data.Interaction) error {
+	shape := s.model.Shape()
+	if len(dst) != shape.Items {
+		return fmt.Errorf("quantize: scorer: room for %d scores, the model has %d items", len(dst), shape.Items)
+	}
+	events := HistoryEvents(history)
+	s.model.Scores(dst, s.model.User(events[max(0, len(events)-shape.Reach()):], nil))
+	return nil
+}
+
+// HistoryEvents returns a history as requests carry it.
+func HistoryEvents(h []data.Interaction) []layout.Event {
+	events, gaps := make([]layout.Event, len(h)), data.Gaps(h)
+	for i, e := range h {
+		events[i] = layout.Event{Item: uint32(e.Item), Type: uint32(e.Type), Gap: gaps[i]}
+	}
+	return events
+}
