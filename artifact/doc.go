@@ -1,0 +1,13 @@
+// Package artifact reads and writes the .wisp file: one container that holds a
+// compressed model, the WebAssembly kernel that runs it, the catalogue, and
+// golden requests with the exact bytes of their answers.
+//
+// FORMAT.md describes the bytes for implementers in other languages. Every byte
+// of a file is covered by a digest or must have one value, so that every
+// flipped bit, every truncation and every trailing byte is an error. Nothing is
+// decompressed before its digest has matched, and no declared size is believed
+// before it has been compared with [Limits].
+//
+// [WriteFile] and [Open] are the usual way in and out; [ReadTable] reads the
+// table of sections alone, for updates that fetch only what changed.
+package artifact

@@ -1,0 +1,92 @@
+package artifact_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"testing"
+
+	"github.com/wisp-project/wisp/artifact"
+)
+
+// reencode checks that what was read can be written, and that what was written
+// is read and written again as the same bytes.
+func reencode(t *testing.T, a *artifact.Artifact) {
+	t.Helper()
+	first := encode(t, a, artifact.WriteOptions{Level: 1})
+	again, err := read(first)
+	if err != nil {
+		t.Fatalf("Write gave what Read refuses: %v", err)
+	}
+	if !bytes.Equal(first, encode(t, again, artifact.WriteOptions{Level: 1})) {
+		t.Fatal("a file that was read and written has other bytes")
+	}
+}
+
+// FuzzRead reads anything. The digests are set right first, or nothing behind
+// them would ever be reached.
+func FuzzRead(f *testing.F) {
+	f.Add(encode(f, small(), artifact.WriteOptions{}))
+	f.Add(encode(f, small(), artifact.WriteOptions{Raw: true}))
+	f.Add(build(parts()))
+	f.Add(build(zip(stream(f, make([]byte, 400_000)), 400_000)(parts())))
+	f.Add(build(zip(frame(f, make([]byte, 5000)), 4999)(parts())))
+	f.Add([]byte("WISP"))
+	opts := artifact.ReadOptions{AllowUnsigned: true, Limits: artifact.Limits{MaxSegments: 16 << 20, MaxItems: 16 << 20}}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		reseal(b)
+		a, err := artifact.Read(bytes.NewReader(b), int64(len(b)), opts)
+		if err != nil {
+			return
+		}
+		reencode(t, a)
+	})
+}
+
+// reseal sets the length and every digest of b as far as its table makes sense.
+func reseal(b []byte) {
+	if len(b) < 256 {
+		return
+	}
+	le := binary.LittleEndian
+	n := int(min(le.Uint32(b[12:]), 64))
+	if len(b) < 256+96*n {
+		return
+	}
+	le.PutUint64(b[16:], uint64(len(b)))
+	for i := range n {
+		e := b[256+96*i:]
+		if off, length := le.Uint64(e[16:]), le.Uint64(e[24:]); off <= uint64(len(b)) && length <= uint64(len(b))-off {
+			digest := sha256.Sum256(b[off : off+length])
+			copy(e[56:88], digest[:])
+		}
+	}
+	if le.Uint32(b[12:]) <= 64 {
+		seal(b)
+	}
+}
+
+// FuzzManifest reads any manifest within a file that is right otherwise.
+func FuzzManifest(f *testing.F) {
+	p := parts()
+	f.Add(p[0].stored)
+	a, err := read(encode(f, small(), artifact.WriteOptions{Raw: true}))
+	if err != nil {
+		f.Fatal(err)
+	}
+	whole := encode(f, small(), artifact.WriteOptions{Raw: true})
+	s := a.Sections[0]
+	f.Add(whole[s.Offset : s.Offset+s.Stored])
+	f.Add([]byte(`{"name":"a","name":"b"}`))
+	f.Add([]byte(`{"metrics":[{"value":1e308,"name":"\ud800"}]}`))
+	f.Fuzz(func(t *testing.T, manifest []byte) {
+		a, err := read(build(set(0, string(manifest))(parts())))
+		if err != nil {
+			return
+		}
+		if err := a.Validate(); err != nil {
+			t.Fatalf("Read accepted what Validate refuses: %v", err)
+		}
+		reencode(t, a)
+	})
+}

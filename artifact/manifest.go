@@ -1,0 +1,180 @@
+package artifact
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Manifest says what an artefact is and where it comes from.
+type Manifest struct {
+	// Name is the name of the model, without control characters.
+	Name string `json:"name"`
+	// Version counts the releases of Name, from 1 to 2^53-1.
+	Version uint64 `json:"version"`
+	// Tenant says whom the model serves; it may be empty.
+	Tenant string `json:"tenant,omitempty"`
+	// ABI is the version of the contract between host and kernel.
+	ABI   int       `json:"abi"`
+	Model ModelInfo `json:"model"`
+	// EventTypes is the vocabulary of events, in the order of the model's
+	// embedding; its length is Model.EventTypes.
+	EventTypes []EventType    `json:"event_types"`
+	Limits     ManifestLimits `json:"limits"`
+	// Metrics are the figures measured when the model was built.
+	Metrics []Metric `json:"metrics,omitempty"`
+	// Licences are those of the data, the weights and the kernel.
+	Licences []Licence `json:"licences,omitempty"`
+	// Created is a time in the form of RFC 3339, or empty.
+	Created string `json:"created,omitempty"`
+}
+
+// ModelInfo holds the dimensions of the model.
+type ModelInfo struct {
+	Items      int `json:"items"`       // N: size of the catalogue
+	Dim        int `json:"dim"`         // D: model width
+	Layers     int `json:"layers"`      // transformer blocks
+	Heads      int `json:"heads"`       // H: attention heads; divides Dim
+	FFN        int `json:"ffn"`         // width of the feed-forward layers
+	Window     int `json:"window"`      // W: events that an event attends to
+	EventTypes int `json:"event_types"` // E: entries of the event vocabulary
+	GapBuckets int `json:"gap_buckets"` // G: buckets of the time between events
+}
+
+// EventType is an entry of the event vocabulary. An event belongs to the last
+// entry with its Name whose AtLeast does not exceed its value.
+type EventType struct {
+	Name    string  `json:"name"`
+	AtLeast float32 `json:"at_least"`
+}
+
+// ManifestLimits bounds what the kernel is asked for.
+type ManifestLimits struct {
+	MaxHistory  int    `json:"max_history"`  // events in a request
+	MaxK        int    `json:"max_k"`        // items in an answer
+	MemoryPages uint32 `json:"memory_pages"` // WebAssembly memory, in pages of 64 KiB
+}
+
+// Metric is a measured figure with its interval.
+type Metric struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	Low   float64 `json:"low"`  // lower end of the interval
+	High  float64 `json:"high"` // upper end of the interval
+	N     int     `json:"n"`    // number of cases
+	// Protocol says how it was measured.
+	Protocol string `json:"protocol,omitempty"`
+}
+
+// Licence names the licence of something that went into the artefact.
+type Licence struct {
+	What    string `json:"what"`    // what is licensed
+	Licence string `json:"licence"` // its licence, as an SPDX identifier where there is one
+	// Notice is the text that has to accompany it; it may have several lines.
+	Notice string `json:"notice,omitempty"`
+}
+
+// Limits on what a manifest may say. They keep arithmetic on its numbers far
+// from overflow; the image's own checks are narrower.
+const (
+	maxVersion     = 1<<53 - 1 // what a JSON number carries exactly everywhere
+	maxItems       = 1 << 26
+	maxDimension   = 1 << 16
+	maxRequest     = 1 << 20
+	maxMemoryPages = 1 << 16
+	maxText        = 1 << 10
+	maxNotice      = 1 << 18
+)
+
+// Validate reports the first field that is missing, out of range or
+// contradicts another. The error wraps ErrManifest.
+func (m *Manifest) Validate() error {
+	v := validator{}
+	v.text("name", m.Name, true)
+	v.check(m.Version >= 1 && m.Version <= maxVersion, "version is %d, must lie between 1 and 2^53-1", m.Version)
+	v.text("tenant", m.Tenant, false)
+	v.size("abi", m.ABI, math.MaxInt32)
+	v.model(m.Model)
+	v.check(len(m.EventTypes) == m.Model.EventTypes, "event_types has %d entries, model.event_types is %d", len(m.EventTypes), m.Model.EventTypes)
+	seen := make(map[EventType]bool, len(m.EventTypes))
+	for i, t := range m.EventTypes {
+		v.text(fmt.Sprintf("event_types[%d].name", i), t.Name, true)
+		v.finite(fmt.Sprintf("event_types[%d].at_least", i), float64(t.AtLeast))
+		v.check(!seen[t], "event_types[%d] repeats %q at least %v", i, t.Name, t.AtLeast)
+		seen[t] = true
+	}
+	v.size("limits.max_history", m.Limits.MaxHistory, maxRequest)
+	v.size("limits.max_k", m.Limits.MaxK, maxRequest)
+	v.size("limits.memory_pages", int(m.Limits.MemoryPages), maxMemoryPages)
+	for i, x := range m.Metrics {
+		name := fmt.Sprintf("metrics[%d]", i)
+		v.text(name+".name", x.Name, true)
+		v.text(name+".protocol", x.Protocol, false)
+		v.finite(name+".value", x.Value)
+		v.finite(name+".low", x.Low)
+		v.finite(name+".high", x.High)
+		v.check(x.Low <= x.High, "%s.low is %v, above high %v", name, x.Low, x.High)
+		v.check(x.N >= 0, "%s.n is %d, must not be negative", name, x.N)
+	}
+	for i, l := range m.Licences {
+		name := fmt.Sprintf("licences[%d]", i)
+		v.text(name+".what", l.What, true)
+		v.text(name+".licence", l.Licence, true)
+		v.check(len(l.Notice) <= maxNotice && printable(l.Notice, "\n\t"),
+			"%s.notice is longer than %d bytes, not UTF-8, or has control characters other than tabs and newlines", name, maxNotice)
+	}
+	if m.Created != "" {
+		_, err := time.Parse(time.RFC3339, m.Created)
+		v.check(err == nil, "created is %q, must be empty or a time such as 2006-01-02T15:04:05Z", m.Created)
+	}
+	if v.err != nil {
+		return fmt.Errorf("%w: %w", ErrManifest, v.err)
+	}
+	return nil
+}
+
+// validator keeps the first complaint.
+type validator struct{ err error }
+
+func (v *validator) check(ok bool, format string, args ...any) {
+	if !ok && v.err == nil {
+		v.err = fmt.Errorf(format, args...)
+	}
+}
+
+func (v *validator) size(name string, n, most int) {
+	v.check(n >= 1 && n <= most, "%s is %d, must lie between 1 and %d", name, n, most)
+}
+
+func (v *validator) finite(name string, x float64) {
+	v.check(!math.IsNaN(x) && !math.IsInf(x, 0), "%s is %v, must be finite", name, x)
+}
+
+func (v *validator) text(name, s string, required bool) {
+	v.check(s != "" || !required, "%s is empty", name)
+	v.check(len(s) <= maxText, "%s has %d bytes, at most %d are allowed", name, len(s), maxText)
+	v.check(printable(s, ""), "%s is %q, must be UTF-8 without control characters", name, s)
+}
+
+func (v *validator) model(m ModelInfo) {
+	v.size("model.items", m.Items, maxItems)
+	v.size("model.dim", m.Dim, maxDimension)
+	v.size("model.layers", m.Layers, maxDimension)
+	v.size("model.heads", m.Heads, maxDimension)
+	v.size("model.ffn", m.FFN, maxDimension)
+	v.size("model.window", m.Window, maxDimension)
+	v.size("model.event_types", m.EventTypes, maxDimension)
+	v.size("model.gap_buckets", m.GapBuckets, maxDimension)
+	v.check(v.err != nil || m.Dim%m.Heads == 0, "model.dim %d is not a multiple of model.heads %d", m.Dim, m.Heads)
+}
+
+// printable reports whether s is UTF-8 without control characters other than
+// those in except.
+func printable(s, except string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.IsControl(r) && !strings.ContainsRune(except, r)
+	})
+}

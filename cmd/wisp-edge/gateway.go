@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/wisp-project/wisp/edge"
+)
+
+// maxBody bounds a request: about ten thousand events.
+const maxBody = 1 << 20
+
+// gateway answers HTTP requests from a runtime.
+type gateway struct {
+	log      *slog.Logger
+	timeout  time.Duration
+	runtime  atomic.Pointer[edge.Runtime]
+	stopping atomic.Bool
+}
+
+func (g *gateway) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if g.runtime.Load() == nil || g.stopping.Load() {
+			http.Error(w, "not ready", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	mux.HandleFunc("POST /v1/recommend", g.recommend)
+	return g.logged(mux)
+}
+
+// failure is the body of an answer that is not 200.
+type failure struct {
+	Error struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	} `json:"error"`
+}
+
+func (g *gateway) recommend(w http.ResponseWriter, r *http.Request) {
+	runtime := g.runtime.Load()
+	if runtime == nil {
+		w.Header().Set("Retry-After", "1")
+		g.fail(w, http.StatusServiceUnavailable, "not_ready", "the artefact is being checked; ask again in a second")
+		return
+	}
+	q, err := decode(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			g.fail(w, http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("a request may have %d bytes; send the latest events only", maxBody))
+			return
+		}
+		g.fail(w, http.StatusBadRequest, "bad_json", err.Error())
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), g.timeout)
+	defer cancel()
+	response, err := runtime.Recommend(ctx, q)
+	switch {
+	case err == nil:
+		var body bytes.Buffer
+		if err := json.NewEncoder(&body).Encode(response); err != nil {
+			g.log.Error("encode", "error", err)
+			g.fail(w, http.StatusInternalServerError, "internal", "the answer could not be written as JSON")
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(body.Bytes()) // the client may be gone; there is nobody to tell
+	case errors.Is(err, edge.ErrRequest):
+		g.fail(w, http.StatusBadRequest, "bad_request", err.Error())
+	case errors.Is(err, context.DeadlineExceeded):
+		g.fail(w, http.StatusGatewayTimeout, "timeout", fmt.Sprintf("no answer within %v", g.timeout))
+	case errors.Is(err, context.Canceled):
+		g.fail(w, 499, "cancelled", "the client closed the request")
+	case errors.Is(err, edge.ErrClosed):
+		g.fail(w, http.StatusServiceUnavailable, "stopping", "the gateway is stopping")
+	default:
+		g.log.Error("recommend", "error", err)
+		g.fail(w, http.StatusInternalServerError, "sandbox", "the sandbox failed; it was replaced")
+	}
+}
+
+// decode reads one JSON object and nothing behind it. Unknown fields are errors,
+// so that a misspelt one is not silently ignored.
+func decode(body io.Reader) (edge.Request, error) {
+	var q edge.Request
+	d := json.NewDecoder(body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&q); err != nil {
+		return q, fmt.Errorf("the body is not a request: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		if err == nil {
+			err = errors.New("more follows the JSON object")
+		}
+		return q, fmt.Errorf("the body is not a request: %w", err)
+	}
+	return q, nil
+}
+
+func (g *gateway) fail(w http.ResponseWriter, status int, code, message string) {
+	var f failure
+	f.Error.Code, f.Error.Message = code, message
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(f)
+}
+
+// recorder remembers the status for the log.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (r *recorder) WriteHeader(status int) {
+	r.status = status
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap gives http.ResponseController the writer beneath.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func (g *gateway) logged(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begin := time.Now()
+		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(rec, r)
+		level := slog.LevelInfo
+		if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
+			level = slog.LevelDebug
+		}
+		g.log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", rec.status, "took", time.Since(begin))
+	})
+}
