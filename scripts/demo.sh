@@ -36,7 +36,7 @@ case $status in
 *) exit $status ;;
 esac
 
-run "$WISP" train "$OUT/prepared" --preset demo --out "$OUT/model"
+run "$WISP" train "$OUT/prepared" --out "$OUT/model"
 run "$WISP" compress "$OUT/model" --data "$OUT/prepared" --out "$OUT/$name.wisp"
 run "$WISP" inspect "$OUT/$name.wisp"
 run "$WISP" eval --data "$OUT/prepared" --model "$OUT/model" --artefact "$OUT/$name.wisp"

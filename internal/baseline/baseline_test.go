@@ -95,6 +95,23 @@ func TestScores(t *testing.T) {
 	}
 }
 
+// TestItemKNNLeavesNoResidue asks for items that nobody has with another: their
+// similarity to themselves must vanish altogether, or they would rank above the
+// items that are as far away.
+func TestItemKNNLeavesNoResidue(t *testing.T) {
+	var histories [][]data.Interaction
+	for item := range int32(smallItems) {
+		histories = append(histories, slices.Repeat([][]data.Interaction{history(item)}, int(5*item+3))...)
+	}
+	for _, recency := range []bool{false, true} {
+		m, err := baseline.NewItemKNN(histories, smallItems, baseline.ItemKNNOptions{Recency: recency})
+		must(t, err)
+		if got := scores(t, m, history(0, 1, 2, 3, 4)); !slices.Equal(got, make([]float32, smallItems)) {
+			t.Errorf("%s: scores %v; want zeros", m.Name(), got)
+		}
+	}
+}
+
 // TestMarkovReach checks the distance at which transitions cease to count.
 func TestMarkovReach(t *testing.T) {
 	m, err := baseline.NewMarkov([][]data.Interaction{history(0, 4, 4, 4, 4, 1, 2)}, smallItems)
@@ -219,6 +236,42 @@ func wantClose(t *testing.T, name string, got []float32, want []float64) {
 		if !(math.Abs(float64(got[i])-want[i]) < 1e-6) {
 			t.Errorf("%s: scores %v; want %v", name, got, want)
 			return
+		}
+	}
+}
+
+func TestBytes(t *testing.T) {
+	histories := [][]data.Interaction{{{Item: 0}, {Item: 1}}, {{Item: 1}, {Item: 2}}}
+	pop, err := baseline.NewPopularity(histories, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	knn, err := baseline.NewItemKNN(histories, 3, baseline.ItemKNNOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ease, err := baseline.NewEASE(histories, 3, baseline.EASEOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	markov, err := baseline.NewMarkov(histories, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := baseline.NewContent([]data.Item{{ID: "a", Title: "red shoe"}, {ID: "b", Title: "red"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Four pairs of user and item, kept twice; two transitions; "red" in two items.
+	for name, c := range map[string]struct{ got, want int64 }{
+		"popularity": {pop.Bytes(), 12},
+		"itemknn":    {knn.Bytes(), 24 + 2*16},
+		"ease":       {ease.Bytes(), 36},
+		"markov":     {markov.Bytes(), 8*4 + 8*2},
+		"content":    {content.Bytes(), 16},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %d bytes, want %d", name, c.got, c.want)
 		}
 	}
 }

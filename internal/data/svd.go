@@ -10,11 +10,12 @@ import (
 )
 
 // Parameters of the randomised decomposition. Halko, Martinsson and Tropp
-// advise an oversampling of 5 to 10 and one or two power iterations; spectra of
-// text fall off slowly, hence more.
+// advise an oversampling of 5 to 10 and one or two power iterations; but the
+// spectrum of texts falls off slowly, and the directions that are hard to tell
+// apart take more.
 const (
 	svdOversampling = 10
-	svdIterations   = 4
+	svdIterations   = 8
 )
 
 // ItemVectors returns the texts of items as dense vectors, row-major with the
@@ -24,11 +25,11 @@ const (
 // makes the mean length of the rows that are not zero 1.
 //
 // Items without text have zero rows, and columns beyond the rank of the texts
-// are zero. The same seed gives the same vectors. It is an error if dim is less
-// than 1 or if the decomposition fails.
+// are zero. The same seed gives the same vectors. The error is ErrOptions if dim
+// is less than 1; others mean that the decomposition did not converge.
 func ItemVectors(items []Item, dim int, seed uint64) ([]float32, error) {
 	if dim < 1 {
-		return nil, fmt.Errorf("data: item vectors with %d columns; want at least 1", dim)
+		return nil, fmt.Errorf("%w: item vectors with %d columns; want at least 1", ErrOptions, dim)
 	}
 	reduced, err := truncatedSVD(FitTFIDF(items, TFIDFOptions{}), dim, rand.New(rand.NewPCG(seed, 0)))
 	if err != nil {

@@ -1,6 +1,7 @@
 package data_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -63,21 +64,43 @@ func itemVectors(t *testing.T, items []data.Item, dim int, seed uint64) *mat.Den
 	return a
 }
 
-// TestItemVectors compares with gonum's full decomposition, through the Gram
-// matrices of the rows, which do not depend on signs.
+// TestItemVectors compares with gonum's full decomposition: by the Gram matrix of
+// the rows, which does not depend on signs, where a gap follows the last singular
+// value; and by the energy that the columns span where the spectrum is flat.
 func TestItemVectors(t *testing.T) {
 	items := texts(120)
+	full := dense(items)
+	_, terms := full.Dims()
 	var svd mat.SVD
-	if !svd.Factorize(dense(items), mat.SVDThin) {
+	if !svd.Factorize(full, mat.SVDThin) {
 		t.Fatal("full decomposition failed")
 	}
 	var u mat.Dense
 	svd.UTo(&u)
 	values := svd.Values(nil)
-	for _, dim := range []int{1, 4, 16} {
-		t.Run(fmt.Sprint(dim), func(t *testing.T) {
-			want := mat.NewDense(len(items), dim, nil)
-			want.Mul(u.Slice(0, len(items), 0, dim), mat.NewDiagDense(dim, values[:dim]))
+	for _, test := range []struct {
+		dim int
+		gap bool
+	}{{1, true}, {4, true}, {16, false}, {40, false}, {terms, true}} {
+		t.Run(fmt.Sprint(test.dim), func(t *testing.T) {
+			got := itemVectors(t, items, test.dim, 1)
+			most, energy := 0.0, 0.0
+			for j := range test.dim {
+				most += values[j] * values[j]
+				var along mat.VecDense
+				along.MulVec(full.T(), got.ColView(j))
+				if norm := mat.Norm(got.ColView(j), 2); norm > 0 {
+					energy += math.Pow(mat.Norm(&along, 2)/norm, 2)
+				}
+			}
+			if energy < 0.999*most || energy > 1.001*most {
+				t.Errorf("columns span an energy of %g; the best are %g", energy, most)
+			}
+			if !test.gap {
+				return
+			}
+			var want, gotGram, wantGram mat.Dense
+			want.Mul(u.Slice(0, len(items), 0, test.dim), mat.NewDiagDense(test.dim, values[:test.dim]))
 			total, rows := 0.0, 0.0
 			for i, item := range items {
 				if item.Text != "" {
@@ -85,11 +108,9 @@ func TestItemVectors(t *testing.T) {
 					rows++
 				}
 			}
-			want.Scale(rows/total, want)
-			got := itemVectors(t, items, dim, 1)
-			var gotGram, wantGram mat.Dense
+			want.Scale(rows/total, &want)
 			gotGram.Mul(got, got.T())
-			wantGram.Mul(want, want.T())
+			wantGram.Mul(&want, want.T())
 			if !mat.EqualApprox(&gotGram, &wantGram, 1e-4) {
 				var diff mat.Dense
 				diff.Sub(&gotGram, &wantGram)
@@ -173,7 +194,7 @@ func TestItemVectorsWithoutText(t *testing.T) {
 			t.Errorf("%d items: vectors %v, error %v; want zeros", len(items), vectors, err)
 		}
 	}
-	if _, err := data.ItemVectors(nil, 0, 1); err == nil {
-		t.Error("no error for vectors of no columns")
+	if _, err := data.ItemVectors(nil, 0, 1); !errors.Is(err, data.ErrOptions) {
+		t.Errorf("vectors of no columns: %v", err)
 	}
 }

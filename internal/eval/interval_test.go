@@ -103,7 +103,7 @@ func TestPairedBootstrap(t *testing.T) {
 		pLow, pTop float64
 	}{
 		{"same", base, func(v float64) bool { return v == 0 }, false, 1, 1},
-		{"better", ranked(better...), func(v float64) bool { return v > 0.02 }, true, 0, 0.01},
+		{"better", ranked(better...), func(v float64) bool { return v > 0.02 }, true, 2. / 1001, 2. / 1001},
 		{"noise", ranked(noisy...), func(v float64) bool { return math.Abs(v) < 0.03 }, false, 0.05, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wisp-project/wisp/artifact"
+	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/model"
+	"github.com/wisp-project/wisp/quantize"
+	"github.com/wisp-project/wisp/wasm"
+)
+
+func newCompress() *cobra.Command {
+	var dataDir, out string
+	var o quantize.BuildOptions
+	var licences []string
+	c := &cobra.Command{
+		Use:   "compress MODEL",
+		Short: "Quantize a model to int8 and pack it into an artefact",
+		Long: `Quantizes the weights for each output channel, the items for each row, and the
+activations with ranges calibrated on training histories; prints how far each layer
+is from float32; and writes the artefact: image, kernel, catalogue, and golden
+requests with the exact bits of their answers. The artefact was run in a sandbox
+before it is written.`,
+		Example: `  wisp compress model --data prepared --out shop.wisp
+  wisp compress model --data prepared --out shop.wisp --name shop-nl --model-version 7 --licence "weights=Apache-2.0"`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, l := range licences {
+				parsed, err := parseLicence(l)
+				if err != nil {
+					return err
+				}
+				o.Licences = append(o.Licences, parsed)
+			}
+			if o.Created == "" {
+				o.Created = time.Now().UTC().Format(time.RFC3339)
+			}
+			m, ds, s, err := trained(args[0], dataDir)
+			if err != nil {
+				return err
+			}
+			a, layers, err := compress(cmd.Context(), m, ds, s, o)
+			if err != nil {
+				return err
+			}
+			if err := artifact.WriteFile(out, a, artifact.WriteOptions{}); err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', tabwriter.AlignRight)
+			fmt.Fprintln(w, "layer\trelative error\tlargest error\tcosine\t")
+			for _, l := range layers {
+				fmt.Fprintf(w, "%s\t%.4f\t%.4f\t%.5f\t\n", l.Site, l.Relative, l.Max, l.Cosine)
+			}
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			before, err := fileSize(filepath.Join(args[0], modelFile))
+			if err != nil {
+				return err
+			}
+			after, err := fileSize(out)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: %d bytes, kernel and catalogue included; the float32 weights have %d\n", out, after, before)
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&dataDir, "data", "", "the prepared data that the model was trained on")
+	f.StringVar(&out, "out", "", "the artefact to write")
+	f.StringVar(&o.Name, "name", "", "name of the model (default: that of the data)")
+	f.Uint64Var(&o.Version, "model-version", 1, "version of the model; a gateway refuses to go back")
+	f.StringVar(&o.Tenant, "tenant", "", "whom the model serves")
+	f.StringVar(&o.Created, "created", "", "time to state, RFC 3339 (default: now)")
+	f.StringArrayVar(&licences, "licence", nil, "WHAT=LICENCE, for example data=CC0-1.0; may be repeated")
+	required(c, "data", "out")
+	return c
+}
+
+func parseLicence(s string) (artifact.Licence, error) {
+	for i := range s {
+		if s[i] == '=' && i > 0 && i+1 < len(s) {
+			return artifact.Licence{What: s[:i], Licence: s[i+1:]}, nil
+		}
+	}
+	return artifact.Licence{}, fmt.Errorf("--licence %q is not of the form WHAT=LICENCE", s)
+}
+
+// trained loads a model and the data it was trained on, split as it was then.
+func trained(modelDir, dataDir string) (*model.Model, *data.Dataset, *data.Split, error) {
+	m, t, err := loadModel(modelDir)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	ds, fingerprint, err := loadData(dataDir)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := t.fits(m, ds, fingerprint); err != nil {
+		return nil, nil, nil, err
+	}
+	s, err := split(ds, t.Protocol)
+	return m, ds, s, err
+}
+
+// compress builds the artefact of a model and measures each layer on validation
+// histories.
+func compress(ctx context.Context, m *model.Model, ds *data.Dataset, s *data.Split, o quantize.BuildOptions) (*artifact.Artifact, []quantize.LayerError, error) {
+	o.Kernel = wasm.Kernel
+	histories := calibration(s)
+	a, err := quantize.Build(ctx, m, ds, histories, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	const most = 200
+	layers, err := quantize.LayerErrors(m, imageOf(a), histories[:min(len(histories), most)])
+	return a, layers, err
+}
+
+// imageOf joins an artefact's segments.
+func imageOf(a *artifact.Artifact) []byte {
+	var image []byte
+	for _, s := range a.Segments {
+		image = append(image, s.Data...)
+	}
+	return image
+}
+
+func fileSize(path string) (int64, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}

@@ -1,0 +1,92 @@
+// Command wisp prepares interactions, trains a recommender on them in full
+// precision, compresses it to int8, and measures and runs what comes out.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes of the command.
+const (
+	exitError       = 1   // something was wrong; standard error says what
+	exitUnavailable = 3   // something outside could not be reached (no package registry answers)
+	exitInterrupted = 130 // Ctrl-C or SIGTERM; finished work was kept
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second Ctrl-C ends the process at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+func run(ctx context.Context, args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(root.ErrOrStderr(), "wisp: interrupted;", interruptedHint(err))
+		return exitInterrupted
+	case isUnavailable(err):
+		fmt.Fprintln(root.ErrOrStderr(), "wisp:", err)
+		return exitUnavailable
+	}
+	fmt.Fprintln(root.ErrOrStderr(), "wisp:", err)
+	return exitError
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "wisp",
+		Short: "Train, compress and run recommenders that fit into a WebAssembly sandbox",
+		Long: `wisp trains a recommender in full precision, squeezes it to int8 and puts it,
+with the kernel that runs it, into one .wisp file. The file gives the same bits as
+the answer on an edge gateway, in a browser and here.
+
+The commands follow the flow of the work:
+
+  data, simulate -> prepare -> train -> compress -> eval, recommend`,
+		Example: `  wisp data ml-100k --out raw
+  wisp prepare --format recbole --events raw/ml-100k.inter --items raw/ml-100k.item --users raw/ml-100k.user --out prepared
+  wisp train prepared --out model
+  wisp compress model --data prepared --out ml-100k.wisp
+  wisp eval --data prepared --model model --artefact ml-100k.wisp
+  wisp recommend ml-100k.wisp --history 50,172,181`,
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(
+		newData(), newSimulate(), newPrepare(), newTrain(), newCompress(),
+		newEval(), newRecommend(), newInspect(), newDoctor(), newResults(),
+	)
+	return root
+}
+
+// version is the version of this build as the module system knows it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && (v == "" || v == "(devel)") {
+			v = s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return v
+}

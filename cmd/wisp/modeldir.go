@@ -1,0 +1,157 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/wisp-project/wisp/hostgpu"
+	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/model"
+)
+
+// Files of a trained model's folder.
+const (
+	modelFile      = "model.safetensors"
+	featuresFile   = "features.safetensors"
+	checkpointFile = "checkpoint.safetensors"
+)
+
+// featuresTensor is the name of the given item vectors, (N, F), in their file.
+const featuresTensor = "item.features"
+
+// defaultFeatures is the width of the item vectors unless asked otherwise.
+const defaultFeatures = 64
+
+// trainingKey is the metadata entry of the model file that says how it came about.
+const trainingKey = "wisp.training"
+
+// training says what a model was trained on and how.
+type training struct {
+	Data      string               `json:"data"`     // name of the data set
+	Manifest  string               `json:"manifest"` // digest of its manifest's files
+	Protocol  string               `json:"protocol"` // of the split
+	Options   hostgpu.TrainOptions `json:"options"`
+	Features  int                  `json:"features"` // width of the TF-IDF item vectors, 0 for none
+	BestNDCG  float64              `json:"best_ndcg"`
+	BestEpoch int                  `json:"best_epoch"`
+	BLAS      string               `json:"blas"`
+}
+
+// saveModel writes a trained model into its folder, the weights last: a folder
+// with a model file is complete.
+func saveModel(dir string, m *model.Model, features *model.Tensor, t training) error {
+	if features != nil {
+		if err := model.SaveTensors(filepath.Join(dir, featuresFile), map[string]*model.Tensor{featuresTensor: features}, nil); err != nil {
+			return err
+		}
+	}
+	b, err := json.Marshal(t)
+	if err != nil {
+		return fmt.Errorf("save model: %w", err)
+	}
+	return model.Save(filepath.Join(dir, modelFile), m.Config, m.Weights, map[string]string{trainingKey: string(b)})
+}
+
+// loadModel reads what saveModel wrote.
+func loadModel(dir string) (*model.Model, training, error) {
+	var t training
+	c, w, meta, err := model.Load(filepath.Join(dir, modelFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, e := os.Stat(filepath.Join(dir, checkpointFile)); e == nil {
+			return nil, t, fmt.Errorf("%s holds an unfinished training: finish it with wisp train --resume", dir)
+		}
+		return nil, t, fmt.Errorf("%s holds no model: make one with wisp train (%w)", dir, err)
+	}
+	if err != nil {
+		return nil, t, err
+	}
+	if err := json.Unmarshal([]byte(meta[trainingKey]), &t); err != nil {
+		return nil, t, fmt.Errorf("%s: the metadata does not say how it was trained: %w", filepath.Join(dir, modelFile), err)
+	}
+	var features *model.Tensor
+	if c.Features > 0 {
+		tensors, _, err := model.LoadTensors(filepath.Join(dir, featuresFile))
+		if err != nil {
+			return nil, t, err
+		}
+		features = tensors[featuresTensor]
+	}
+	m, err := model.New(c, w, features)
+	if err != nil {
+		return nil, t, fmt.Errorf("%s: %w", dir, err)
+	}
+	return m, t, nil
+}
+
+// fits checks that a model was trained on ds.
+func (t training) fits(m *model.Model, ds *data.Dataset, fingerprint string) error {
+	if t.Manifest != fingerprint || m.Config.Items != len(ds.Items) {
+		return fmt.Errorf("the model was trained on %q with %d items, not on this preparation of %q with %d; train again or give the data it was trained on",
+			t.Data, m.Config.Items, ds.Name, len(ds.Items))
+	}
+	return nil
+}
+
+// loadData reads a prepared data set and the digest that identifies it.
+func loadData(dir string) (*data.Dataset, string, error) {
+	m, err := data.ReadManifest(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	ds, err := data.Load(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	var fingerprint string
+	for _, f := range m.Files {
+		fingerprint += f.SHA256[:16]
+	}
+	return ds, fingerprint, nil
+}
+
+// itemFeatures returns the TF-IDF vectors of the items, reduced to dim columns.
+func itemFeatures(ds *data.Dataset, dim int) (*model.Tensor, error) {
+	if dim == 0 {
+		return nil, nil
+	}
+	v, err := data.ItemVectors(ds.Items, dim, 1)
+	if err != nil {
+		return nil, err
+	}
+	return &model.Tensor{Shape: []int{len(ds.Items), dim}, Data: v}, nil
+}
+
+// Splits of a data set for training and evaluation.
+const (
+	leaveOneOut = "leave-one-out"
+	byTime      = "time"
+	// minEvents is how many events a user needs to be asked about.
+	minEvents = 5
+)
+
+func split(ds *data.Dataset, protocol string) (*data.Split, error) {
+	switch protocol {
+	case leaveOneOut:
+		return data.LeaveOneOut(ds, minEvents), nil
+	case byTime:
+		return data.ByTime(ds, ds.Quantile(0.8), ds.Quantile(0.9)), nil
+	}
+	return nil, fmt.Errorf("split %q is unknown; choose %s or %s", protocol, leaveOneOut, byTime)
+}
+
+// calibration returns training histories for the ranges of activations.
+func calibration(s *data.Split) [][]model.Event {
+	const most = 512
+	var histories [][]model.Event
+	step := max(1, len(s.Train)/most)
+	for u := 0; u < len(s.Train); u += step {
+		if len(s.Train[u]) > 0 {
+			histories = append(histories, hostgpu.Events(s.Train[u]))
+		}
+	}
+	return histories
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wisp-project/wisp/hostgpu"
+	"github.com/wisp-project/wisp/internal/data"
+)
+
+func newTrain() *cobra.Command {
+	var r trainRun
+	c := &cobra.Command{
+		Use:   "train PREPARED",
+		Short: "Train a model in full precision",
+		Long: `Trains the user tower and the item tower together to rank the next item, and keeps
+the weights with the best NDCG@10 on validation. Test events are not looked at.
+
+Ctrl-C saves; --resume goes on, to the same result as an unbroken run on the same
+machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
+		Example: `  wisp train prepared --out model
+  wisp train prepared --out model --resume
+  wisp train prepared --out wide --dim 128 --heads 2 --epochs 80`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.data = args[0]
+			t, err := r.run(cmd.Context(), newProgress(cmd))
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: validation NDCG@10 %.4f in epoch %d\n", r.out, t.BestNDCG, t.BestEpoch)
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&r.out, "out", "", "folder for the model")
+	f.BoolVar(&r.resume, "resume", false, "go on with an interrupted training in --out")
+	f.StringVar(&r.protocol, "split", leaveOneOut, "what is held back for validation and test: leave-one-out or time")
+	f.IntVar(&r.features, "features", defaultFeatures, "width of the item vectors made of titles and texts, 0 for none")
+	o := &r.options
+	f.Uint64Var(&o.Seed, "seed", 1, "seed of all chance")
+	f.IntVar(&o.Epochs, "epochs", 0, "epochs at most (default 50)")
+	f.IntVar(&o.Patience, "patience", 0, "epochs without improvement before stopping (default 8)")
+	f.IntVar(&o.Dim, "dim", 0, "model width (default 64)")
+	f.IntVar(&o.Layers, "layers", 0, "transformer blocks (default 2)")
+	f.IntVar(&o.Heads, "heads", 0, "attention heads (default 1)")
+	f.IntVar(&o.FFN, "ffn", 0, "feed-forward width (default: that of the model)")
+	f.IntVar(&o.Window, "window", 0, "events that an event sees (default 50)")
+	f.Float64Var(&o.LearningRate, "lr", 0, "learning rate (default 0.002)")
+	f.Float64Var(&o.Dropout, "dropout", 0, "dropout (default 0.4, negative for none)")
+	f.Float64Var(&o.WeightDecay, "weight-decay", 0, "decoupled weight decay (default 0.01, negative for none)")
+	f.IntVar(&o.Samples, "samples", 0, "negatives of a sampled softmax (default: the full one up to 20,000 items)")
+	required(c, "out")
+	return c
+}
+
+// trainRun is one training.
+type trainRun struct {
+	data, out, protocol string
+	features            int
+	resume              bool
+	options             hostgpu.TrainOptions
+}
+
+func (r *trainRun) run(ctx context.Context, p *progress) (training, error) {
+	ds, fingerprint, err := loadData(r.data)
+	if err != nil {
+		return training{}, err
+	}
+	s, err := split(ds, r.protocol)
+	if err != nil {
+		return training{}, err
+	}
+	return r.runOn(ctx, ds, fingerprint, s, p)
+}
+
+func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, p *progress) (_ training, err error) {
+	defer p.done()
+	features, err := itemFeatures(ds, r.features)
+	if err != nil {
+		return training{}, err
+	}
+	t, err := hostgpu.NewTrainer(ds, s, features, r.options)
+	if err != nil {
+		return training{}, err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	if err := os.MkdirAll(r.out, 0o755); err != nil {
+		return training{}, err
+	}
+	checkpoint := filepath.Join(r.out, checkpointFile)
+	if r.resume {
+		if err := t.Resume(checkpoint); err != nil {
+			return training{}, err
+		}
+	}
+	blas := hostgpu.BLAS()
+	p.line("training on %d items, %d users with %s", len(ds.Items), len(ds.Users), blas.Name)
+	err = t.Run(ctx, checkpoint, func(e hostgpu.Progress) {
+		if e.Done {
+			mark := ""
+			if e.BestEpoch == e.Epoch {
+				mark = "  best so far"
+			}
+			p.line("epoch %3d  loss %.4f  validation NDCG@10 %.4f%s", e.Epoch, e.Loss, e.NDCG, mark)
+			return
+		}
+		if p.terminal {
+			p.stage(fmt.Sprintf("epoch %d", e.Epoch), int64(e.Step), int64(e.Steps))
+			p.describe(fmt.Sprintf("epoch %d of at most %d  loss %.4f  best %.4f", e.Epoch, e.Epochs, e.Loss, e.Best))
+		}
+	})
+	if errors.Is(err, context.Canceled) {
+		return training{}, hinted{err, fmt.Sprintf("the training is kept in %s; go on with the same command and --resume", checkpoint)}
+	}
+	if err != nil {
+		return training{}, err
+	}
+	m, err := t.Model()
+	if err != nil {
+		return training{}, err
+	}
+	result := training{
+		Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Options: t.Options(), Features: r.features, BLAS: blas.Name,
+	}
+	result.BestNDCG, result.BestEpoch = t.Best()
+	return result, saveModel(r.out, m, features, result)
+}

@@ -1,0 +1,130 @@
+// Package results keeps measured figures: records with stable names, written as
+// JSON for programs and rendered as Markdown for readers.
+package results
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// ErrRecord reports a record that cannot be kept, or a file that holds none.
+var ErrRecord = errors.New("results: invalid record")
+
+// Record is one figure. Names are stable and dotted: quality.SET.STAGE.METRIC,
+// speed.WHAT.METRIC, size.WHAT.METRIC.
+type Record struct {
+	Name    string  `json:"name"`
+	Value   float64 `json:"value"`
+	Unit    string  `json:"unit"`
+	Low     float64 `json:"low"`  // of the 95 % interval; equal to Value where there is none
+	High    float64 `json:"high"` // likewise
+	N       int     `json:"n"`    // cases, runs or requests behind the figure
+	Command string  `json:"command"`
+	Commit  string  `json:"commit"`
+	Machine string  `json:"machine"`
+	// Note says how it was measured where the name does not.
+	Note string `json:"note,omitempty"`
+}
+
+// Topic is a page of figures.
+type Topic struct {
+	Name    string // of the files
+	Title   string
+	Text    string // what the figures mean and the protocol behind them; Markdown
+	Records []Record
+}
+
+// Write replaces dir/NAME.json and dir/NAME.md. Each file appears whole or not
+// at all.
+func (t *Topic) Write(dir string) error {
+	seen := map[string]bool{}
+	for _, r := range t.Records {
+		if r.Name == "" || strings.ContainsAny(r.Name, " |\n") || seen[r.Name] {
+			return fmt.Errorf("%w: name %q is empty, has spaces or occurs twice", ErrRecord, r.Name)
+		}
+		seen[r.Name] = true
+	}
+	b, err := json.MarshalIndent(t.Records, "", "  ")
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRecord, err) // a NaN or an infinity
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("results: %w", err)
+	}
+	for name, content := range map[string][]byte{t.Name + ".json": append(b, '\n'), t.Name + ".md": t.markdown()} {
+		if err := replace(filepath.Join(dir, name), content); err != nil {
+			return fmt.Errorf("results: %w", err)
+		}
+	}
+	return nil
+}
+
+// Read returns the records of dir/NAME.json, none where there is no such file.
+func Read(dir, name string) ([]Record, error) {
+	path := filepath.Join(dir, name+".json")
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("results: %w", err)
+	}
+	var records []Record
+	if err := json.Unmarshal(b, &records); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrRecord, path, err)
+	}
+	return records, nil
+}
+
+func replace(path string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".results-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Chmod(0o644), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+// markdown renders the topic as one table, a row for each record.
+func (t *Topic) markdown() []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# %s\n\n", t.Title)
+	if t.Text != "" {
+		fmt.Fprintf(&b, "%s\n\n", strings.TrimSpace(t.Text))
+	}
+	fmt.Fprintf(&b, "| figure | value | 95 %% interval | unit | n | note |\n|---|---:|---|---|---:|---|\n")
+	for _, r := range t.Records {
+		interval := ""
+		if r.Low != r.High {
+			interval = number(r.Low) + " – " + number(r.High)
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %d | %s |\n", r.Name, number(r.Value), interval, r.Unit, r.N, strings.ReplaceAll(r.Note, "|", "/"))
+	}
+	if len(t.Records) > 0 {
+		r := t.Records[0]
+		fmt.Fprintf(&b, "\nMade by `%s` at commit %s on %s.\n", r.Command, r.Commit, r.Machine)
+	}
+	return b.Bytes()
+}
+
+// number writes v with four significant digits, whole numbers as they are.
+func number(v float64) string {
+	if v == float64(int64(v)) {
+		return strconv.FormatInt(int64(v), 10)
+	}
+	return strconv.FormatFloat(v, 'g', 4, 64)
+}
