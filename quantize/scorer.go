@@ -46,3 +46,22 @@ func HistoryEvents(h []data.Interaction) []layout.Event {
 	}
 	return events
 }
+
+// Exact returns the score of each item with its integer, in the order of the
+// item table.
+func (s *Scorer) Exact(history []data.Interaction) []layout.Hit {
+	shape := s.model.Shape()
+	list := make([]uint32, shape.Items)
+	for i := range list {
+		list[i] = uint32(i)
+	}
+	events := HistoryEvents(history)
+	hits := make([]layout.Hit, 0, shape.Items)
+	for len(list) > 0 { // a request's list is bounded
+		part := list[:min(len(list), s.model.Map().MaxList)]
+		list = list[len(part):]
+		a := s.model.Run(layout.Request{Kind: layout.KindScore, History: events[max(0, len(events)-shape.Reach()):], List: part})
+		hits = append(hits, a.Hits...)
+	}
+	return hits
+}

@@ -134,6 +134,7 @@ parquet (columns named by --mapping), jsonl (as "wisp simulate" writes).`,
 	f.StringVar(&mapping, "mapping", "", "JSON file that names the columns")
 	f.StringVar(&o.Name, "name", "", "name of the data set (default: that of the output folder)")
 	f.IntVar(&o.Core, "core", 0, "drop users and items with fewer events, until none is left")
+	f.BoolVar(&o.NoColdItems, "no-cold-items", false, "leave items without events out of the catalogue")
 	f.IntVar(&o.BotPerMinute, "bot-per-minute", 0, "drop users with more events a minute than this (default 60, negative: never)")
 	f.StringVar(&out, "out", "", "folder for the prepared data")
 	required(c, "format", "events", "out")

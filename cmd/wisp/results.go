@@ -1,5 +1,591 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
 
-func newResults() *cobra.Command { return &cobra.Command{Use: "results"} }
+	"github.com/spf13/cobra"
+
+	"github.com/wisp-project/wisp/artifact"
+	"github.com/wisp-project/wisp/edge"
+	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/internal/eval"
+	"github.com/wisp-project/wisp/internal/results"
+	"github.com/wisp-project/wisp/quantize"
+)
+
+func newResults() *cobra.Command {
+	var b bench
+	c := &cobra.Command{
+		Use:   "results",
+		Short: "Remake the figures of docs/results",
+		Long: `Prepares the public data sets, trains every model with several seeds, compresses
+and measures it, and writes docs/results. Models that are already in --work are
+taken from there, so that an interrupted run goes on where it was.
+
+Data sets that are not in --shared are skipped, and said so.`,
+		Example: `  wisp results --shared ../shared --work out/results --docs docs/results
+  wisp results --topic scale --work out/results --docs docs/results`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			b.p = newProgress(cmd)
+			defer b.p.done()
+			return b.run(cmd.Context())
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&b.shared, "shared", "../shared", "folder with the data sets")
+	f.StringVar(&b.work, "work", "out/results", "folder for prepared data and models")
+	f.StringVar(&b.docs, "docs", "docs/results", "folder for the figures")
+	f.StringSliceVar(&b.topics, "topic", nil, "only these topics: quality, speed, simulated, scale")
+	f.IntVar(&b.seeds, "seeds", 3, "models to train of each kind")
+	return c
+}
+
+// bench makes the figures.
+type bench struct {
+	shared, work, docs string
+	topics             []string
+	seeds              int
+	p                  *progress
+	machine, commit    string
+}
+
+// set is a public data set and how it is prepared.
+type set struct {
+	name    string
+	source  data.Source
+	options data.PrepareOptions
+}
+
+func (b *bench) sets() []set {
+	at := func(parts ...string) string { return filepath.Join(append([]string{b.shared, "data"}, parts...)...) }
+	return []set{
+		{
+			"ml-100k",
+			data.Source{Format: "recbole", Events: at("ml-100k", "ml-100k.inter"), Items: at("ml-100k", "ml-100k.item"), Users: at("ml-100k", "ml-100k.user")},
+			data.PrepareOptions{NoColdItems: true},
+		},
+		{
+			"movietweetings",
+			data.Source{Format: "double-colon", Events: at("movietweetings", "ratings.dat"), Items: at("movietweetings", "movies.dat")},
+			data.PrepareOptions{Core: 5, RatingLo: 0, RatingHi: 10, NoColdItems: true},
+		},
+	}
+}
+
+func (b *bench) run(ctx context.Context) error {
+	b.machine = machine()
+	b.commit = commit(ctx)
+	all := []struct {
+		name string
+		make func(context.Context) (results.Topic, error)
+	}{{"quality", b.quality}, {"simulated", b.simulated}, {"speed", b.speed}, {"scale", b.scale}}
+	for _, t := range b.topics {
+		if !slices.ContainsFunc(all, func(x struct {
+			name string
+			make func(context.Context) (results.Topic, error)
+		}) bool {
+			return x.name == t
+		}) {
+			return fmt.Errorf("topic %q is unknown; choose among quality, simulated, speed, scale", t)
+		}
+	}
+	for _, topic := range all {
+		if len(b.topics) > 0 && !slices.Contains(b.topics, topic.name) {
+			continue
+		}
+		t, err := topic.make(ctx)
+		if errors.Is(err, context.Canceled) {
+			return hinted{err, "finished models are kept in " + b.work + "; run the same command again to go on"}
+		}
+		if err != nil {
+			return fmt.Errorf("results: %s: %w", topic.name, err)
+		}
+		t.Name = topic.name
+		for i := range t.Records {
+			r := &t.Records[i]
+			r.Command, r.Commit, r.Machine = "make results", b.commit, b.machine
+			if r.Low == 0 && r.High == 0 {
+				r.Low, r.High = r.Value, r.Value
+			}
+		}
+		if err := t.Write(b.docs); err != nil {
+			return err
+		}
+		b.p.line("wrote %s", filepath.Join(b.docs, t.Name+".md"))
+	}
+	return nil
+}
+
+// prepared returns a data set, prepared unless it was before.
+func (b *bench) prepared(ctx context.Context, s set) (*data.Dataset, string, error) {
+	dir := filepath.Join(b.work, s.name, "prepared")
+	if _, err := data.ReadManifest(dir); err != nil {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+			return nil, "", err
+		}
+		s.options.Name = s.name
+		if _, err := data.Prepare(ctx, s.source, s.options, dir, b.p.stage); err != nil {
+			return nil, "", err
+		}
+	}
+	return loadData(dir)
+}
+
+// trainedModel trains a model unless it is there, and compresses it.
+func (b *bench) trainedModel(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, seed int) (chain []stage, closer func(), layers []quantize.LayerError, err error) {
+	dir := filepath.Join(b.work, ds.Name, fmt.Sprintf("%s-seed-%d", s.Protocol, seed))
+	m, t, err := loadModel(dir)
+	if err != nil || t.fits(m, ds, fingerprint) != nil {
+		r := trainRun{out: dir, features: defaultFeatures}
+		r.options.Seed = uint64(seed)
+		if _, err := os.Stat(filepath.Join(dir, checkpointFile)); err == nil {
+			r.resume = true
+		}
+		b.p.line("%s, %s, seed %d", ds.Name, s.Protocol, seed)
+		if _, err := r.runOn(ctx, ds, fingerprint, s, b.p); err != nil {
+			return nil, nil, nil, err
+		}
+		if m, _, err = loadModel(dir); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	a, layers, err := compress(ctx, m, ds, s, quantize.BuildOptions{})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	path := filepath.Join(dir, ds.Name+".wisp")
+	if err := artifact.WriteFile(path, a, artifact.WriteOptions{}); err != nil {
+		return nil, nil, nil, err
+	}
+	stages, r, err := artefactStages(ctx, path, ds)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return append([]stage{teacher(m)}, stages...), func() { _ = r.Close(context.WithoutCancel(ctx)) }, layers, nil
+}
+
+const qualityText = `
+How good each stage of the chain is, on real data.
+
+Protocol: the last event of each user with at least five is the test, the one before
+it validation; input is everything before the target. The whole catalogue is ranked,
+items of the history left out; the rank is the number of items that score strictly
+higher ("ties-against" counts equal scores too). time-split: events before the 80 %
+quantile of time train, each user's first event in the next 10 % validates, the first
+one in the last 10 % is the test, with everything before it as input. Baselines are
+fitted on all events before the test events; the teacher trains without validation
+events, which choose its epoch. Hyper-parameters were chosen on validation. movietweetings
+is the 5-core.
+
+Intervals: baselines, bootstrap over cases; stages of the chain, Student's t over seeds
+(three, unless n says otherwise). retention is int8 in the sandbox over the float32
+teacher, ties counted for the teacher and against int8. identical-requests is the
+share of test requests for which all scores out of the sandbox, integers and floats,
+equal internal/q8 bit for bit. layer-error is the relative error against float32 on
+training histories of seed 1.
+`
+
+func (b *bench) quality(ctx context.Context) (results.Topic, error) {
+	t := results.Topic{Title: "Quality of each stage", Text: qualityText}
+	add := func(name string, i eval.Interval, n int, unit, note string) {
+		t.Records = append(t.Records, results.Record{Name: name, Value: i.Value, Low: i.Low, High: i.High, N: n, Unit: unit, Note: note})
+	}
+	for _, set := range b.sets() {
+		if _, err := os.Stat(set.source.Events); err != nil {
+			b.p.line("skipped %s: %v", set.name, err)
+			continue
+		}
+		ds, fingerprint, err := b.prepared(ctx, set)
+		if err != nil {
+			return t, err
+		}
+		prefix := "quality." + set.name + "."
+		for _, protocol := range []string{leaveOneOut, byTime} {
+			s, err := split(ds, protocol)
+			if err != nil {
+				return t, err
+			}
+			kind := ""
+			if protocol == byTime {
+				kind = "time-split-"
+			}
+			base, err := evaluate(ctx, ds, s, nil, b.p)
+			if err != nil {
+				return t, err
+			}
+			for _, r := range base {
+				name := prefix + r.scorer.Name() + "." + kind
+				add(name+"ndcg10", r.ndcg, r.result.Cases, "", "")
+				add(name+"hr10", r.hr, r.result.Cases, "", "")
+				if protocol == leaveOneOut {
+					add(name+"mrr", r.mrr, r.result.Cases, "", "")
+					add(name+"coverage10", r.covered, r.result.Cases, "", "share of the catalogue in some top 10")
+				}
+			}
+			// Metrics of the chain, by name, one value for each seed.
+			values := map[string][]float64{}
+			var order []string
+			value := func(name string, v float64) {
+				if values[name] == nil {
+					order = append(order, name)
+				}
+				values[name] = append(values[name], v)
+			}
+			histories := fittingData(ds, s)
+			counts := popularity(histories, len(ds.Items))
+			for seed := 1; seed <= b.seeds; seed++ {
+				chain, closeChain, layers, err := b.trainedModel(ctx, ds, fingerprint, s, seed)
+				if err != nil {
+					return t, err
+				}
+				var rows []row
+				for _, st := range chain {
+					r, err := measure(ctx, st, len(ds.Items), s.Test, counts, b.p)
+					if err != nil {
+						closeChain()
+						return t, err
+					}
+					rows = append(rows, r)
+					name := prefix + st.scorer.Name() + "." + kind
+					value(name+"ndcg10", r.ndcg.Value)
+					value(name+"hr10", r.hr.Value)
+					if protocol == leaveOneOut {
+						value(name+"mrr", r.mrr.Value)
+						value(name+"coverage10", r.covered.Value)
+						value(name+"novelty10", r.result.Novelty)
+						value(name+"gini10", r.result.Gini)
+						value(name+"ties-against-ndcg10", r.result.Pessimistic.NDCG)
+					}
+				}
+				best, sandboxed := rows[0].result, rows[2].result
+				value(prefix+sandboxStage+"."+kind+"retention", sandboxed.Pessimistic.NDCG/best.Accuracy.NDCG)
+				equal, err := b.identical(ctx, chain[1].scorer.(*quantize.Scorer), chain[2].scorer.(*sandbox), s.Test)
+				closeChain()
+				if err != nil {
+					return t, err
+				}
+				value(prefix+sandboxStage+"."+kind+"identical-requests", equal)
+				if protocol == leaveOneOut && seed == 1 {
+					for _, l := range layers {
+						add(prefix+"layer-error."+l.Site, eval.Interval{Value: l.Relative}, l.N, "", fmt.Sprintf("largest %.4f, cosine %.5f", l.Max, l.Cosine))
+					}
+					for _, r := range rows {
+						add("size."+set.name+"."+r.scorer.Name()+".bytes", eval.Interval{Value: float64(r.bytes)}, 1, "bytes", "")
+					}
+				}
+			}
+			for _, name := range order {
+				i := eval.Interval{Value: values[name][0]}
+				if len(values[name]) > 1 {
+					if i, err = eval.StudentT(values[name]); err != nil {
+						return t, err
+					}
+				}
+				add(name, i, len(values[name]), "", "")
+			}
+		}
+	}
+	return t, nil
+}
+
+// identical returns the share of cases for which every score out of the sandbox
+// has the bits that internal/q8 gives.
+func (b *bench) identical(ctx context.Context, plain *quantize.Scorer, s *sandbox, cases []data.Case) (float64, error) {
+	equal := 0
+	for _, c := range cases {
+		scores, err := s.runtime.Score(ctx, s.events(c.History), s.ids)
+		if err != nil {
+			return 0, err
+		}
+		want := plain.Exact(c.History)
+		same := true
+		for i, w := range want {
+			same = same && scores[i].Integer == w.Acc && math.Float32bits(scores[i].Value) == math.Float32bits(w.Score)
+		}
+		if same {
+			equal++
+		}
+	}
+	return float64(equal) / float64(len(cases)), nil
+}
+
+const simulatedText = `
+A made data set has a known truth: for each moment of each user, the probability of
+every item to come next. The truth ranks as well as anything can; popularity and the
+trained model stand beside it. Leave-one-out, as in quality.md; the data set is made by
+wisp simulate with the options in the note.
+`
+
+func (b *bench) simulated(ctx context.Context) (results.Topic, error) {
+	t := results.Topic{Title: "The model beside a known truth", Text: simulatedText}
+	o := data.SimulateOptions{Users: 3000, Items: 1000, Events: 150000, Seed: 7}
+	sim, err := data.NewSimulator(o)
+	if err != nil {
+		return t, err
+	}
+	raw := filepath.Join(b.work, "simulated", "raw")
+	if err := os.MkdirAll(filepath.Dir(raw), 0o755); err != nil {
+		return t, err
+	}
+	if err := sim.WriteTo(ctx, raw, b.p.stage); err != nil {
+		return t, err
+	}
+	at := func(name string) string { return filepath.Join(raw, name) }
+	ds, fingerprint, err := b.prepared(ctx, set{
+		"simulated",
+		data.Source{Format: "jsonl", Events: at("events.jsonl"), Items: at("items.jsonl"), Users: at("users.jsonl")},
+		data.PrepareOptions{RatingLo: 1, RatingHi: 5},
+	})
+	if err != nil {
+		return t, err
+	}
+	s, err := split(ds, leaveOneOut)
+	if err != nil {
+		return t, err
+	}
+	chain, closeChain, _, err := b.trainedModel(ctx, ds, fingerprint, s, 1)
+	if err != nil {
+		return t, err
+	}
+	defer closeChain()
+	truth := newTruth(sim, ds)
+	chain = append(chain, stage{scorer: truth, request: func(context.Context, data.Case) error { return nil }})
+	rows, err := evaluate(ctx, ds, s, chain, b.p)
+	if err != nil {
+		return t, err
+	}
+	note := fmt.Sprintf("%d users, %d items, %d events, seed %d", o.Users, len(ds.Items), ds.Events(), o.Seed)
+	for _, r := range rows {
+		t.Records = append(t.Records,
+			results.Record{Name: "quality.simulated." + r.scorer.Name() + ".ndcg10", Value: r.ndcg.Value, Low: r.ndcg.Low, High: r.ndcg.High, N: r.result.Cases, Note: note},
+			results.Record{Name: "quality.simulated." + r.scorer.Name() + ".hr10", Value: r.hr.Value, Low: r.hr.Low, High: r.hr.High, N: r.result.Cases})
+	}
+	return t, nil
+}
+
+// truth is the simulator as a scorer.
+type truth struct {
+	sim   *data.Simulator
+	ds    *data.Dataset
+	index []int32 // of each of the simulator's items in the data set, -1 for none
+}
+
+func newTruth(sim *data.Simulator, ds *data.Dataset) *truth {
+	byID := make(map[string]int32, len(ds.Items))
+	for i, item := range ds.Items {
+		byID[item.ID] = int32(i)
+	}
+	t := &truth{sim: sim, ds: ds}
+	for _, item := range sim.Items() {
+		i, ok := byID[item.ID]
+		if !ok {
+			i = -1
+		}
+		t.index = append(t.index, i)
+	}
+	return t
+}
+
+// Name returns "truth".
+func (t *truth) Name() string { return "truth" }
+
+// Scores writes the probability of each item to come next.
+func (t *truth) Scores(_ context.Context, dst []float32, user int32, history []data.Interaction) error {
+	p := make([]float32, len(t.index))
+	if err := t.sim.Scores(p, t.ds.Users[user].ID, history[len(history)-1].Time); err != nil {
+		return err
+	}
+	for i, at := range t.index {
+		if at >= 0 {
+			dst[at] = p[i]
+		}
+	}
+	return nil
+}
+
+const speedText = `
+One request to the runtime, as a caller makes it: item ids and times in, ten items with
+titles out, on one sandbox and one goroutine. h50: a history of 50 events. Percentiles
+over all requests of all rounds; low and high are the least and the greatest of the
+rounds' own percentiles. Allocations are the mean of a request.
+`
+
+func (b *bench) speed(ctx context.Context) (results.Topic, error) {
+	t := results.Topic{Title: "Speed of the sandbox", Text: speedText}
+	for _, set := range b.sets() {
+		if _, err := os.Stat(set.source.Events); err != nil {
+			b.p.line("skipped %s: %v", set.name, err)
+			continue
+		}
+		ds, fingerprint, err := b.prepared(ctx, set)
+		if err != nil {
+			return t, err
+		}
+		s, err := split(ds, leaveOneOut)
+		if err != nil {
+			return t, err
+		}
+		_, closeChain, _, err := b.trainedModel(ctx, ds, fingerprint, s, 1)
+		if err != nil {
+			return t, err
+		}
+		closeChain()
+		path := filepath.Join(b.work, ds.Name, leaveOneOut+"-seed-1", ds.Name+".wisp")
+		begin := time.Now()
+		r, err := edge.Open(ctx, path, edge.Options{Sandboxes: 1, AllowUnsigned: true})
+		if err != nil {
+			return t, err
+		}
+		opened := time.Since(begin)
+		records, err := b.latency(ctx, r, ds, s)
+		if err = errors.Join(err, r.Close(ctx)); err != nil {
+			return t, err
+		}
+		t.Records = append(t.Records, records...)
+		t.Records = append(t.Records, results.Record{
+			Name: "speed.open-" + ds.Name + ".ms", Value: float64(opened.Microseconds()) / 1000, Unit: "ms", N: 1,
+			Note: "read, check, compile, answer the golden requests",
+		})
+	}
+	return t, nil
+}
+
+// latency times requests of 50 events in rounds.
+func (b *bench) latency(ctx context.Context, r *edge.Runtime, ds *data.Dataset, s *data.Split) ([]results.Record, error) {
+	box, err := newSandbox(r, ds)
+	if err != nil {
+		return nil, err
+	}
+	const events, rounds, requests = 50, 20, 500
+	var histories [][]edge.Event
+	for _, c := range s.Test {
+		if len(c.History) >= events {
+			histories = append(histories, box.events(c.History[len(c.History)-events:]))
+		}
+	}
+	if len(histories) == 0 {
+		return nil, nil
+	}
+	var all []time.Duration
+	var p50, p99 []float64
+	us := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
+	for round := range rounds + 1 {
+		var times []time.Duration
+		for i := range requests {
+			begin := time.Now()
+			if _, err := r.Recommend(ctx, edge.Request{History: histories[i%len(histories)]}); err != nil {
+				return nil, err
+			}
+			times = append(times, time.Since(begin))
+		}
+		if round == 0 {
+			continue // warms up
+		}
+		slices.Sort(times)
+		p50, p99 = append(p50, us(quantile(times, 0.5))), append(p99, us(quantile(times, 0.99)))
+		all = append(all, times...)
+	}
+	slices.Sort(all)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range requests {
+		if _, err := r.Recommend(ctx, edge.Request{History: histories[i%len(histories)]}); err != nil {
+			return nil, err
+		}
+	}
+	runtime.ReadMemStats(&after)
+	name := "speed.recommend-h50-" + ds.Name + "."
+	note := fmt.Sprintf("%d items, width 64, 2 layers; %d rounds of %d", len(ds.Items), rounds, requests)
+	return []results.Record{
+		{Name: name + "p50-us", Value: us(quantile(all, 0.5)), Low: slices.Min(p50), High: slices.Max(p50), Unit: "µs", N: len(all), Note: note},
+		{Name: name + "p99-us", Value: us(quantile(all, 0.99)), Low: slices.Min(p99), High: slices.Max(p99), Unit: "µs", N: len(all)},
+		{Name: name + "allocations", Value: float64(after.Mallocs-before.Mallocs) / requests, Unit: "", N: requests},
+		{Name: name + "allocated-bytes", Value: float64(after.TotalAlloc-before.TotalAlloc) / requests, Unit: "bytes", N: requests},
+	}, nil
+}
+
+const scaleText = `
+Ten million simulated events (200,000 users, 20,000 items) through wisp simulate and
+wisp prepare, each as a process of its own. The bound: memory grows with users and
+items, and with one of the 64 partitions of the events, not with all of them.
+`
+
+func (b *bench) scale(ctx context.Context) (results.Topic, error) {
+	t := results.Topic{Title: "Preparing ten million events", Text: scaleText}
+	self, err := os.Executable()
+	if err != nil {
+		return t, err
+	}
+	raw, out := filepath.Join(b.work, "scale", "raw"), filepath.Join(b.work, "scale", "prepared")
+	if err := os.MkdirAll(filepath.Dir(raw), 0o755); err != nil {
+		return t, err
+	}
+	for _, step := range []struct {
+		name string
+		args []string
+	}{
+		{"simulate", []string{"simulate", "--users", "200000", "--items", "20000", "--events", "10000000", "--seed", "1", "--out", raw}},
+		{"prepare", []string{
+			"prepare", "--format", "jsonl", "--events", filepath.Join(raw, "events.jsonl"), "--items", filepath.Join(raw, "items.jsonl"),
+			"--users", filepath.Join(raw, "users.jsonl"), "--out", out,
+		}},
+	} {
+		b.p.line("wisp %s", strings.Join(step.args, " "))
+		begin := time.Now()
+		cmd := exec.CommandContext(ctx, self, step.args...)
+		cmd.Stderr = os.Stderr
+		if err := cmd.Run(); err != nil {
+			if ctx.Err() != nil {
+				return t, ctx.Err()
+			}
+			return t, fmt.Errorf("wisp %s: %w", step.name, err)
+		}
+		took := time.Since(begin)
+		name := "scale." + step.name + "-10m-events."
+		t.Records = append(t.Records, results.Record{Name: name + "seconds", Value: math.Round(took.Seconds()*10) / 10, Unit: "s", N: 1})
+		if rss := peakMemory(cmd.ProcessState); rss > 0 {
+			t.Records = append(t.Records, results.Record{Name: name + "peak-memory-bytes", Value: float64(rss), Unit: "bytes", N: 1, Note: "largest resident set"})
+		}
+	}
+	m, err := data.ReadManifest(out)
+	if err != nil {
+		return t, err
+	}
+	t.Records = append(t.Records, results.Record{Name: "scale.prepare-10m-events.events", Value: float64(m.Events), N: 1})
+	return t, os.RemoveAll(filepath.Join(b.work, "scale"))
+}
+
+// machine describes the machine in words.
+func machine() string {
+	cpu := runtime.GOARCH
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if name, ok := strings.CutPrefix(line, "model name"); ok {
+				cpu = strings.TrimSpace(strings.TrimLeft(name, "\t :"))
+				break
+			}
+		}
+	}
+	return fmt.Sprintf("%d CPUs (%s), %s %s", runtime.NumCPU(), cpu, runtime.GOOS, runtime.Version())
+}
+
+// commit names the source that is measured.
+func commit(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=12").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return cmp.Or(strings.TrimSpace(string(out)), "unknown")
+}

@@ -14,6 +14,7 @@ const (
 	reasonBot       = "user faster than a person"
 	reasonCore      = "outside the k-core"
 	reasonNoEvents  = "user without events"
+	reasonCold      = "item without events"
 )
 
 // botWindow is the time in seconds in which events are counted against bots.

@@ -31,6 +31,8 @@ type PrepareOptions struct {
 	// RatingLo and RatingHi are the ends of the scale of ratings; ratings
 	// outside are dropped. Both 0: the least and greatest rating in the data.
 	RatingLo, RatingHi float32
+	// NoColdItems leaves items without events out of the catalogue.
+	NoColdItems bool
 	// Partitions is the number of temporary files that events are spread over,
 	// one of which is in memory at a time; 0 means 64.
 	Partitions int
@@ -402,6 +404,9 @@ func (p *preparation) writeItems(path string, ids []int32, keep []bool) error {
 				found[id] = &it
 			case known && !keep[id]:
 				rep.drop(reasonCore, 1, "")
+				return nil
+			case p.opts.NoColdItems:
+				rep.drop(reasonCold, 1, "")
 				return nil
 			default:
 				cold = append(cold, &it)
