@@ -19,6 +19,9 @@ want() { # PROGRAM-OR-LIBRARY PACKAGE WHAT-IT-COSTS
 check() {
 	missing= costs=
 	want libopenblas.so.0 libopenblas0-pthread "training runs on gonum's BLAS, several times slower"
+	if [ "$1" = demo ]; then
+		want pip3 python3-pip "real data cannot be fetched; the demo runs on the made data set"
+	fi
 	if [ "$1" = test ]; then
 		want clang-19 clang-19 "the guest kernel is not rebuilt and compared"
 		want wasm-ld-19 lld-19 "the guest kernel is not rebuilt and compared"

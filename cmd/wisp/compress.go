@@ -43,10 +43,13 @@ before it is written.`,
 			if o.Created == "" {
 				o.Created = time.Now().UTC().Format(time.RFC3339)
 			}
-			m, ds, s, err := trained(args[0], dataDir)
+			m, t, ds, s, err := trained(args[0], dataDir)
 			if err != nil {
 				return err
 			}
+			o.Metrics = []artifact.Metric{{
+				Name: "teacher.validation.ndcg10", Value: t.BestNDCG, Low: t.BestNDCG, High: t.BestNDCG, N: len(s.Valid), Protocol: s.Protocol,
+			}}
 			a, layers, err := compress(cmd.Context(), m, ds, s, o)
 			if err != nil {
 				return err
@@ -96,20 +99,20 @@ func parseLicence(s string) (artifact.Licence, error) {
 }
 
 // trained loads a model and the data it was trained on, split as it was then.
-func trained(modelDir, dataDir string) (*model.Model, *data.Dataset, *data.Split, error) {
+func trained(modelDir, dataDir string) (*model.Model, training, *data.Dataset, *data.Split, error) {
 	m, t, err := loadModel(modelDir)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, t, nil, nil, err
 	}
 	ds, fingerprint, err := loadData(dataDir)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, t, nil, nil, err
 	}
 	if err := t.fits(m, ds, fingerprint); err != nil {
-		return nil, nil, nil, err
+		return nil, t, nil, nil, err
 	}
 	s, err := split(ds, t.Protocol)
-	return m, ds, s, err
+	return m, t, ds, s, err
 }
 
 // compress builds the artefact of a model and measures each layer on validation

@@ -51,6 +51,9 @@ Nothing is run.`,
 				}
 			}
 			fmt.Fprintf(out, "\n%d golden requests\n", len(a.Goldens))
+			for _, x := range m.Metrics {
+				fmt.Fprintf(out, "%s %.4f (%d cases, %s)\n", x.Name, x.Value, x.N, x.Protocol)
+			}
 			for _, l := range m.Licences {
 				fmt.Fprintf(out, "licence of %s: %s\n", l.What, l.Licence)
 			}

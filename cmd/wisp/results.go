@@ -84,21 +84,19 @@ func (b *bench) sets() []set {
 	}
 }
 
+// topic is a page of docs/results.
+type topic struct {
+	name string
+	make func(context.Context) (results.Topic, error)
+}
+
 func (b *bench) run(ctx context.Context) error {
 	b.machine = machine()
 	b.commit = commit(ctx)
-	all := []struct {
-		name string
-		make func(context.Context) (results.Topic, error)
-	}{{"quality", b.quality}, {"simulated", b.simulated}, {"speed", b.speed}, {"scale", b.scale}}
-	for _, t := range b.topics {
-		if !slices.ContainsFunc(all, func(x struct {
-			name string
-			make func(context.Context) (results.Topic, error)
-		}) bool {
-			return x.name == t
-		}) {
-			return fmt.Errorf("topic %q is unknown; choose among quality, simulated, speed, scale", t)
+	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"speed", b.speed}, {"scale", b.scale}}
+	for _, name := range b.topics {
+		if !slices.ContainsFunc(all, func(t topic) bool { return t.name == name }) {
+			return fmt.Errorf("topic %q is unknown; choose among quality, simulated, speed, scale", name)
 		}
 	}
 	for _, topic := range all {
