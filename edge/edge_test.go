@@ -149,7 +149,7 @@ func TestEqualsDefinition(t *testing.T) {
 			all := make([]float32, s.Items)
 			q.Scores(all, q.User(packed[cut:], nil))
 			for i, name := range list {
-				if want := all[slices.IndexFunc(a.Items, func(it artifact.Item) bool { return it.ID == name })]; math.Float32bits(scores[i]) != math.Float32bits(want) {
+				if want := all[slices.IndexFunc(a.Items, func(it artifact.Item) bool { return it.ID == name })]; math.Float32bits(scores[i].Value) != math.Float32bits(want) {
 					t.Fatalf("score of %s: %v, want %v", name, scores[i], want)
 				}
 			}
@@ -391,7 +391,7 @@ func TestExplain(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if d := item.Score - scores[0]; d > drop {
+				if d := item.Score - scores[0].Value; d > drop {
 					best, drop = i, d
 				}
 			}
@@ -427,6 +427,18 @@ func TestContext(t *testing.T) {
 	}
 	if _, err := r.Recommend(t.Context(), edge.Request{}); !errors.Is(err, edge.ErrClosed) {
 		t.Errorf("after Close: got %v, want ErrClosed", err)
+	}
+}
+
+// TestCloseIdle closes a runtime that has nothing to wait for, so that a context
+// without time left is no obstacle.
+func TestCloseIdle(t *testing.T) {
+	a, _ := build(t, mid)
+	r := start(t, a, edge.Options{Sandboxes: 32})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.Close(ctx); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -118,9 +118,15 @@ func (r *Runtime) Recommend(ctx context.Context, q Request) (Response, error) {
 	return response, nil
 }
 
+// Score is what the model thinks of one item.
+type Score struct {
+	Value   float32 // comparable between items
+	Integer int32   // the exact product of user vector and item row, before the item's scale
+}
+
 // Score returns the scores of the named items for a history, in their order. An
 // unknown item is an error that wraps ErrRequest.
-func (r *Runtime) Score(ctx context.Context, events []Event, items []string) ([]float32, error) {
+func (r *Runtime) Score(ctx context.Context, events []Event, items []string) ([]Score, error) {
 	h, err := r.history(events)
 	if err != nil {
 		return nil, err
@@ -133,7 +139,7 @@ func (r *Runtime) Score(ctx context.Context, events []Event, items []string) ([]
 		}
 		list[i] = n
 	}
-	scores := make([]float32, 0, len(items))
+	scores := make([]Score, 0, len(items))
 	err = r.with(ctx, func(ctx context.Context, s *sandbox) error {
 		for part := range slices.Chunk(list, r.image.Map.MaxList) {
 			hits, err := s.do(ctx, r.image.Map, &layout.Request{Kind: layout.KindScore, History: h.last(r.image.Map.MaxHistory), List: part})
@@ -141,7 +147,7 @@ func (r *Runtime) Score(ctx context.Context, events []Event, items []string) ([]
 				return err
 			}
 			for _, hit := range hits {
-				scores = append(scores, hit.Score)
+				scores = append(scores, Score{Value: hit.Score, Integer: hit.Acc})
 			}
 		}
 		return nil

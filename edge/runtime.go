@@ -88,8 +88,8 @@ func Open(ctx context.Context, path string, o Options) (*Runtime, error) {
 	return r, nil
 }
 
-// New makes a runtime of an artefact that was read before. It keeps no reference
-// to a.
+// New makes a runtime of an artefact that was read before. It shares the
+// catalogue with a, which must not change any more.
 func New(ctx context.Context, a *artifact.Artifact, o Options) (_ *Runtime, err error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -294,9 +294,14 @@ func (r *Runtime) Close(ctx context.Context) error {
 		close(r.done)
 		for range cap(r.slots) {
 			select {
+			case r.slots <- struct{}{}: // a free slot needs no wait, so an ended ctx is no error
+				continue
+			default:
+			}
+			select {
 			case r.slots <- struct{}{}:
 			case <-ctx.Done():
-				err = ctx.Err()
+				err = fmt.Errorf("edge: close: requests are still in progress: %w", ctx.Err())
 			}
 		}
 		if e := r.wazero.Close(context.WithoutCancel(ctx)); err == nil && e != nil {

@@ -37,7 +37,21 @@ func (g *gateway) handler() http.Handler {
 		fmt.Fprintln(w, "ready")
 	})
 	mux.HandleFunc("POST /v1/recommend", g.recommend)
+	// What is left over gets the same form of error as the rest.
+	mux.HandleFunc("/healthz", g.wrongMethod("GET, HEAD"))
+	mux.HandleFunc("/readyz", g.wrongMethod("GET, HEAD"))
+	mux.HandleFunc("/v1/recommend", g.wrongMethod("POST"))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		g.fail(w, http.StatusNotFound, "not_found", fmt.Sprintf("there is no %s; POST to /v1/recommend", r.URL.Path))
+	})
 	return g.logged(mux)
+}
+
+func (g *gateway) wrongMethod(allow string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", allow)
+		g.fail(w, http.StatusMethodNotAllowed, "method_not_allowed", fmt.Sprintf("%s does not take %s; use %s", r.URL.Path, r.Method, allow))
+	}
 }
 
 // failure is the body of an answer that is not 200.

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/edge"
 )
 
@@ -123,7 +124,15 @@ func run(ctx context.Context, args []string, stderr io.Writer, listening func(ne
 	begin := time.Now()
 	runtime, err := edge.Open(ctx, c.artefact, c.options)
 	if err != nil {
-		return errors.Join(err, server.Close())
+		closed := server.Close()
+		switch {
+		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+			log.Info("stopped before it was ready")
+			return closed
+		case errors.Is(err, artifact.ErrUnsigned):
+			err = fmt.Errorf("%w; on this command line that is --allow-unsigned", err)
+		}
+		return errors.Join(err, closed)
 	}
 	m := runtime.Manifest()
 	log.Info("ready", "addr", listener.Addr().String(), "artefact", c.artefact, "name", m.Name, "version", m.Version,
@@ -138,15 +147,10 @@ func run(ctx context.Context, args []string, stderr io.Writer, listening func(ne
 	log.Info("stopping", "grace", c.grace)
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.grace)
 	defer cancel()
-	if shutdown := server.Shutdown(stopping); shutdown != nil {
-		log.Warn("requests were cut off", "error", shutdown)
-		shutdown = server.Close()
-		err = errors.Join(err, shutdown)
+	if cut := server.Shutdown(stopping); cut != nil {
+		err = errors.Join(err, fmt.Errorf("requests were cut off, they took longer than --grace %v: %w", c.grace, cut), server.Close())
 	}
 	err = errors.Join(err, runtime.Close(stopping))
-	if errors.Is(err, http.ErrServerClosed) {
-		err = nil
-	}
 	log.Info("stopped")
 	return err
 }
