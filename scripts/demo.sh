@@ -21,14 +21,14 @@ status=0
 run "$WISP" data ml-100k --out "$OUT/raw" || status=$?
 case $status in
 0)
-	name=ml-100k
+	name=ml-100k user=1
 	run "$WISP" prepare --name $name --format recbole --out "$OUT/prepared" \
 		--events "$OUT/raw/ml-100k.inter" --items "$OUT/raw/ml-100k.item" --users "$OUT/raw/ml-100k.user"
 	;;
 3)
 	echo
 	echo "demo: no package registry answers: going on with the data set that wisp makes itself."
-	name=made
+	name=made user=u000001
 	run "$WISP" simulate --out "$OUT/raw" --users 1000 --items 800 --events 60000 --seed 1
 	run "$WISP" prepare --name $name --format jsonl --out "$OUT/prepared" \
 		--events "$OUT/raw/events.jsonl" --items "$OUT/raw/items.jsonl" --users "$OUT/raw/users.jsonl"
@@ -40,7 +40,7 @@ run "$WISP" train "$OUT/prepared" --out "$OUT/model"
 run "$WISP" compress "$OUT/model" --data "$OUT/prepared" --out "$OUT/$name.wisp"
 run "$WISP" inspect "$OUT/$name.wisp"
 run "$WISP" eval --data "$OUT/prepared" --model "$OUT/model" --artefact "$OUT/$name.wisp"
-run "$WISP" recommend "$OUT/$name.wisp" --data "$OUT/prepared" --user 1 --explain
+run "$WISP" recommend "$OUT/$name.wisp" --data "$OUT/prepared" --user $user --explain
 
 echo
 echo "demo: finished in $(($(date +%s) - start)) s. The artefact: $OUT/$name.wisp"

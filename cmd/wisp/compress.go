@@ -43,6 +43,9 @@ before it is written.`,
 			if o.Created == "" {
 				o.Created = time.Now().UTC().Format(time.RFC3339)
 			}
+			if err := checkOutput(out); err != nil {
+				return err
+			}
 			m, t, ds, s, err := trained(args[0], dataDir)
 			if err != nil {
 				return err

@@ -86,7 +86,12 @@ writes columnar files with a manifest of counts and hashes. Says what was droppe
 and why. Memory grows with users and items, not with events.
 
 Formats: recbole (atomic files), double-colon (user::item::rating::time), csv and
-parquet (columns named by --mapping), jsonl (as "wisp simulate" writes).`,
+parquet (columns named by --mapping), jsonl (as "wisp simulate" writes).
+
+A mapping names what differs from user, item, kind, value, time (in Unix seconds),
+id, title, text, categories, description and categorySeparator; for example
+  {"user": "customer", "item": "sku", "time": "at", "timeLayout": "2006-01-02 15:04:05",
+   "kinds": {"view": "browse", "purchase": "favourite"}, "defaultKind": "click"}`,
 		Example: `  wisp prepare --format recbole --events ml-100k.inter --items ml-100k.item --users ml-100k.user --out prepared
   wisp prepare --format double-colon --events ratings.dat --items movies.dat --core 5 --out prepared
   wisp prepare --format csv --mapping columns.json --events orders.csv --out prepared`,

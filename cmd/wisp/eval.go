@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -33,6 +32,11 @@ the number of items that score strictly higher.`,
   wisp eval --data prepared --model model --artefact shop.wisp --json figures.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if jsonFile != "" {
+				if err := checkOutput(jsonFile); err != nil {
+					return err
+				}
+			}
 			ds, fingerprint, err := loadData(dataDir)
 			if err != nil {
 				return err
@@ -95,7 +99,7 @@ the number of items that score strictly higher.`,
 func artefactStages(ctx context.Context, path string, ds *data.Dataset) ([]stage, *edge.Runtime, error) {
 	a, err := artifact.Open(path, artifact.ReadOptions{AllowUnsigned: true})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, withRemedy(err)
 	}
 	size, err := fileSize(path)
 	if err != nil {
@@ -179,5 +183,5 @@ func writeRows(path string, rows []row) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(b, '\n'), 0o644)
+	return replaceFile(path, append(b, '\n'))
 }

@@ -23,7 +23,7 @@ Nothing is run.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := artifact.Open(args[0], artifact.ReadOptions{AllowUnsigned: true})
 			if err != nil {
-				return err
+				return withRemedy(err)
 			}
 			out := cmd.OutOrStdout()
 			if asJSON {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -26,24 +27,37 @@ func main() {
 	defer stop()
 	// A second Ctrl-C ends the process at once.
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:]))
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-func run(ctx context.Context, args []string) int {
+// run carries out one command line and returns its exit code. Results go to
+// stdout; progress and errors go to stderr.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	started := false
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		err := cmd.ValidateRequiredFlags() // cobra looks at them after this hook
+		started = err == nil
+		return err
+	}
+	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:
 		return 0
+	case !started:
+		fmt.Fprintf(stderr, "wisp: %v; see %s --help\n", err, cmd.CommandPath())
 	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(root.ErrOrStderr(), "wisp: interrupted;", interruptedHint(err))
+		fmt.Fprintln(stderr, "wisp: interrupted;", interruptedHint(err))
 		return exitInterrupted
 	case isUnavailable(err):
-		fmt.Fprintln(root.ErrOrStderr(), "wisp:", err)
+		fmt.Fprintln(stderr, "wisp:", err)
 		return exitUnavailable
+	default:
+		fmt.Fprintln(stderr, "wisp:", err)
 	}
-	fmt.Fprintln(root.ErrOrStderr(), "wisp:", err)
 	return exitError
 }
 

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/data"
@@ -16,8 +20,11 @@ import (
 // Files of a trained model's folder.
 const (
 	modelFile      = "model.safetensors"
-	featuresFile   = "features.safetensors"
 	checkpointFile = "checkpoint.safetensors"
+	refitFile      = "refit.safetensors" // checkpoint of the second training of --refit
+	// featuresFiles are the given item vectors, named after their contents, so
+	// that a model file never meets those of another model.
+	featuresFiles = "features-*.safetensors"
 )
 
 // featuresTensor is the name of the given item vectors, (N, F), in their file.
@@ -36,16 +43,40 @@ type training struct {
 	Protocol  string               `json:"protocol"` // of the split
 	Options   hostgpu.TrainOptions `json:"options"`
 	Features  int                  `json:"features"` // width of the TF-IDF item vectors, 0 for none
+	Refit     bool                 `json:"refit"`    // trained again with the validation events
 	BestNDCG  float64              `json:"best_ndcg"`
 	BestEpoch int                  `json:"best_epoch"`
-	BLAS      string               `json:"blas"`
+	// FeaturesFile holds the given item vectors; it is empty where there are none.
+	FeaturesFile string `json:"features_file,omitempty"`
+	BLAS         string `json:"blas"`
 }
 
-// saveModel writes a trained model into its folder, the weights last: a folder
-// with a model file is complete.
+// makeModelDir makes a folder for a model, unless it is there and empty or holds
+// a model or an unfinished training.
+func makeModelDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("%w; name another folder", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("%w; name another folder", err)
+	}
+	ours := func(e fs.DirEntry) bool { return e.Name() == modelFile || e.Name() == checkpointFile }
+	if len(entries) > 0 && !slices.ContainsFunc(entries, ours) {
+		return fmt.Errorf("%s holds something else than a model (%s); name another folder", dir, entries[0].Name())
+	}
+	return nil
+}
+
+// saveModel writes a trained model into its folder, the weights last: until then
+// the model that was there before is whole.
 func saveModel(dir string, m *model.Model, features *model.Tensor, t training) error {
 	if features != nil {
-		if err := model.SaveTensors(filepath.Join(dir, featuresFile), map[string]*model.Tensor{featuresTensor: features}, nil); err != nil {
+		var err error
+		if t.FeaturesFile, err = featuresName(features); err != nil {
+			return err
+		}
+		if err := model.SaveTensors(filepath.Join(dir, t.FeaturesFile), map[string]*model.Tensor{featuresTensor: features}, nil); err != nil {
 			return err
 		}
 	}
@@ -53,7 +84,49 @@ func saveModel(dir string, m *model.Model, features *model.Tensor, t training) e
 	if err != nil {
 		return fmt.Errorf("save model: %w", err)
 	}
-	return model.Save(filepath.Join(dir, modelFile), m.Config, m.Weights, map[string]string{trainingKey: string(b)})
+	if err := model.Save(filepath.Join(dir, modelFile), m.Config, m.Weights, map[string]string{trainingKey: string(b)}); err != nil {
+		return err
+	}
+	// What earlier models needed is of no use any more.
+	old, err := filepath.Glob(filepath.Join(dir, featuresFiles))
+	if err != nil {
+		return fmt.Errorf("save model: %w", err)
+	}
+	for _, path := range old {
+		if filepath.Base(path) != t.FeaturesFile {
+			if err := os.Remove(path); err != nil {
+				return fmt.Errorf("save model: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// featuresName is the name of the file of given item vectors.
+func featuresName(features *model.Tensor) (string, error) {
+	h := sha256.New()
+	if err := model.WriteTensors(h, map[string]*model.Tensor{featuresTensor: features}, nil); err != nil {
+		return "", err
+	}
+	return strings.Replace(featuresFiles, "*", hex.EncodeToString(h.Sum(nil)[:8]), 1), nil
+}
+
+// loadFeatures reads the given item vectors from the file of that name.
+func loadFeatures(dir, name string) (*model.Tensor, error) {
+	path := filepath.Join(dir, filepath.Base(name))
+	tensors, _, err := model.LoadTensors(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w; train the model again", err)
+	}
+	features := tensors[featuresTensor]
+	if features == nil {
+		return nil, fmt.Errorf("%s has no tensor %q; train the model again", path, featuresTensor)
+	}
+	got, err := featuresName(features)
+	if err == nil && got != name {
+		err = fmt.Errorf("%s is damaged: its contents call for the name %s; train the model again", path, got)
+	}
+	return features, err
 }
 
 // loadModel reads what saveModel wrote.
@@ -67,22 +140,20 @@ func loadModel(dir string) (*model.Model, training, error) {
 		return nil, t, fmt.Errorf("%s holds no model: make one with wisp train (%w)", dir, err)
 	}
 	if err != nil {
-		return nil, t, err
+		return nil, t, fmt.Errorf("%w; train the model again", err)
 	}
 	if err := json.Unmarshal([]byte(meta[trainingKey]), &t); err != nil {
-		return nil, t, fmt.Errorf("%s: the metadata does not say how it was trained: %w", filepath.Join(dir, modelFile), err)
+		return nil, t, fmt.Errorf("%s: the metadata does not say how it was trained: %w; train the model again", filepath.Join(dir, modelFile), err)
 	}
 	var features *model.Tensor
 	if c.Features > 0 {
-		tensors, _, err := model.LoadTensors(filepath.Join(dir, featuresFile))
-		if err != nil {
+		if features, err = loadFeatures(dir, t.FeaturesFile); err != nil {
 			return nil, t, err
 		}
-		features = tensors[featuresTensor]
 	}
 	m, err := model.New(c, w, features)
 	if err != nil {
-		return nil, t, fmt.Errorf("%s: %w", dir, err)
+		return nil, t, fmt.Errorf("%s: %w; train the model again", dir, err)
 	}
 	return m, t, nil
 }

@@ -39,7 +39,7 @@ A user who is not in the data gets the list for a new user.`,
 			}
 			r, err := edge.Open(ctx, args[0], edge.Options{Sandboxes: 1, AllowUnsigned: true})
 			if err != nil {
-				return err
+				return withRemedy(err)
 			}
 			defer func() { err = errors.Join(err, r.Close(context.WithoutCancel(ctx))) }()
 			if history != "" {

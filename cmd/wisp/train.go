@@ -11,6 +11,7 @@ import (
 
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/model"
 )
 
 func newTrain() *cobra.Command {
@@ -40,6 +41,7 @@ machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
 	f := c.Flags()
 	f.StringVar(&r.out, "out", "", "folder for the model")
 	f.BoolVar(&r.resume, "resume", false, "go on with an interrupted training in --out")
+	f.BoolVar(&r.refit, "refit", false, "then train again for the best number of epochs, with the validation events")
 	f.StringVar(&r.protocol, "split", leaveOneOut, "what is held back for validation and test: leave-one-out or time")
 	f.IntVar(&r.features, "features", defaultFeatures, "width of the item vectors made of titles and texts, 0 for none")
 	o := &r.options
@@ -63,7 +65,7 @@ machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
 type trainRun struct {
 	data, out, protocol string
 	features            int
-	resume              bool
+	resume, refit       bool
 	options             hostgpu.TrainOptions
 }
 
@@ -79,35 +81,59 @@ func (r *trainRun) run(ctx context.Context, p *progress) (training, error) {
 	return r.runOn(ctx, ds, fingerprint, s, p)
 }
 
-func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, p *progress) (_ training, err error) {
+func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, p *progress) (training, error) {
 	defer p.done()
 	features, err := itemFeatures(ds, r.features)
 	if err != nil {
 		return training{}, err
 	}
-	t, err := hostgpu.NewTrainer(ds, s, features, r.options)
-	if err != nil {
+	if err := makeModelDir(r.out); err != nil {
 		return training{}, err
-	}
-	defer func() { err = errors.Join(err, t.Close()) }()
-	if err := os.MkdirAll(r.out, 0o755); err != nil {
-		return training{}, err
-	}
-	checkpoint := filepath.Join(r.out, checkpointFile)
-	if r.resume {
-		if err := t.Resume(checkpoint); err != nil {
-			return training{}, err
-		}
 	}
 	blas := hostgpu.BLAS()
 	p.line("training on %d items, %d users with %s", len(ds.Items), len(ds.Users), blas.Name)
+	result := training{Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Features: r.features, Refit: r.refit, BLAS: blas.Name}
+	m, err := r.fit(ctx, ds, s, features, r.options, checkpointFile, p, &result)
+	if err != nil {
+		return training{}, err
+	}
+	if r.refit {
+		p.line("training again for %d epochs, with the validation events", result.BestEpoch)
+		o := r.options
+		o.Epochs = result.BestEpoch
+		whole := &data.Split{Protocol: s.Protocol, Train: fittingData(ds, s)}
+		var again training // its epochs were not chosen, they were given
+		if m, err = r.fit(ctx, ds, whole, features, o, refitFile, p, &again); err != nil {
+			return training{}, err
+		}
+	}
+	return result, saveModel(r.out, m, features, result)
+}
+
+// fit trains once, with its checkpoint in the named file of the output folder,
+// and writes to result what the training came to.
+func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s *data.Split, features *model.Tensor, o hostgpu.TrainOptions, file string, p *progress, result *training) (_ *model.Model, err error) {
+	t, err := hostgpu.NewTrainer(ds, s, features, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	checkpoint := filepath.Join(r.out, file)
+	if _, e := os.Stat(checkpoint); r.resume && (e == nil || file == checkpointFile) {
+		if err := t.Resume(checkpoint); err != nil {
+			return nil, err
+		}
+	}
 	err = t.Run(ctx, checkpoint, func(e hostgpu.Progress) {
 		if e.Done {
-			mark := ""
-			if e.BestEpoch == e.Epoch {
-				mark = "  best so far"
+			validation := ""
+			if len(s.Valid) > 0 {
+				validation = fmt.Sprintf("  validation NDCG@10 %.4f", e.NDCG)
+				if e.BestEpoch == e.Epoch {
+					validation += "  best so far"
+				}
 			}
-			p.line("epoch %3d  loss %.4f  validation NDCG@10 %.4f%s", e.Epoch, e.Loss, e.NDCG, mark)
+			p.line("epoch %3d  loss %.4f%s", e.Epoch, e.Loss, validation)
 			return
 		}
 		if p.terminal {
@@ -116,18 +142,12 @@ func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint stri
 		}
 	})
 	if errors.Is(err, context.Canceled) {
-		return training{}, hinted{err, fmt.Sprintf("the training is kept in %s; go on with the same command and --resume", checkpoint)}
+		return nil, hinted{err, fmt.Sprintf("the training is kept in %s; go on with the same command and --resume", checkpoint)}
 	}
 	if err != nil {
-		return training{}, err
+		return nil, err
 	}
-	m, err := t.Model()
-	if err != nil {
-		return training{}, err
-	}
-	result := training{
-		Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Options: t.Options(), Features: r.features, BLAS: blas.Name,
-	}
+	result.Options = t.Options()
 	result.BestNDCG, result.BestEpoch = t.Best()
-	return result, saveModel(r.out, m, features, result)
+	return t.Model()
 }

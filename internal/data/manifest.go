@@ -57,15 +57,15 @@ func ReadManifest(dir string) (*Manifest, error) {
 	}
 	m := new(Manifest)
 	if err := json.Unmarshal(b, m); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrPrepared, path, err)
+		return nil, fmt.Errorf("%w: %s: %w; prepare the data again", ErrPrepared, path, err)
 	}
 	switch {
 	case m.Format != manifestFormat:
-		return nil, fmt.Errorf("%w: %s is the manifest of something else", ErrPrepared, path)
+		return nil, fmt.Errorf("%w: %s is the manifest of something else; name a folder that wisp prepare wrote", ErrPrepared, path)
 	case m.Version != ManifestVersion:
 		return nil, fmt.Errorf("%w: %s has version %d, not %d; prepare the data again", ErrPrepared, path, m.Version, ManifestVersion)
 	case m.Users < 0 || m.Items < 0 || m.ColdItems < 0 || m.Events < 0 || len(m.Types) == 0 || len(m.Types) > 1<<8:
-		return nil, fmt.Errorf("%w: %s has impossible counts", ErrPrepared, path)
+		return nil, fmt.Errorf("%w: %s has impossible counts; prepare the data again", ErrPrepared, path)
 	}
 	return m, nil
 }
@@ -78,7 +78,7 @@ func (m *Manifest) verify(dir, name string) error {
 		}
 		got, err := describe(filepath.Join(dir, name))
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrPrepared, err)
+			return fmt.Errorf("%w: %w; prepare the data again", ErrPrepared, err)
 		}
 		if got != want {
 			return fmt.Errorf("%w: %s is damaged: it has %d bytes with SHA-256 %s, the manifest says %d with %s; prepare the data again",
@@ -86,5 +86,5 @@ func (m *Manifest) verify(dir, name string) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%w: the manifest in %s does not list %s", ErrPrepared, dir, name)
+	return fmt.Errorf("%w: the manifest in %s does not list %s; prepare the data again", ErrPrepared, dir, name)
 }

@@ -111,7 +111,7 @@ func Prepare(ctx context.Context, src Source, opts PrepareOptions, out string, p
 		_, err := ReadManifest(dir)
 		return err == nil
 	}
-	if err := replaceDir(out, ours, p.run); err != nil {
+	if err := replaceDir(out, ours, []string{manifestFile, eventsFile, itemsFile, usersFile}, p.run); err != nil {
 		return nil, err
 	}
 	return &p.manifest, nil

@@ -16,7 +16,7 @@ func openParquet(f *file) (t *table, err error) {
 	defer recoverParquet(&err)
 	file, err := parquet.OpenFile(f, f.size)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: not a whole Parquet file: %w", ErrSource, f.path, err)
+		return nil, fmt.Errorf("%w: %s: not a whole Parquet file: %w; export it again", ErrSource, f.path, err)
 	}
 	t = &table{listSep: listMark}
 	for _, path := range file.Schema().Columns() {

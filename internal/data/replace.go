@@ -8,28 +8,34 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // replaceDir builds a folder beside out and puts it in the place of out when it
-// is whole: whatever goes wrong, out is as it was. An out that holds anything
-// ours does not recognise is left alone.
-func replaceDir(out string, ours func(dir string) bool, build func(dir string) error) (err error) {
+// is whole: whatever goes wrong, out is as it was. An out that ours does not
+// recognise, or that holds another file than those named, is left alone.
+func replaceDir(out string, ours func(dir string) bool, names []string, build func(dir string) error) (err error) {
 	out = filepath.Clean(out)
 	entries, err := os.ReadDir(out)
 	exists := err == nil
 	switch {
 	case err != nil && !os.IsNotExist(err):
-		return fmt.Errorf("%w: %w", ErrExists, err)
+		return fmt.Errorf("%w: %w; name another folder", ErrExists, err)
 	case len(entries) > 0 && !ours(out):
 		return fmt.Errorf("%w: %s was not written by this command; name another folder or remove it", ErrExists, out)
 	}
+	for _, e := range entries {
+		if !slices.Contains(names, e.Name()) {
+			return fmt.Errorf("%w: %s was not written by this command; name another folder or remove it", ErrExists, filepath.Join(out, e.Name()))
+		}
+	}
 	parent := filepath.Dir(out)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return fmt.Errorf("data: output: %w", err)
+		return fmt.Errorf("data: output: %w; name another folder", err)
 	}
 	tmp, err := os.MkdirTemp(parent, "."+filepath.Base(out)+"-*.tmp")
 	if err != nil {
-		return fmt.Errorf("data: output: %w", err)
+		return fmt.Errorf("data: output: %w; name another folder", err)
 	}
 	defer os.RemoveAll(tmp) //nolint:errcheck // what is left over is only a temporary folder
 	fresh, old := filepath.Join(tmp, "new"), filepath.Join(tmp, "old")

@@ -102,7 +102,7 @@ func NewSimulator(opts SimulateOptions) (*Simulator, error) {
 	case !ok:
 		return nil, fmt.Errorf("%w: unknown scenario %q; use shop, video or music", ErrOptions, opts.Scenario)
 	case opts.Users < 1 || opts.Users > 1<<30 || opts.Items > 1<<30:
-		return nil, fmt.Errorf("%w: %d users and %d items", ErrOptions, opts.Users, opts.Items)
+		return nil, fmt.Errorf("%w: %d users and %d items; use at least 1 user, and at most 2^30 of either", ErrOptions, opts.Users, opts.Items)
 	case opts.Categories < 2 || opts.Categories > opts.Items/4:
 		return nil, fmt.Errorf("%w: %d categories for %d items; use at least 2 and 4 items for each", ErrOptions, opts.Categories, opts.Items)
 	case opts.Events < 3*opts.Users || opts.Events/10000 > opts.Users:
@@ -495,7 +495,7 @@ func (s *Simulator) WriteTo(ctx context.Context, dir string, progress Progress) 
 		_, err := readTruth(dir)
 		return err == nil
 	}
-	return replaceDir(dir, ours, func(dir string) error {
+	return replaceDir(dir, ours, []string{"items.jsonl", "users.jsonl", "events.jsonl", "truth.json"}, func(dir string) error {
 		if err := writeLines(filepath.Join(dir, "items.jsonl"), slices.Values(s.items), func(it Item) any { return jsonItem(it) }); err != nil {
 			return err
 		}

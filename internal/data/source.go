@@ -80,13 +80,13 @@ func LoadMapping(path string) (Mapping, error) {
 	var m Mapping
 	f, err := os.Open(path)
 	if err != nil {
-		return m, fmt.Errorf("%w: mapping: %w", ErrSource, err)
+		return m, fmt.Errorf("%w: mapping: %w; check the path", ErrSource, err)
 	}
 	defer f.Close() //nolint:errcheck // only read from
 	d := json.NewDecoder(f)
 	d.DisallowUnknownFields()
 	if err := d.Decode(&m); err != nil {
-		return m, fmt.Errorf("%w: mapping %s: %w", ErrSource, path, err)
+		return m, fmt.Errorf("%w: mapping %s: %w; it is a JSON object like {\"user\": \"customer\", \"item\": \"sku\"}", ErrSource, path, err)
 	}
 	return m, nil
 }
@@ -269,7 +269,7 @@ func checkID(what, id string) *fault {
 
 func checkUTF8(b string) *fault {
 	if !utf8.ValidString(b) {
-		return &fault{reasonEncoding, "if the file is Latin-1, set the encoding to latin1"}
+		return &fault{reasonEncoding, "export the file as UTF-8 or, if it is Latin-1, set the encoding to latin1"}
 	}
 	return nil
 }

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/wisp-project/wisp/artifact"
+)
+
+// checkOutput says beforehand, not after minutes of work, that path cannot be
+// written as a file.
+func checkOutput(path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a folder; name a file in it", path)
+	}
+	parent := filepath.Dir(path)
+	if info, err := os.Stat(parent); err != nil || !info.IsDir() {
+		return fmt.Errorf("%s cannot be written: there is no folder %s; make it or name another", path, parent)
+	}
+	return nil
+}
+
+// replaceFile writes content beside path and renames it: what was at path before
+// stays whole until then.
+func replaceFile(path string, content []byte) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write %s: %w", path, err)
+		}
+	}()
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	// CreateTemp lets nobody else read the file.
+	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+// withRemedy adds to an error about an artefact what to do where the package
+// that met it cannot know.
+func withRemedy(err error) error {
+	if errors.Is(err, artifact.ErrFormat) || errors.As(err, new(*fs.PathError)) {
+		return fmt.Errorf("%w; check the path, or make the artefact anew with wisp compress", err)
+	}
+	return err
+}
