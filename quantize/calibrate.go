@@ -2,7 +2,9 @@ package quantize
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 
 	"github.com/wisp-project/wisp/model"
 )
@@ -10,11 +12,16 @@ import (
 // bins is the resolution of the histogram that a clipping point is chosen on.
 const bins = 4096
 
+// minStep is the smallest step of an activation: an image holds its reciprocal,
+// which layout bounds by 2^20. A site that calls for less is next to nothing
+// beside normalised values.
+const minStep = 1.0 / (1 << 20)
+
 // siteRange is what calibration knows of one site: the largest magnitude seen
 // and how magnitudes below it are distributed.
 type siteRange struct {
 	max  float64
-	hist []int64 // bin b counts magnitudes in [b, b+1)·max/bins
+	hist []int64 // bin b counts magnitudes in [b, b+1)·max/bins, zeros left out
 }
 
 // Calibration holds the ranges of a model's activations, by site (model.Tap).
@@ -51,8 +58,15 @@ func Calibrate(m *model.Model, histories [][]model.Event) (*Calibration, error) 
 	if len(c.sites) == 0 {
 		return nil, fmt.Errorf("%w: no event in %d histories: give at least one history that is not empty", ErrCalibration, len(histories))
 	}
+	for _, site := range slices.Sorted(maps.Keys(c.sites)) {
+		if m := c.sites[site].max; math.IsNaN(m) || math.IsInf(m, 0) {
+			return nil, fmt.Errorf("%w: a magnitude at %q is %v: the weights are too large for float32", ErrCalibration, site, m)
+		}
+	}
+	// A symmetric quantizer keeps zeros exactly, so they must not plead for a
+	// finer step: behind a relu they are the majority.
 	err := pass(func(s *siteRange, a float64) {
-		if s.max > 0 {
+		if a > 0 {
 			s.hist[min(int(a/s.max*bins), bins-1)]++
 		}
 	})
@@ -62,7 +76,8 @@ func Calibrate(m *model.Model, histories [][]model.Event) (*Calibration, error) 
 // Scale returns the step of a symmetric quantizer with the given number of
 // levels on each side (127 for int8) for site: the clipping point is the one
 // with the least mean squared error over the histogram, rounding and clipping
-// together. A site that was zero throughout gets step 1.
+// together. A site that was zero throughout gets step 1; no step is below
+// minStep.
 func (c *Calibration) Scale(site string, levels int) (float32, error) {
 	s := c.sites[site]
 	if s == nil {
@@ -93,7 +108,7 @@ func (c *Calibration) Scale(site string, levels int) (float32, error) {
 			best, bestError = clip, e
 		}
 	}
-	return float32(best / float64(levels)), nil
+	return max(float32(best/float64(levels)), minStep), nil
 }
 
 // Max returns the largest magnitude recorded at site, 0 where there was none.

@@ -7,6 +7,9 @@ import "errors"
 var (
 	// ErrCalibration reports histories that no scale can be read off.
 	ErrCalibration = errors.New("quantize: calibration")
+	// ErrImage reports an image that is not of the model it is used with, or a
+	// history that an image has no place for.
+	ErrImage = errors.New("quantize: image")
 	// ErrGolden reports golden requests that the int8 model does not answer.
 	ErrGolden = errors.New("quantize: golden requests")
 )

@@ -28,6 +28,9 @@ func LayerErrors(m *model.Model, image []byte, histories [][]model.Event) ([]Lay
 	if err != nil {
 		return nil, fmt.Errorf("quantize: layer errors: %w", err)
 	}
+	if want := Shape(m.Config); q.Shape() != want {
+		return nil, fmt.Errorf("%w: it has the dimensions %+v, the model has %+v", ErrImage, q.Shape(), want)
+	}
 	type sums struct {
 		LayerError
 		squaredError, squares float64

@@ -27,14 +27,20 @@ func NewScorer(name string, image []byte) (*Scorer, error) {
 // Name returns the name that NewScorer was given.
 func (s *Scorer) Name() string { return s.name }
 
-// Scores writes the score of each item to dst.
+// Scores writes the score of each item to dst, (N). Only the latest events that
+// an answer can depend on are looked at.
 func (s *Scorer) Scores(_ context.Context, dst []float32, _ int32, history []data.Interaction) error {
 	shape := s.model.Shape()
 	if len(dst) != shape.Items {
-		return fmt.Errorf("quantize: scorer: room for %d scores, the model has %d items", len(dst), shape.Items)
+		return fmt.Errorf("%w: room for %d scores, it has %d items", ErrImage, len(dst), shape.Items)
 	}
 	events := HistoryEvents(history)
-	s.model.Scores(dst, s.model.User(events[max(0, len(events)-shape.Reach()):], nil))
+	events = events[max(0, len(events)-shape.Reach()):]
+	request := layout.Request{Kind: layout.KindScore, History: events}
+	if err := request.Check(shape, s.model.Map()); err != nil {
+		return fmt.Errorf("%w: %w", ErrImage, err)
+	}
+	s.model.Scores(dst, s.model.User(events, nil))
 	return nil
 }
 

@@ -47,9 +47,10 @@ func Bootstrap(values []float64, opts BootstrapOptions) (Interval, error) {
 	return percentiles(stat.Mean(values, nil), samples), nil
 }
 
-// CoverageInterval returns the Coverage of r with its percentile bootstrap
-// interval over cases. A resample repeats some cases and leaves out others, so
-// it covers less than all cases do: the interval may lie below the value.
+// CoverageInterval returns the Coverage of r with a normal interval whose
+// standard error is the bootstrap's over cases. The bootstrap's percentiles will
+// not do: a resample repeats some cases and leaves out others, so it covers less
+// than all cases do, and the interval would lie below the value.
 func (r *Result) CoverageInterval(opts BootstrapOptions) (Interval, error) {
 	seen := make([]int, r.Items) // the last resample that held the item, from 1
 	round := 0
@@ -69,7 +70,8 @@ func (r *Result) CoverageInterval(opts BootstrapOptions) (Interval, error) {
 	if err != nil {
 		return Interval{}, err
 	}
-	return percentiles(r.Coverage, samples), nil
+	margin := distuv.UnitNormal.Quantile(0.975) * stat.StdDev(samples, nil)
+	return Interval{Value: r.Coverage, Low: max(0, r.Coverage-margin), High: min(1, r.Coverage+margin)}, nil
 }
 
 // PairedBootstrap returns the mean of m under a less that under b, with the

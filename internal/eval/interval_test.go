@@ -64,11 +64,12 @@ func TestIntervalErrors(t *testing.T) {
 }
 
 func TestCoverageInterval(t *testing.T) {
-	// Two cases with disjoint lists: a resample covers both with probability 1/2.
+	// Two cases with disjoint lists: a resample covers 0.25 or 0.5, each with
+	// probability 1/2, so that the standard error is 0.125.
 	r := &eval.Result{Items: 8, Coverage: 0.5, Lists: [][]int32{{0, 1}, {2, 3}}}
-	got, err := r.CoverageInterval(eval.BootstrapOptions{})
-	if want := (eval.Interval{Value: 0.5, Low: 0.25, High: 0.5}); err != nil || got != want {
-		t.Errorf("interval %+v, %v; want %+v", got, err, want)
+	got, err := r.CoverageInterval(eval.BootstrapOptions{Resamples: 10000})
+	if err != nil || got.Value != 0.5 || math.Abs(got.Low-(0.5-1.96*0.125)) > 0.005 || math.Abs(got.High-(0.5+1.96*0.125)) > 0.005 {
+		t.Errorf("interval %+v, %v; want 0.5 with 0.255 to 0.745", got, err)
 	}
 }
 

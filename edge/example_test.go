@@ -1,0 +1,137 @@
+package edge_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/wisp-project/wisp/artifact"
+	"github.com/wisp-project/wisp/edge"
+	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/model"
+	"github.com/wisp-project/wisp/quantize"
+	"github.com/wisp-project/wisp/wasm"
+)
+
+// writeShop writes an artefact of four goods, of which two and two go together.
+// The blocks of its model do nothing: who looked at something gets what is like
+// it. Artefacts of use are made by the command wisp.
+func writeShop(path string) error {
+	c := model.Config{Items: 4, Dim: 4, Layers: 1, Heads: 1, FFN: 4, Window: 8, EventTypes: 1, GapBuckets: 4}
+	w := model.Weights{}
+	for _, s := range c.Specs() {
+		w[s.Name] = model.NewTensor(s.Shape...)
+	}
+	copy(w[model.ItemEmbedding].Data, []float32{
+		3, -3, 1, -1,
+		3, -3, -1, 1,
+		1, -1, 3, -3,
+		-1, 1, 3, -3,
+	})
+	copy(w[model.UserNormGain].Data, []float32{1, 1, 1, 1})
+	copy(w[model.UserCold].Data, []float32{0, 0, 1, 0}) // new customers are shown helmets and bicycles
+	m, err := model.New(c, w, nil)
+	if err != nil {
+		return err
+	}
+	ds := &data.Dataset{
+		Name: "shop", Types: []data.EventType{{Name: "click"}},
+		Items: []data.Item{{ID: "kettle", Title: "Kettle"}, {ID: "teapot", Title: "Teapot"}, {ID: "helmet", Title: "Helmet"}, {ID: "bicycle", Title: "Bicycle"}},
+	}
+	histories := [][]model.Event{{{Item: 0}, {Item: 1, Gap: 30}}, {{Item: 3}}}
+	a, err := quantize.Build(context.Background(), m, ds, histories, quantize.BuildOptions{Kernel: wasm.Kernel})
+	if err != nil {
+		return err
+	}
+	return artifact.WriteFile(path, a, artifact.WriteOptions{})
+}
+
+// openShop opens that artefact from a temporary folder.
+func openShop(ctx context.Context) (*edge.Runtime, error) {
+	dir, err := os.MkdirTemp("", "edge")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // an example's litter harms nobody
+	path := filepath.Join(dir, "shop.wisp")
+	if err := writeShop(path); err != nil {
+		return nil, err
+	}
+	return edge.Open(ctx, path, edge.Options{AllowUnsigned: true})
+}
+
+func Example() {
+	ctx := context.Background()
+	r, err := openShop(ctx) // edge.Open(ctx, "shop.wisp", edge.Options{AllowUnsigned: true})
+	if err != nil {
+		panic(err)
+	}
+	defer r.Close(ctx) //nolint:errcheck // the process ends
+
+	answer, err := r.Recommend(ctx, edge.Request{
+		History: []edge.Event{{Item: "kettle", Type: "click", Time: 1_700_000_000}},
+		K:       2,
+		Explain: true,
+	})
+	if err != nil {
+		panic(err)
+	}
+	for _, item := range answer.Items {
+		if item.Reason == nil {
+			fmt.Println(item.Item)
+			continue
+		}
+		fmt.Println(item.Item, "because of", item.Reason.Item)
+	}
+	// Output:
+	// teapot because of kettle
+	// helmet because of kettle
+}
+
+// A history that is empty, or of items that are not in the catalogue, gets the
+// list for new users.
+func ExampleRuntime_Recommend_coldStart() {
+	ctx := context.Background()
+	r, err := openShop(ctx)
+	if err != nil {
+		panic(err)
+	}
+	defer r.Close(ctx) //nolint:errcheck // the process ends
+
+	answer, err := r.Recommend(ctx, edge.Request{History: []edge.Event{{Item: "samovar"}}, K: 2})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(answer.ColdStart, answer.Unknown)
+	for _, item := range answer.Items {
+		fmt.Println(item.Title)
+	}
+	// Output:
+	// true [samovar]
+	// Helmet
+	// Bicycle
+}
+
+func ExampleRuntime_Score() {
+	ctx := context.Background()
+	r, err := openShop(ctx)
+	if err != nil {
+		panic(err)
+	}
+	defer r.Close(ctx) //nolint:errcheck // the process ends
+
+	history := []edge.Event{{Item: "bicycle"}}
+	scores, err := r.Score(ctx, history, []string{"helmet", "kettle"})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("a helmet goes better with a bicycle:", scores[0].Value > scores[1].Value)
+
+	_, err = r.Score(ctx, history, []string{"samovar"})
+	fmt.Println(errors.Is(err, edge.ErrRequest))
+	// Output:
+	// a helmet goes better with a bicycle: true
+	// true
+}
