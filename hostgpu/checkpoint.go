@@ -51,7 +51,7 @@ func (t *Trainer) Save(path string) error {
 func (t *Trainer) load(path string) error {
 	tensors, meta, err := model.LoadTensors(path)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrCheckpoint, err)
+		return fmt.Errorf("%w: %w; train without --resume to start anew", ErrCheckpoint, err)
 	}
 	var run runState
 	var opts TrainOptions
@@ -59,7 +59,7 @@ func (t *Trainer) load(path string) error {
 	var fingerprint string
 	for key, v := range map[string]any{"run": &run, "options": &opts, "config": &cfg, "data": &fingerprint} {
 		if err := json.Unmarshal([]byte(meta[key]), v); err != nil {
-			return fmt.Errorf("%w: %s: no usable %q in the metadata: %w", ErrCheckpoint, path, key, err)
+			return fmt.Errorf("%w: %s: no usable %q in the metadata: %w; train without --resume to start anew", ErrCheckpoint, path, key, err)
 		}
 	}
 	// How long to train may change between runs; what is trained may not.
@@ -70,6 +70,10 @@ func (t *Trainer) load(path string) error {
 	}
 	if fingerprint != t.data {
 		return fmt.Errorf("%w: %s was made from other events or item vectors; train without --resume to start anew", ErrCheckpoint, path)
+	}
+	if min(run.Epoch, run.Step, run.Total, run.BestEpoch) < 0 || run.BestEpoch > run.Epoch {
+		return fmt.Errorf("%w: %s stands at step %d of epoch %d with the best epoch %d, which cannot be; train without --resume to start anew",
+			ErrCheckpoint, path, run.Step, run.Epoch, run.BestEpoch)
 	}
 	loaded := map[string]model.Weights{}
 	for name, x := range tensors {
@@ -82,14 +86,14 @@ func (t *Trainer) load(path string) error {
 	}
 	for _, prefix := range []string{"weights/", "average/", "best/"} {
 		if err := loaded[prefix].Check(cfg); err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrCheckpoint, path, err)
+			return fmt.Errorf("%w: %s: %w; train without --resume to start anew", ErrCheckpoint, path, err)
 		}
 	}
 	if run.Total > 0 { // the moments, of the parameters that the graph trains
 		for _, prefix := range []string{"adam.m/", "adam.v/"} {
 			for _, name := range t.graph.names {
 				if x := loaded[prefix][name]; x == nil || len(x.Data) != len(t.weights[name].Data) {
-					return fmt.Errorf("%w: %s: tensor %q is missing or does not fit the model", ErrCheckpoint, path, prefix+name)
+					return fmt.Errorf("%w: %s: tensor %q is missing or does not fit the model; train without --resume to start anew", ErrCheckpoint, path, prefix+name)
 				}
 			}
 		}

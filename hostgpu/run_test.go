@@ -221,3 +221,14 @@ func TestOptionsAndConfig(t *testing.T) {
 		t.Errorf("config %+v, want %+v", tr.Config(), want)
 	}
 }
+
+func TestNewTrainerRefusesFeatures(t *testing.T) {
+	ds := &data.Dataset{Items: make([]data.Item, 3), Types: data.EventTypes(1, 5), Histories: [][]data.Interaction{{{Item: 0}, {Item: 1}, {Item: 2}}}}
+	s := &data.Split{Train: ds.Histories}
+	for name, shape := range map[string][]int{"flat": {6}, "rows": {2, 3}} {
+		f := &model.Tensor{Shape: shape, Data: make([]float32, 6)}
+		if _, err := hostgpu.NewTrainer(ds, s, f, hostgpu.TrainOptions{}); !errors.Is(err, hostgpu.ErrData) {
+			t.Errorf("%s: got %v, want ErrData", name, err)
+		}
+	}
+}

@@ -131,7 +131,7 @@ type Trainer struct {
 	valid    []data.Case
 	data     string // fingerprint of all of these
 	state    *stepState
-	graph    *graph
+	graph    *towerGraph
 	weights  model.Weights
 	adam     *adamW
 	average  model.Weights
@@ -165,6 +165,9 @@ func NewTrainer(ds *data.Dataset, split *data.Split, features *model.Tensor, opt
 		EventTypes: len(ds.Types), GapBuckets: o.GapBuckets,
 	}
 	if features != nil {
+		if len(features.Shape) != 2 || features.Shape[0] != c.Items {
+			return nil, fmt.Errorf("%w: item features of shape %v for %d items; want a row for each", ErrData, features.Shape, c.Items)
+		}
 		c.Features = features.Shape[1]
 	}
 	if err := c.Validate(); err != nil {
@@ -194,7 +197,7 @@ func NewTrainer(ds *data.Dataset, split *data.Split, features *model.Tensor, opt
 		x = features.Data
 	}
 	var err error
-	t.graph, err = newGraph(t.weights, newTower(c, o.Rows, o.Length, float32(o.Dropout), t.state), x, spec)
+	t.graph, err = newTowerGraph(t.weights, newTower(c, o.Rows, o.Length, float32(o.Dropout), t.state), x, spec)
 	return t, err
 }
 
@@ -360,32 +363,13 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 
 // step runs one batch through the graph and moves the weights.
 func (t *Trainer) step() (float64, error) {
-	loss, err := t.graph.run()
+	r := &t.run
+	rate := t.opts.LearningRate * min(1, float64(r.Total+1)/float64(max(t.opts.Warmup, 1)))
+	loss, err := t.graph.step(t.adam, t.weights, rate, t.opts.ClipNorm)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%w (step %d of epoch %d)", err, r.Step+1, r.Epoch+1)
 	}
-	if l := float64(loss); math.IsNaN(l) || math.IsInf(l, 0) {
-		return 0, fmt.Errorf("%w: loss is %v at step %d of epoch %d; try a lower learning rate", ErrDiverged, loss, t.run.Step+1, t.run.Epoch+1)
-	}
-	var square float64
-	for i, name := range t.graph.names {
-		s := squaredNorm(t.graph.gradient(i))
-		if math.IsNaN(s) || math.IsInf(s, 0) {
-			return 0, fmt.Errorf("%w: the gradient of %q is not finite at step %d of epoch %d; try a lower learning rate",
-				ErrDiverged, name, t.run.Step+1, t.run.Epoch+1)
-		}
-		square += s
-	}
-	scale := 1.0
-	if norm := math.Sqrt(square); t.opts.ClipNorm > 0 && norm > t.opts.ClipNorm {
-		scale = t.opts.ClipNorm / norm
-	}
-	t.run.Total++
-	rate := t.opts.LearningRate * min(1, float64(t.run.Total)/float64(max(t.opts.Warmup, 1)))
-	t.adam.next()
-	for i, name := range t.graph.names {
-		t.adam.update(name, t.weights[name], t.graph.gradient(i), rate, scale)
-	}
+	r.Total++
 	if t.opts.Average > 0 {
 		// The average of the first steps would be that of the initial weights; a
 		// decay that grows with the steps forgets them.
@@ -399,7 +383,7 @@ func (t *Trainer) step() (float64, error) {
 			})
 		}
 	}
-	return float64(loss), nil
+	return loss, nil
 }
 
 // current returns the weights that are validated: the running average, where
@@ -478,7 +462,7 @@ func (t *Trainer) Model() (*model.Model, error) {
 // be those it was started with.
 func (t *Trainer) Resume(path string) error {
 	if _, err := os.Stat(path); err != nil {
-		return fmt.Errorf("%w: %w", ErrCheckpoint, err)
+		return fmt.Errorf("%w: %w; train without --resume to start anew", ErrCheckpoint, err)
 	}
 	return t.load(path)
 }
