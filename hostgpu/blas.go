@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"unsafe"
 
 	"github.com/ebitengine/purego"
 	"gonum.org/v1/gonum/blas"
@@ -20,7 +21,7 @@ type BLASInfo struct {
 
 // openBLAS is the part of OpenBLAS that is used, opened at run time.
 type openBLAS struct {
-	sgemm      func(order, ta, tb, m, n, k int32, alpha float32, a *float32, lda int32, b *float32, ldb int32, beta float32, c *float32, ldc int32)
+	sgemm      uintptr // the Fortran interface, which takes pointers only
 	setThreads func(int32)
 	config     func() string
 	corename   func() string
@@ -37,14 +38,17 @@ var loadBLAS = sync.OnceValues(func() (*openBLAS, error) {
 	}
 	b := &openBLAS{}
 	for symbol, fn := range map[string]any{
-		"cblas_sgemm": &b.sgemm, "openblas_set_num_threads": &b.setThreads,
-		"openblas_get_config": &b.config, "openblas_get_corename": &b.corename,
+		"openblas_set_num_threads": &b.setThreads,
+		"openblas_get_config":      &b.config, "openblas_get_corename": &b.corename,
 	} {
 		p, err := purego.Dlsym(lib, symbol)
 		if err != nil {
 			return nil, err
 		}
 		purego.RegisterFunc(fn, p)
+	}
+	if b.sgemm, err = purego.Dlsym(lib, "sgemm_"); err != nil {
+		return nil, err
 	}
 	// One thread inside the library: gemm cuts products up itself, which keeps
 	// the cuts in one place and calls from several goroutines apart.
@@ -108,15 +112,42 @@ func gemmOne(ta, tb bool, m, n, k int, alpha float32, a []float32, lda int, b []
 		gonum.Implementation{}.Sgemm(transpose(ta), transpose(tb), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
 		return
 	}
-	const rowMajor, noTrans, trans = 101, 111, 112
-	opA, opB := int32(noTrans), int32(noTrans)
-	if ta {
-		opA = trans
+	lib.gemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
+}
+
+// gemmArguments are the arguments of sgemm_ that are not matrices.
+type gemmArguments struct {
+	m, n, k, lda, ldb, ldc int32
+	alpha, beta            float32
+	ta, tb                 byte
+}
+
+// gemmPool keeps the arguments of calls that have ended: attention makes
+// thousands of small ones a step.
+var gemmPool = sync.Pool{New: func() any { return new(gemmArguments) }}
+
+// gemm calls the library. Fortran stores matrices by columns, so that ours are
+// the transposed ones to it, and Cᵀ = op(B)ᵀ·op(A)ᵀ. Of purego's two ways to make
+// a call, that for pointers alone is without reflection and allocates once, not
+// a dozen times.
+func (o *openBLAS) gemm(ta, tb bool, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
+	p := gemmPool.Get().(*gemmArguments)
+	defer gemmPool.Put(p)
+	*p = gemmArguments{int32(n), int32(m), int32(k), int32(ldb), int32(lda), int32(ldc), alpha, beta, letter(tb), letter(ta)}
+	purego.SyscallN(o.sgemm,
+		uintptr(unsafe.Pointer(&p.ta)), uintptr(unsafe.Pointer(&p.tb)),
+		uintptr(unsafe.Pointer(&p.m)), uintptr(unsafe.Pointer(&p.n)), uintptr(unsafe.Pointer(&p.k)),
+		uintptr(unsafe.Pointer(&p.alpha)), uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&p.lda)),
+		uintptr(unsafe.Pointer(&a[0])), uintptr(unsafe.Pointer(&p.ldb)),
+		uintptr(unsafe.Pointer(&p.beta)), uintptr(unsafe.Pointer(&c[0])), uintptr(unsafe.Pointer(&p.ldc)))
+}
+
+// letter is how Fortran is told of a transposition.
+func letter(transposed bool) byte {
+	if transposed {
+		return 'T'
 	}
-	if tb {
-		opB = trans
-	}
-	lib.sgemm(rowMajor, opA, opB, int32(m), int32(n), int32(k), alpha, &a[0], int32(lda), &b[0], int32(ldb), beta, &c[0], int32(ldc))
+	return 'N'
 }
 
 func transpose(t bool) blas.Transpose {

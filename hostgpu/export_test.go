@@ -23,18 +23,20 @@ func NewItemVectors(n, d, f int, x []float32) Kernel {
 	return Kernel{&itemVectors{n: n, d: d, f: f, x: x}}
 }
 
-func NewEvents(p, n, types, gaps, d int, drop *Dropout) Kernel {
-	return Kernel{&events{p: p, n: n, types: types, gaps: gaps, d: d, drop: drop}}
+func NewEmbedding(p, n, types, gaps, d int, drop *Dropout) Kernel {
+	return Kernel{&embedding{p: p, d: d, rows: [3]int{n, types, gaps}, scale: 1.7, drop: drop}}
 }
 
 func NewFeedForward(p, d, f int, drop *Dropout) Kernel {
-	return Kernel{&feedForward{p: p, d: d, f: f, drop: drop}}
+	return Kernel{&feedForward{perceptron: perceptron{d: d, f: f}, p: p, drop: drop}}
 }
 
-func NewFinalNorm(p, d int) Kernel { return Kernel{&finalNorm{p: p, d: d}} }
+func NewNormalisation(p, d int, drop *Dropout) Kernel {
+	return Kernel{&normalisation{p: p, norm: layerNorm{d: d, eps: 1e-5}, drop: drop}}
+}
 
-func NewAttention(b, t, d, heads, window int, drop *Dropout) Kernel {
-	return Kernel{&attention{b: b, t: t, d: d, heads: heads, window: window, drop: drop}}
+func NewAttention(b, t, d, h, window int, drop *Dropout) Kernel {
+	return Kernel{&attention{heads: heads{b: b, t: t, d: d, h: h}, window: window, drop: drop}}
 }
 
 func NewFullSoftmax(p, n, d int, smoothing float32) Kernel {
@@ -115,7 +117,7 @@ var (
 
 // Graph is the training graph with the tower it was made of.
 type Graph struct {
-	*graph
+	*towerGraph
 	tw  *tower
 	cfg model.Config
 }
@@ -123,7 +125,7 @@ type Graph struct {
 // NewGraph builds the graph of b rows of t events; samples 0 asks for the full softmax.
 func NewGraph(c model.Config, w model.Weights, features []float32, b, t, samples int, logq []float32, share float32) (*Graph, error) {
 	tw := newTower(c, b, t, share, &stepState{seed: 1, step: 1})
-	g, err := newGraph(w, tw, features, lossSpec{samples: samples, logq: logq})
+	g, err := newTowerGraph(w, tw, features, lossSpec{samples: samples, logq: logq})
 	if err != nil {
 		return nil, err
 	}
@@ -187,4 +189,42 @@ func WithoutOpenBLAS(f func()) {
 	defer func() { loadBLAS = was }()
 	loadBLAS = func() (*openBLAS, error) { return nil, errors.New("taken away by a test") }
 	f()
+}
+
+// The kernels of text encoders under test.
+func NewTextAttention(b, t, d, h int, drop *Dropout) Kernel {
+	return Kernel{&textAttention{heads: heads{b: b, t: t, d: d, h: h}, norm: layerNorm{d: d, eps: 1e-5}, drop: drop}}
+}
+
+func NewTextFeedForward(p, d, f int, drop *Dropout) Kernel {
+	return Kernel{&textFeedForward{perceptron: perceptron{d: d, f: f, gelu: true}, p: p, norm: layerNorm{d: d, eps: 1e-5}, drop: drop}}
+}
+
+func NewPooling(b, t, d int, kind model.Pooling, unit bool) Kernel {
+	return Kernel{&pooling{b: b, t: t, d: d, kind: kind, unit: unit}}
+}
+
+func NewContrastive(b, d int, temperature float32) Kernel {
+	return Kernel{&contrastive{b: b, d: d, temperature: temperature}}
+}
+
+// GELU is the activation and its derivative.
+var GELU = gelu
+
+// Gradients computes the loss of pairs, its gradients by name, and the embeddings
+// of all texts of a full batch, queries first, without a step.
+func (t *TextTrainer) Gradients(queries, items [][]int32) (loss float32, grads map[string][]float32, embeddings []float32, err error) {
+	g, err := t.fill(queries, items)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	loss, err = g.run()
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	grads = map[string][]float32{}
+	for i, name := range g.names {
+		grads[name] = g.gradient(i)
+	}
+	return loss, grads, g.embeddings.Value().Data().([]float32), nil
 }

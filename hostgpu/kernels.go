@@ -33,45 +33,50 @@ func (k *itemVectors) backward(grads [][]float32, dout, _ []float32, _ []argumen
 	gemm(true, false, k.d, k.f, k.n, 1, dout, k.d, k.x, k.f, 0, grads[1], k.f)
 }
 
-// events computes x = sqrt(D)·V[item] + type + gap, (P, D), with dropout.
-type events struct {
-	p, n, types, gaps, d int
-	drop                 *dropout
+// embedding computes x_r = scale·A[i_r] + B[j_r] + C[k_r], (P, D), from three
+// tables and three indices into them, with dropout: the sum of item, event type
+// and time gap that the user tower reads, and that of word, position and token
+// type that a text encoder does.
+type embedding struct {
+	p, d  int
+	rows  [3]int // of the tables
+	scale float32
+	drop  *dropout
 }
 
-func (k *events) inputs() []input {
+func (k *embedding) inputs() []input {
 	return []input{
-		{shape: tensor.Shape{k.n, k.d}},
-		{shape: tensor.Shape{k.types, k.d}},
-		{shape: tensor.Shape{k.gaps, k.d}},
+		{shape: tensor.Shape{k.rows[0], k.d}},
+		{shape: tensor.Shape{k.rows[1], k.d}},
+		{shape: tensor.Shape{k.rows[2], k.d}},
 		{shape: tensor.Shape{k.p}, index: true},
 		{shape: tensor.Shape{k.p}, index: true},
 		{shape: tensor.Shape{k.p}, index: true},
 	}
 }
-func (k *events) shape() tensor.Shape { return tensor.Shape{k.p, k.d} }
+func (k *embedding) shape() tensor.Shape { return tensor.Shape{k.p, k.d} }
 
-func (k *events) forward(out []float32, in []argument) {
-	scale, d := float32(math.Sqrt(float64(k.d))), k.d
+func (k *embedding) forward(out []float32, in []argument) {
+	scale, d := k.scale, k.d
 	parallel(k.p, func(_, lo, hi int) {
 		for r := lo; r < hi; r++ {
 			y := out[r*d : (r+1)*d]
-			v := in[0].floats[in[3].ints[r]*d:][:d]
-			t := in[1].floats[in[4].ints[r]*d:][:d]
-			g := in[2].floats[in[5].ints[r]*d:][:d]
+			a := in[0].floats[in[3].ints[r]*d:][:d]
+			b := in[1].floats[in[4].ints[r]*d:][:d]
+			c := in[2].floats[in[5].ints[r]*d:][:d]
 			for i := range y {
-				y[i] = scale*v[i] + t[i] + g[i]
+				y[i] = scale*a[i] + b[i] + c[i]
 			}
 		}
 	})
 	k.drop.apply(out)
 }
 
-func (k *events) backward(grads [][]float32, dout, _ []float32, in []argument) {
+func (k *embedding) backward(grads [][]float32, dout, _ []float32, in []argument) {
 	// The gradient is not ours to change, so the mask is applied on the way.
-	scale, d := float32(math.Sqrt(float64(k.d))), k.d
+	scale, d := k.scale, k.d
 	for _, g := range grads[:3] {
-		clear(g)
+		parallel(len(g), func(_, lo, hi int) { clear(g[lo:hi]) })
 	}
 	// Rows are scattered by parts of the width: no two goroutines meet in a row.
 	parallel(d, func(_, lo, hi int) {
@@ -84,13 +89,13 @@ func (k *events) backward(grads [][]float32, dout, _ []float32, in []argument) {
 				}
 				dy = masked
 			}
-			v := grads[0][in[3].ints[r]*d+lo:][:len(dy)]
-			t := grads[1][in[4].ints[r]*d+lo:][:len(dy)]
-			g := grads[2][in[5].ints[r]*d+lo:][:len(dy)]
+			a := grads[0][in[3].ints[r]*d+lo:][:len(dy)]
+			b := grads[1][in[4].ints[r]*d+lo:][:len(dy)]
+			c := grads[2][in[5].ints[r]*d+lo:][:len(dy)]
 			for i, x := range dy {
-				v[i] += scale * x
-				t[i] += x
-				g[i] += x
+				a[i] += scale * x
+				b[i] += x
+				c[i] += x
 			}
 		}
 	})
@@ -100,7 +105,9 @@ func (k *events) backward(grads [][]float32, dout, _ []float32, in []argument) {
 // of other kernels, and keeps the normalised rows for the derivative.
 type layerNorm struct {
 	d          int
+	eps        float32
 	xhat, rstd []float32 // (P, D), (P)
+	partial    []float32 // by part: gradients of gain and bias
 }
 
 func (n *layerNorm) forward(out, x, gain, bias []float32) {
@@ -120,7 +127,7 @@ func (n *layerNorm) forward(out, x, gain, bias []float32) {
 				xh[i] = v
 				variance += v * v
 			}
-			s := float32(1 / math.Sqrt(float64(variance/float32(d)+model.NormEpsilon)))
+			s := float32(1 / math.Sqrt(float64(variance/float32(d)+n.eps)))
 			n.rstd[r] = s
 			for i, v := range xh {
 				v *= s
@@ -135,7 +142,9 @@ func (n *layerNorm) forward(out, x, gain, bias []float32) {
 func (n *layerNorm) backward(dx, dgain, dbias, dout, gain []float32) {
 	d := n.d
 	rows := len(dout) / d
-	partial := make([]float32, parts()*2*d)
+	n.partial = resize(n.partial, parts()*2*d)
+	partial := n.partial
+	clear(partial)
 	parallel(rows, func(part, lo, hi int) {
 		dg, db := partial[part*2*d:][:d], partial[part*2*d+d:][:d]
 		for r := lo; r < hi; r++ {
@@ -167,9 +176,11 @@ func (n *layerNorm) backward(dx, dgain, dbias, dout, gain []float32) {
 // linear is y = x·Wᵀ + b on rows; W is (out, in). A part of other kernels.
 func linear(y, x, w, b []float32, in, out int) {
 	rows := len(x) / in
-	for r := range rows {
-		copy(y[r*out:(r+1)*out], b)
-	}
+	parallel(rows, func(_, lo, hi int) {
+		for r := lo; r < hi; r++ {
+			copy(y[r*out:(r+1)*out], b)
+		}
+	})
 	gemm(false, true, rows, out, in, 1, x, in, w, in, 1, y, out)
 }
 
@@ -178,85 +189,133 @@ func linearBackward(dx, dw, db, dy, x, w []float32, in, out int) {
 	rows := len(dy) / out
 	gemm(false, false, rows, in, out, 1, dy, out, w, in, 0, dx, in)
 	gemm(true, false, out, in, rows, 1, dy, out, x, in, 0, dw, in)
-	clear(db)
 	columnSums(db, dy)
 }
 
-// feedForward is a block's second half: y = x + drop(down·relu(up·norm(x))).
-type feedForward struct {
-	p, d, f              int
-	norm                 layerNorm
-	drop                 *dropout
-	normed, hidden, tail []float32 // (P, D), (P, F), (P, D)
-	dhidden              []float32
+// perceptron is down·act(up·x), with the relu or the GELU. A part of other kernels.
+type perceptron struct {
+	d, f int
+	gelu bool
+
+	hidden, slope, dhidden []float32 // (P, F); slope with the GELU only
 }
 
-func (k *feedForward) inputs() []input {
+// inputs describes the tensors: weight and bias of up and down.
+func (m *perceptron) inputs() []input {
 	return []input{
-		{shape: tensor.Shape{k.p, k.d}},
-		{shape: tensor.Shape{k.d}},
-		{shape: tensor.Shape{k.d}},
-		{shape: tensor.Shape{k.f, k.d}},
-		{shape: tensor.Shape{k.f}},
-		{shape: tensor.Shape{k.d, k.f}},
-		{shape: tensor.Shape{k.d}},
+		{shape: tensor.Shape{m.f, m.d}},
+		{shape: tensor.Shape{m.f}},
+		{shape: tensor.Shape{m.d, m.f}},
+		{shape: tensor.Shape{m.d}},
 	}
 }
-func (k *feedForward) shape() tensor.Shape { return tensor.Shape{k.p, k.d} }
 
-func (k *feedForward) forward(out []float32, in []argument) {
-	x, gain, bias := in[0].floats, in[1].floats, in[2].floats
-	k.norm.d = k.d
-	k.normed, k.hidden = resize(k.normed, len(x)), resize(k.hidden, len(x)/k.d*k.f)
-	k.norm.forward(k.normed, x, gain, bias)
-	linear(k.hidden, k.normed, in[3].floats, in[4].floats, k.d, k.f)
-	parallel(len(k.hidden), func(_, lo, hi int) {
-		h := k.hidden[lo:hi]
+func (m *perceptron) forward(out, x []float32, in []argument) {
+	m.hidden = resize(m.hidden, len(x)/m.d*m.f)
+	linear(m.hidden, x, in[0].floats, in[1].floats, m.d, m.f)
+	if m.gelu {
+		m.slope = resize(m.slope, len(m.hidden))
+	}
+	parallel(len(m.hidden), func(_, lo, hi int) {
+		if m.gelu {
+			gelu(m.hidden[lo:hi], m.slope[lo:hi])
+			return
+		}
+		h := m.hidden[lo:hi]
 		for i, v := range h {
 			h[i] = max(v, 0)
 		}
 	})
-	linear(out, k.hidden, in[5].floats, in[6].floats, k.f, k.d)
-	k.drop.apply(out)
-	add(out, x)
+	linear(out, m.hidden, in[2].floats, in[3].floats, m.f, m.d)
 }
 
-func (k *feedForward) backward(grads [][]float32, dout, _ []float32, in []argument) {
-	k.tail, k.dhidden = resize(k.tail, len(dout)), resize(k.dhidden, len(k.hidden))
-	copy(grads[0], dout) // the residual path
-	k.drop.backward(k.tail, dout)
-	linearBackward(k.dhidden, grads[5], grads[6], k.tail, k.hidden, in[5].floats, k.f, k.d)
-	parallel(len(k.hidden), func(_, lo, hi int) {
-		d, h := k.dhidden[lo:hi], k.hidden[lo:hi]
-		for i, v := range h {
+// backward overwrites dx, which may be dout, and the gradients of the tensors.
+func (m *perceptron) backward(dx []float32, grads [][]float32, dout, x []float32, in []argument) {
+	m.dhidden = resize(m.dhidden, len(m.hidden))
+	linearBackward(m.dhidden, grads[2], grads[3], dout, m.hidden, in[2].floats, m.f, m.d)
+	parallel(len(m.hidden), func(_, lo, hi int) {
+		d := m.dhidden[lo:hi]
+		if m.gelu {
+			for i, s := range m.slope[lo:hi] {
+				d[i] *= s
+			}
+			return
+		}
+		for i, v := range m.hidden[lo:hi] {
 			// All ones where v > 0 and none where it is 0, for v is never negative.
 			open := uint32(-int32(math.Float32bits(v)) >> 31)
 			d[i] = math.Float32frombits(math.Float32bits(d[i]) & open)
 		}
 	})
-	linearBackward(k.tail, grads[3], grads[4], k.dhidden, k.normed, in[3].floats, k.d, k.f)
-	k.norm.backward(grads[0], grads[1], grads[2], k.tail, in[1].floats)
+	linearBackward(dx, grads[0], grads[1], m.dhidden, x, in[0].floats, m.d, m.f)
 }
 
-// finalNorm is the normalisation that yields user vectors, (P, D).
-type finalNorm struct {
-	p, d int
+// feedForward is a block's second half: y = x + drop(down·relu(up·norm(x))).
+type feedForward struct {
+	perceptron
+	p            int
+	norm         layerNorm
+	drop         *dropout
+	normed, tail []float32 // (P, D)
+}
+
+// Positions of the inputs.
+const (
+	ffnX = iota
+	ffnGain
+	ffnBias
+	ffnPerceptron
+)
+
+func (k *feedForward) inputs() []input {
+	v := tensor.Shape{k.d}
+	return append([]input{{shape: k.shape()}, {shape: v}, {shape: v}}, k.perceptron.inputs()...)
+}
+func (k *feedForward) shape() tensor.Shape { return tensor.Shape{k.p, k.d} }
+
+func (k *feedForward) forward(out []float32, in []argument) {
+	x := in[ffnX].floats
+	k.norm.d, k.norm.eps = k.d, model.NormEpsilon
+	k.normed = resize(k.normed, len(x))
+	k.norm.forward(k.normed, x, in[ffnGain].floats, in[ffnBias].floats)
+	k.perceptron.forward(out, k.normed, in[ffnPerceptron:])
+	k.drop.apply(out)
+	addRows(out, x)
+}
+
+func (k *feedForward) backward(grads [][]float32, dout, _ []float32, in []argument) {
+	k.tail = resize(k.tail, len(dout))
+	copy(grads[ffnX], dout) // the residual path
+	k.drop.backward(k.tail, dout)
+	k.perceptron.backward(k.tail, grads[ffnPerceptron:], k.tail, k.normed, in[ffnPerceptron:])
+	k.norm.backward(grads[ffnX], grads[ffnGain], grads[ffnBias], k.tail, in[ffnGain].floats)
+}
+
+// normalisation is the one that stands between blocks, with dropout, (P, D): after
+// the last block of the user tower, and after the embedding of a text.
+type normalisation struct {
+	p    int
 	norm layerNorm
+	drop *dropout
+	tail []float32 // (P, D)
 }
 
-func (k *finalNorm) inputs() []input {
-	return []input{{shape: tensor.Shape{k.p, k.d}}, {shape: tensor.Shape{k.d}}, {shape: tensor.Shape{k.d}}}
+func (k *normalisation) inputs() []input {
+	d := k.norm.d
+	return []input{{shape: tensor.Shape{k.p, d}}, {shape: tensor.Shape{d}}, {shape: tensor.Shape{d}}}
 }
-func (k *finalNorm) shape() tensor.Shape { return tensor.Shape{k.p, k.d} }
+func (k *normalisation) shape() tensor.Shape { return tensor.Shape{k.p, k.norm.d} }
 
-func (k *finalNorm) forward(out []float32, in []argument) {
-	k.norm.d = k.d
+func (k *normalisation) forward(out []float32, in []argument) {
 	k.norm.forward(out, in[0].floats, in[1].floats, in[2].floats)
+	k.drop.apply(out)
 }
 
-func (k *finalNorm) backward(grads [][]float32, dout, _ []float32, in []argument) {
+func (k *normalisation) backward(grads [][]float32, dout, _ []float32, in []argument) {
+	k.tail = resize(k.tail, len(dout))
+	k.drop.backward(k.tail, dout)
 	clear(grads[0])
-	k.norm.backward(grads[0], grads[1], grads[2], dout, in[1].floats)
+	k.norm.backward(grads[0], grads[1], grads[2], k.tail, in[1].floats)
 }
 
 // resize returns a slice of length n, s itself where it is large enough.

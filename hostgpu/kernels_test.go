@@ -77,11 +77,11 @@ func TestItemVectorsGradient(t *testing.T) {
 	checkGradients(t, k, []hostgpu.Arg{{Floats: normal(r, n*d, 1)}, {Floats: normal(r, d*f, 1)}})
 }
 
-func TestEventsGradient(t *testing.T) {
+func TestEmbeddingGradient(t *testing.T) {
 	const p, n, types, gaps, d = 9, 5, 3, 4, 6
 	for _, share := range []float32{0, 0.4} {
 		r := rand.New(rand.NewPCG(2, 0))
-		k := hostgpu.NewEvents(p, n, types, gaps, d, hostgpu.NewDropout(share, 7, 1, 3))
+		k := hostgpu.NewEmbedding(p, n, types, gaps, d, hostgpu.NewDropout(share, 7, 1, 3))
 		checkGradients(t, k, []hostgpu.Arg{
 			{Floats: normal(r, n*d, 1)},
 			{Floats: normal(r, types*d, 1)},
@@ -93,12 +93,14 @@ func TestEventsGradient(t *testing.T) {
 	}
 }
 
-func TestFinalNormGradient(t *testing.T) {
+func TestNormalisationGradient(t *testing.T) {
 	const p, d = 6, 8
-	r := rand.New(rand.NewPCG(3, 0))
-	checkGradients(t, hostgpu.NewFinalNorm(p, d), []hostgpu.Arg{
-		{Floats: normal(r, p*d, 2)}, {Floats: normal(r, d, 1)}, {Floats: normal(r, d, 1)},
-	})
+	for _, share := range []float32{0, 0.4} {
+		r := rand.New(rand.NewPCG(3, 0))
+		checkGradients(t, hostgpu.NewNormalisation(p, d, hostgpu.NewDropout(share, 7, 1, 3)), []hostgpu.Arg{
+			{Floats: normal(r, p*d, 2)}, {Floats: normal(r, d, 1)}, {Floats: normal(r, d, 1)},
+		})
+	}
 }
 
 func TestFeedForwardGradient(t *testing.T) {

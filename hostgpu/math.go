@@ -52,6 +52,25 @@ func softmax(row []float32, factor float32) float32 {
 	return top + float32(math.Log(float64(sum)))
 }
 
+// gelu replaces each x by its Gaussian error linear unit x·Φ(x), Φ being the
+// standard normal distribution, and writes the derivative Φ(x) + x·φ(x) to slope.
+// Both are within 1e-6. The upper tail of Φ comes from formula 7.1.26 of Abramowitz
+// and Stegun (1964), which needs one exponential, that of the density φ.
+func gelu(x, slope []float32) {
+	slope = slope[:len(x)]
+	const sign = 1 << 31
+	for i, v := range x {
+		bits := math.Float32bits(v)
+		e := exp32(-0.5 * v * v)
+		t := 1 / (1 + 0.3275911/math.Sqrt2*math.Float32frombits(bits&^sign))
+		tail := ((((1.061405429*t-1.453152027)*t+1.421413741)*t-0.284496736)*t + 0.254829592) * t * e * 0.5
+		// Half plus or minus the rest, by the sign of v, without a branch.
+		cdf := 0.5 + math.Float32frombits(math.Float32bits(0.5-tail)^bits&sign)
+		x[i] = v * cdf
+		slope[i] = cdf + v*e*(1/(math.Sqrt2*math.SqrtPi))
+	}
+}
+
 // add computes y += x.
 func add(y, x []float32) {
 	x = x[:len(y)]
@@ -60,10 +79,18 @@ func add(y, x []float32) {
 	}
 }
 
-// columnSums adds the rows of x, (n, len(sum)), to sum.
+// addRows is add on all processors.
+func addRows(y, x []float32) {
+	parallel(len(y), func(_, lo, hi int) { add(y[lo:hi], x[lo:hi]) })
+}
+
+// columnSums writes the sum of the rows of x, (n, len(sum)), to sum.
 func columnSums(sum, x []float32) {
 	w := len(sum)
-	for lo := 0; lo < len(x); lo += w {
-		add(sum, x[lo:lo+w])
-	}
+	parallel(w, func(_, lo, hi int) {
+		clear(sum[lo:hi])
+		for r := 0; r < len(x); r += w {
+			add(sum[lo:hi], x[r+lo:r+hi])
+		}
+	})
 }

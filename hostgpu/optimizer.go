@@ -51,11 +51,20 @@ func (o *adamW) update(name string, w *model.Tensor, g []float32, rate, scale fl
 func squaredNorm(x []float32) float64 {
 	sums := make([]float64, parts())
 	parallel(len(x), func(part, lo, hi int) {
-		var s float64
-		for _, v := range x[lo:hi] {
-			s += float64(v) * float64(v)
+		// Four sums at a time, so that an addition need not wait for the one before.
+		var s [4]float64
+		y := x[lo:hi]
+		for ; len(y) >= 4; y = y[4:] {
+			a, b, c, d := float64(y[0]), float64(y[1]), float64(y[2]), float64(y[3])
+			s[0] += a * a
+			s[1] += b * b
+			s[2] += c * c
+			s[3] += d * d
 		}
-		sums[part] = s
+		for _, v := range y {
+			s[0] += float64(v) * float64(v)
+		}
+		sums[part] = s[0] + s[1] + s[2] + s[3]
 	})
 	var total float64
 	for _, s := range sums {

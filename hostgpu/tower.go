@@ -2,9 +2,10 @@ package hostgpu
 
 import (
 	"fmt"
+	"math"
+	"slices"
 
 	"gorgonia.org/gorgonia"
-	"gorgonia.org/tensor"
 
 	"github.com/wisp-project/wisp/model"
 )
@@ -29,10 +30,10 @@ func newBatch(p int) *batch {
 type tower struct {
 	cfg    model.Config
 	b, t   int
-	events *events
+	events *embedding
 	attn   []*attention
 	ffn    []*feedForward
-	norm   *finalNorm
+	norm   *normalisation
 }
 
 // newTower builds the kernels for B rows of T events; state is nil and share 0
@@ -45,12 +46,15 @@ func newTower(c model.Config, b, t int, share float32, state *stepState) *tower 
 	}
 	p := b * t
 	w := &tower{cfg: c, b: b, t: t}
-	w.events = &events{p: p, n: c.Items, types: c.EventTypes, gaps: c.GapBuckets, d: c.Dim, drop: drop()}
-	for range c.Layers {
-		w.attn = append(w.attn, &attention{b: b, t: t, d: c.Dim, heads: c.Heads, window: c.Window, drop: drop()})
-		w.ffn = append(w.ffn, &feedForward{p: p, d: c.Dim, f: c.FFN, drop: drop()})
+	w.events = &embedding{
+		p: p, d: c.Dim, rows: [3]int{c.Items, c.EventTypes, c.GapBuckets},
+		scale: float32(math.Sqrt(float64(c.Dim))), drop: drop(),
 	}
-	w.norm = &finalNorm{p: p, d: c.Dim}
+	for range c.Layers {
+		w.attn = append(w.attn, &attention{heads: heads{b: b, t: t, d: c.Dim, h: c.Heads}, window: c.Window, drop: drop()})
+		w.ffn = append(w.ffn, &feedForward{perceptron: perceptron{d: c.Dim, f: c.FFN}, p: p, drop: drop()})
+	}
+	w.norm = &normalisation{p: p, norm: layerNorm{d: c.Dim, eps: model.NormEpsilon}}
 	return w
 }
 
@@ -91,14 +95,10 @@ func (w *tower) forward(weights model.Weights, v []float32, bt *batch) []float32
 	return y
 }
 
-// graph is the training graph of one batch shape over shared weights.
-type graph struct {
-	vm     gorgonia.VM
-	params gorgonia.Nodes // in the order of names
-	names  []string
-	grads  gorgonia.Nodes
-	loss   gorgonia.Value
-	batch  *batch
+// towerGraph is the training graph of the user tower for one batch shape.
+type towerGraph struct {
+	*graph
+	batch *batch
 	// samples is the input of the sampled loss, nil with the full one.
 	samples []int
 }
@@ -110,88 +110,36 @@ type lossSpec struct {
 	logq      []float32 // with samples
 }
 
-// newGraph builds loss and gradients for weights w; the nodes share w's memory,
-// so a change to a weight is seen by the next step.
-func newGraph(w model.Weights, tw *tower, features []float32, spec lossSpec) (*graph, error) {
+// newTowerGraph builds loss and gradients for weights w.
+func newTowerGraph(w model.Weights, tw *tower, features []float32, spec lossSpec) (*towerGraph, error) {
 	c, p := tw.cfg, tw.b*tw.t
-	g := &graph{batch: newBatch(p)}
-	eg := gorgonia.NewGraph()
-	nodes := map[string]*gorgonia.Node{}
-	for _, s := range c.Specs() {
-		if s.Name == model.UserCold {
-			continue // fitted when the item vectors are final
-		}
-		t := tensor.New(tensor.WithShape(s.Shape...), tensor.WithBacking(w[s.Name].Data))
-		n := gorgonia.NewTensor(eg, tensor.Float32, len(s.Shape), gorgonia.WithShape(s.Shape...), gorgonia.WithName(s.Name), gorgonia.WithValue(t))
-		nodes[s.Name] = n
-		g.params, g.names = append(g.params, n), append(g.names, s.Name)
-	}
-	index := func(name string, values []int) *gorgonia.Node {
-		t := tensor.New(tensor.WithShape(len(values)), tensor.WithBacking(values))
-		return gorgonia.NewTensor(eg, tensor.Int, 1, gorgonia.WithShape(len(values)), gorgonia.WithName(name), gorgonia.WithValue(t))
-	}
-	var err error
-	add := func(name string, k kernel, args ...*gorgonia.Node) *gorgonia.Node {
-		if err != nil {
-			return nil
-		}
-		var n *gorgonia.Node
-		n, err = apply(name, k, args...)
-		return n
-	}
-	block := func(x *gorgonia.Node, l int, names []string) []*gorgonia.Node {
-		args := []*gorgonia.Node{x}
-		for _, n := range names {
-			args = append(args, nodes[model.LayerName(l, n)])
-		}
-		return args
-	}
-
-	v := nodes[model.ItemEmbedding]
+	g := &towerGraph{batch: newBatch(p)}
+	// The cold-start vector is fitted when the item vectors are final.
+	b := newGraphBuilder(slices.DeleteFunc(c.Specs(), func(s model.Spec) bool { return s.Name == model.UserCold }), w)
+	v := b.nodes[model.ItemEmbedding]
 	if c.Features > 0 {
-		v = add("items", &itemVectors{n: c.Items, d: c.Dim, f: c.Features, x: features}, v, nodes[model.ItemFeatures])
+		v = b.add("items", &itemVectors{n: c.Items, d: c.Dim, f: c.Features, x: features}, v, b.nodes[model.ItemFeatures])
 	}
 	bt := g.batch
-	starts := index("starts", bt.starts)
-	x := add("events", tw.events, v, nodes[model.UserType], nodes[model.UserGap],
-		index("items", bt.items), index("types", bt.types), index("gaps", bt.gaps))
+	starts := b.index("starts", bt.starts)
+	x := b.add("events", tw.events, v, b.nodes[model.UserType], b.nodes[model.UserGap],
+		b.index("items", bt.items), b.index("types", bt.types), b.index("gaps", bt.gaps))
 	for l := range c.Layers {
-		x = add(fmt.Sprintf("attention%d", l), tw.attn[l], append(block(x, l, attnTensors), starts)...)
-		x = add(fmt.Sprintf("feedforward%d", l), tw.ffn[l], block(x, l, ffnTensors)...)
+		full := func(name string) string { return model.LayerName(l, name) }
+		x = b.add(fmt.Sprintf("attention%d", l), tw.attn[l], append(b.block(x, attnTensors, full), starts)...)
+		x = b.add(fmt.Sprintf("feedforward%d", l), tw.ffn[l], b.block(x, ffnTensors, full)...)
 	}
-	u := add("norm", tw.norm, x, nodes[model.UserNormGain], nodes[model.UserNormBias])
-	targets := index("targets", bt.targets)
+	u := b.add("norm", tw.norm, x, b.nodes[model.UserNormGain], b.nodes[model.UserNormBias])
+	targets := b.index("targets", bt.targets)
 	var loss *gorgonia.Node
 	if spec.samples > 0 {
 		g.samples = make([]int, spec.samples)
 		k := &sampledSoftmax{p: p, n: c.Items, d: c.Dim, s: spec.samples, logq: spec.logq}
-		loss = add("sampled-softmax", k, u, v, targets, index("samples", g.samples))
+		loss = b.add("sampled-softmax", k, u, v, targets, b.index("samples", g.samples))
 	} else {
-		loss = add("softmax", &fullSoftmax{p: p, n: c.Items, d: c.Dim, smoothing: spec.smoothing}, u, v, targets)
+		loss = b.add("softmax", &fullSoftmax{p: p, n: c.Items, d: c.Dim, smoothing: spec.smoothing}, u, v, targets)
 	}
-	if err != nil {
-		return nil, err
-	}
-	gorgonia.Read(loss, &g.loss)
-	if g.grads, err = gorgonia.Grad(loss, g.params...); err != nil {
-		return nil, fmt.Errorf("hostgpu: graph: gradient: %w", err)
-	}
-	g.vm = gorgonia.NewTapeMachine(eg)
-	return g, nil
+	var err error
+	g.graph, err = b.build(loss)
+	return g, err
 }
-
-// run computes the loss of the batch; gradients are then in gradient.
-func (g *graph) run() (float32, error) {
-	g.vm.Reset() // without it a second run does nothing
-	if err := g.vm.RunAll(); err != nil {
-		return 0, fmt.Errorf("hostgpu: graph: run: %w", err)
-	}
-	return float32(*g.loss.(*gorgonia.F32)), nil
-}
-
-// gradient returns the gradient of parameter i; it is valid until the next run.
-func (g *graph) gradient(i int) []float32 {
-	return g.grads[i].Value().Data().([]float32)
-}
-
-func (g *graph) close() error { return g.vm.Close() }

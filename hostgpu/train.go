@@ -113,6 +113,7 @@ func (o TrainOptions) Validate() error {
 type Progress struct {
 	Epoch, Epochs int // counted from 1
 	Step, Steps   int // within the epoch, counted from 1
+	Total         int // finished steps of the run
 	Loss          float64
 	Done          bool    // the epoch is finished and was validated
 	NDCG          float64 // validation NDCG@10, with Done
@@ -209,6 +210,9 @@ func (t *Trainer) Options() TrainOptions { return t.opts }
 
 // Best returns the best validation NDCG@10 so far and its epoch, from 1.
 func (t *Trainer) Best() (float64, int) { return t.run.BestNDCG, t.run.BestEpoch }
+
+// Steps returns the number of finished steps of the run.
+func (t *Trainer) Steps() int { return t.run.Total }
 
 // Close frees the graph.
 func (t *Trainer) Close() error { return t.graph.close() }
@@ -333,7 +337,7 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 			}
 			r.LossSum += loss
 			progress(Progress{
-				Epoch: r.Epoch + 1, Epochs: o.Epochs, Step: r.Step + 1, Steps: steps,
+				Epoch: r.Epoch + 1, Epochs: o.Epochs, Step: r.Step + 1, Steps: steps, Total: r.Total,
 				Loss: r.LossSum / float64(r.Step+1), Best: r.BestNDCG, BestEpoch: r.BestEpoch,
 			})
 		}
@@ -354,7 +358,7 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 			return err
 		}
 		progress(Progress{
-			Epoch: r.Epoch, Epochs: o.Epochs, Step: steps, Steps: steps, Loss: loss, Done: true,
+			Epoch: r.Epoch, Epochs: o.Epochs, Step: steps, Steps: steps, Total: r.Total, Loss: loss, Done: true,
 			NDCG: ndcg, Best: r.BestNDCG, BestEpoch: r.BestEpoch,
 		})
 	}

@@ -13,4 +13,6 @@ var (
 	// ErrFormat reports a file that is not safetensors, is damaged, or holds
 	// what wisp does not read.
 	ErrFormat = errors.New("model: invalid safetensors file")
+	// ErrUnsupported reports a text encoder of a kind that wisp does not compute.
+	ErrUnsupported = errors.New("model: unsupported text encoder")
 )

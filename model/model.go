@@ -5,7 +5,8 @@ import (
 	"math"
 )
 
-// NormEpsilon is added to the variance in every layer normalisation.
+// NormEpsilon is added to the variance in every layer normalisation of the user
+// tower; a text encoder has one of its own.
 const NormEpsilon = 1e-5
 
 // Model is a configuration with its weights and the item vectors they give.
@@ -116,7 +117,7 @@ func (m *Model) States(history []Event, tap Tap) ([][]float32, error) {
 	}
 	for t := range x {
 		u := make([]float32, D)
-		norm(u, x[t], w[UserNormGain].Data, w[UserNormBias].Data)
+		norm(u, x[t], w[UserNormGain].Data, w[UserNormBias].Data, NormEpsilon)
 		tap(SiteUserOut, t, u)
 		x[t] = u
 	}
@@ -133,7 +134,7 @@ func (m *Model) block(l int, x [][]float32, tap Tap) {
 	q, k, v := make([][]float32, T), make([][]float32, T), make([][]float32, T)
 	h := make([]float32, D)
 	for t := range x {
-		norm(h, x[t], p("attn.norm.weight").Data, p("attn.norm.bias").Data)
+		norm(h, x[t], p("attn.norm.weight").Data, p("attn.norm.bias").Data, NormEpsilon)
 		tap(site(SiteAttnIn), t, h)
 		q[t], k[t], v[t] = make([]float32, D), make([]float32, D), make([]float32, D)
 		linear(q[t], p("attn.q.weight"), p("attn.q.bias"), h, false)
@@ -171,7 +172,7 @@ func (m *Model) block(l int, x [][]float32, tap Tap) {
 		}
 		tap(site(SiteAttnOut), t, o)
 		linear(x[t], p("attn.o.weight"), p("attn.o.bias"), o, true)
-		norm(h, x[t], p("ffn.norm.weight").Data, p("ffn.norm.bias").Data)
+		norm(h, x[t], p("ffn.norm.weight").Data, p("ffn.norm.bias").Data, NormEpsilon)
 		tap(site(SiteFFNIn), t, h)
 		linear(hidden, p("ffn.up.weight"), p("ffn.up.bias"), h, false)
 		for j := range hidden {
@@ -205,7 +206,8 @@ func linear(y []float32, w, b *Tensor, x []float32, add bool) {
 }
 
 // norm is layer normalisation (Ba et al. 2016): y = (x-mean)/sqrt(var+eps)·gain + bias.
-func norm(y, x, gain, bias []float32) {
+// x and y may be the same.
+func norm(y, x, gain, bias []float32, eps float32) {
 	var mean, variance float32
 	for _, v := range x {
 		mean += v
@@ -214,7 +216,7 @@ func norm(y, x, gain, bias []float32) {
 	for _, v := range x {
 		variance += (v - mean) * (v - mean)
 	}
-	r := float32(1 / math.Sqrt(float64(variance/float32(len(x))+NormEpsilon)))
+	r := float32(1 / math.Sqrt(float64(variance/float32(len(x))+eps)))
 	for i, v := range x {
 		y[i] = (v-mean)*r*gain[i] + bias[i]
 	}

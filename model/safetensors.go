@@ -107,6 +107,11 @@ func SaveTensors(path string, tensors map[string]*Tensor, metadata map[string]st
 // LoadTensors reads a safetensors file with values of type F32, F16 or BF16,
 // the latter two widened to float32. The returned maps belong to the caller.
 func LoadTensors(path string) (map[string]*Tensor, map[string]string, error) {
+	return loadTensors(path, func(string) bool { return true })
+}
+
+// loadTensors is LoadTensors for the tensors whose name is wanted.
+func loadTensors(path string, wanted func(name string) bool) (map[string]*Tensor, map[string]string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("model: load: %w", err)
@@ -116,7 +121,7 @@ func LoadTensors(path string) (map[string]*Tensor, map[string]string, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("model: load: %w", err)
 	}
-	tensors, metadata, err := ReadTensors(f, info.Size())
+	tensors, metadata, err := readTensors(f, info.Size(), wanted)
 	if err != nil {
 		return nil, nil, fmt.Errorf("model: load %s: %w", path, err)
 	}
@@ -187,6 +192,12 @@ func WriteTensors(w io.Writer, tensors map[string]*Tensor, metadata map[string]s
 // every length is checked against size before memory is allocated for it, and
 // the tensors must cover the bytes after the header without gap or overlap.
 func ReadTensors(r io.ReaderAt, size int64) (map[string]*Tensor, map[string]string, error) {
+	return readTensors(r, size, func(string) bool { return true })
+}
+
+// readTensors is ReadTensors for the tensors whose name is wanted. The others
+// may be of any type; only their place is checked.
+func readTensors(r io.ReaderAt, size int64, wanted func(name string) bool) (map[string]*Tensor, map[string]string, error) {
 	src := io.NewSectionReader(r, 0, size)
 	var length uint64
 	if err := binary.Read(src, binary.LittleEndian, &length); err != nil {
@@ -228,7 +239,7 @@ func ReadTensors(r io.ReaderAt, size int64) (map[string]*Tensor, map[string]stri
 	var end int64
 	for _, name := range names {
 		e := infos[name]
-		if err := e.check(body); err != nil {
+		if err := e.check(body, wanted(name)); err != nil {
 			return nil, nil, fmt.Errorf("%w: tensor %q: %w", ErrFormat, name, err)
 		}
 		if e.Offsets[0] != end {
@@ -243,6 +254,12 @@ func ReadTensors(r io.ReaderAt, size int64) (map[string]*Tensor, map[string]stri
 	values := bufio.NewReaderSize(src, 1<<16)
 	for _, name := range names {
 		e := infos[name]
+		if !wanted(name) {
+			if _, err := io.CopyN(io.Discard, values, e.Offsets[1]-e.Offsets[0]); err != nil {
+				return nil, nil, fmt.Errorf("%w: tensor %q: %w", ErrFormat, name, err)
+			}
+			continue
+		}
 		t := NewTensor(e.ints()...)
 		if err := readValues(t.Data, values, e.Type); err != nil {
 			return nil, nil, fmt.Errorf("%w: tensor %q: %w", ErrFormat, name, err)
@@ -252,15 +269,19 @@ func ReadTensors(r io.ReaderAt, size int64) (map[string]*Tensor, map[string]stri
 	return tensors, metadata, nil
 }
 
-// check holds one header entry against the number of bytes there are.
-func (e tensorInfo) check(body int64) error {
-	width, ok := valueSize[e.Type]
-	if !ok {
-		return fmt.Errorf("values of type %q, want F32, F16 or BF16", e.Type)
-	}
+// check holds one header entry against the number of bytes there are; type and
+// shape count only where the values are to be read.
+func (e tensorInfo) check(body int64, read bool) error {
 	begin, end := e.Offsets[0], e.Offsets[1]
 	if begin < 0 || end < begin || end > body {
 		return fmt.Errorf("bytes %d to %d of %d", begin, end, body)
+	}
+	if !read {
+		return nil
+	}
+	width, ok := valueSize[e.Type]
+	if !ok {
+		return fmt.Errorf("values of type %q, want F32, F16 or BF16", e.Type)
 	}
 	if len(e.Shape) > maxRank {
 		return fmt.Errorf("%d axes, the limit is %d", len(e.Shape), maxRank)

@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Tensor is a dense float32 array in row-major order.
@@ -77,9 +78,15 @@ func (c Config) Specs() []Spec {
 	return append(s, Spec{UserNormGain, []int{D}}, Spec{UserNormBias, []int{D}}, Spec{UserCold, []int{D}})
 }
 
+// Shaped is a configuration that fixes a set of tensors: Config or TextConfig.
+type Shaped interface {
+	// Specs lists the tensors, in a fixed order.
+	Specs() []Spec
+}
+
 // Check reports the first tensor that configuration c needs and w lacks or has
 // in another shape, holds in excess, or whose values are not all finite.
-func (w Weights) Check(c Config) error {
+func (w Weights) Check(c Shaped) error {
 	specs := c.Specs()
 	for _, s := range specs {
 		t, ok := w[s.Name]
@@ -94,10 +101,8 @@ func (w Weights) Check(c Config) error {
 				return fmt.Errorf("%w: tensor %q has shape %v, want %v", ErrWeights, s.Name, t.Shape, s.Shape)
 			}
 		}
-		for i, v := range t.Data {
-			if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
-				return fmt.Errorf("%w: tensor %q holds %v at position %d", ErrWeights, s.Name, v, i)
-			}
+		if i := notFinite(t.Data); i >= 0 {
+			return fmt.Errorf("%w: tensor %q holds %v at position %d", ErrWeights, s.Name, t.Data[i], i)
 		}
 	}
 	if len(w) != len(specs) {
@@ -112,4 +117,9 @@ func (w Weights) Check(c Config) error {
 		}
 	}
 	return nil
+}
+
+// notFinite returns the position of the first value that is NaN or infinite, or -1.
+func notFinite(x []float32) int {
+	return slices.IndexFunc(x, func(v float32) bool { return math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) })
 }

@@ -7,9 +7,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/internal/hub"
 )
 
-func isUnavailable(err error) bool { return errors.Is(err, data.ErrUnavailable) }
+// isUnavailable says that something outside did not answer, which is no mistake
+// of the caller.
+func isUnavailable(err error) bool {
+	return errors.Is(err, data.ErrUnavailable) || errors.Is(err, hub.ErrUnavailable)
+}
 
 func newData() *cobra.Command {
 	var out string

@@ -84,7 +84,7 @@ The commands follow the flow of the work:
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
-		newData(), newSimulate(), newPrepare(), newTrain(), newCompress(),
+		newData(), newPull(), newSimulate(), newPrepare(), newTrain(), newCompress(),
 		newEval(), newRecommend(), newInspect(), newDoctor(), newResults(),
 	)
 	return root

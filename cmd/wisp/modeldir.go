@@ -21,6 +21,7 @@ import (
 const (
 	modelFile      = "model.safetensors"
 	checkpointFile = "checkpoint.safetensors"
+	runFolder      = "run"               // curves and event files of the training
 	refitFile      = "refit.safetensors" // checkpoint of the second training of --refit
 	// featuresFiles are the given item vectors, named after their contents, so
 	// that a model file never meets those of another model.
@@ -29,9 +30,6 @@ const (
 
 // featuresTensor is the name of the given item vectors, (N, F), in their file.
 const featuresTensor = "item.features"
-
-// defaultFeatures is the width of the item vectors unless asked otherwise.
-const defaultFeatures = 64
 
 // trainingKey is the metadata entry of the model file that says how it came about.
 const trainingKey = "wisp.training"
@@ -42,8 +40,8 @@ type training struct {
 	Manifest  string               `json:"manifest"` // digest of its manifest's files
 	Protocol  string               `json:"protocol"` // of the split
 	Options   hostgpu.TrainOptions `json:"options"`
-	Features  int                  `json:"features"` // width of the TF-IDF item vectors, 0 for none
-	Refit     bool                 `json:"refit"`    // trained again with the validation events
+	Vectors   itemVectors          `json:"vectors"`
+	Refit     bool                 `json:"refit"` // trained again with the validation events
 	BestNDCG  float64              `json:"best_ndcg"`
 	BestEpoch int                  `json:"best_epoch"`
 	// FeaturesFile holds the given item vectors; it is empty where there are none.
@@ -182,18 +180,6 @@ func loadData(dir string) (*data.Dataset, string, error) {
 		fingerprint += f.SHA256[:16]
 	}
 	return ds, fingerprint, nil
-}
-
-// itemFeatures returns the TF-IDF vectors of the items, reduced to dim columns.
-func itemFeatures(ds *data.Dataset, dim int) (*model.Tensor, error) {
-	if dim == 0 {
-		return nil, nil
-	}
-	v, err := data.ItemVectors(ds.Items, dim, 1)
-	if err != nil {
-		return nil, err
-	}
-	return &model.Tensor{Shape: []int{len(ds.Items), dim}, Data: v}, nil
 }
 
 // Splits of a data set for training and evaluation.

@@ -18,9 +18,11 @@ import (
 
 	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/edge"
+	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/eval"
 	"github.com/wisp-project/wisp/internal/results"
+	"github.com/wisp-project/wisp/model"
 	"github.com/wisp-project/wisp/quantize"
 )
 
@@ -93,10 +95,10 @@ type topic struct {
 func (b *bench) run(ctx context.Context) error {
 	b.machine = machine()
 	b.commit = commit(ctx)
-	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"speed", b.speed}, {"scale", b.scale}}
+	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"teachers", b.teachers}, {"speed", b.speed}, {"scale", b.scale}}
 	for _, name := range b.topics {
 		if !slices.ContainsFunc(all, func(t topic) bool { return t.name == name }) {
-			return fmt.Errorf("topic %q is unknown; choose among quality, simulated, speed, scale", name)
+			return fmt.Errorf("topic %q is unknown; choose among quality, simulated, teachers, speed, scale", name)
 		}
 	}
 	for _, topic := range all {
@@ -141,25 +143,55 @@ func (b *bench) prepared(ctx context.Context, s set) (*data.Dataset, string, err
 	return loadData(dir)
 }
 
-// trainedModel trains a model unless it is there, and compresses it.
-func (b *bench) trainedModel(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, seed int) (chain []stage, closer func(), layers []quantize.LayerError, err error) {
-	dir := filepath.Join(b.work, ds.Name, fmt.Sprintf("%s-seed-%d", s.Protocol, seed))
+// variant is a way to train.
+type variant struct {
+	name    string
+	vectors itemVectors
+	seed    int
+}
+
+// usual is the model of the chain.
+func usual(seed int) variant { return variant{vectors: itemVectors{TFIDF: defaultTFIDF}, seed: seed} }
+
+// trained returns a model, trained unless it is in the work folder, and its
+// folder there.
+func (b *bench) trained(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, v variant) (*model.Model, training, string, error) {
+	name := v.name
+	if v.vectors == usual(v.seed).vectors {
+		name = "" // whatever it is compared with, it is trained once
+	}
+	dir := filepath.Join(b.work, ds.Name, fmt.Sprintf("%s%s-seed-%d", name, s.Protocol, v.seed))
+	// What happened between the training events and the test events counts where
+	// the split is by time: items appear, tastes change.
+	refit := s.Protocol == byTime
 	m, t, err := loadModel(dir)
-	if err != nil || t.fits(m, ds, fingerprint) != nil || t.Refit != (s.Protocol == byTime) {
-		// What happened between the training events and the test events counts
-		// where the split is by time: items appear, tastes change.
-		r := trainRun{out: dir, features: defaultFeatures, refit: s.Protocol == byTime}
-		r.options.Seed = uint64(seed)
-		if _, err := os.Stat(filepath.Join(dir, checkpointFile)); err == nil {
-			r.resume = true
-		}
-		b.p.line("%s, %s, seed %d", ds.Name, s.Protocol, seed)
-		if _, err := r.runOn(ctx, ds, fingerprint, s, b.p); err != nil {
-			return nil, nil, nil, err
-		}
-		if m, _, err = loadModel(dir); err != nil {
-			return nil, nil, nil, err
-		}
+	if err == nil && t.fits(m, ds, fingerprint) == nil && t.Refit == refit && t.Vectors == v.vectors {
+		return m, t, dir, nil
+	}
+	r := trainRun{out: dir, vectors: v.vectors, refit: refit}
+	r.options.Seed = uint64(v.seed)
+	if _, err := os.Stat(filepath.Join(dir, checkpointFile)); err == nil {
+		r.resume = true
+	}
+	b.p.line("%s %s, %s, seed %d", ds.Name, v.name, s.Protocol, v.seed)
+	_, err = r.runOn(ctx, ds, fingerprint, s, b.p)
+	if errors.Is(err, hostgpu.ErrCheckpoint) { // of a run with other options
+		r.resume = false
+		_, err = r.runOn(ctx, ds, fingerprint, s, b.p)
+	}
+	if err != nil {
+		return nil, t, "", err
+	}
+	m, t, err = loadModel(dir)
+	return m, t, dir, err
+}
+
+// chain trains a model, compresses it and returns the stages: teacher, int8 in
+// plain Go, int8 in sandboxes.
+func (b *bench) chain(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, seed int) (stages []stage, closer func(), layers []quantize.LayerError, err error) {
+	m, _, dir, err := b.trained(ctx, ds, fingerprint, s, usual(seed))
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	a, layers, err := compress(ctx, m, ds, s, quantize.BuildOptions{})
 	if err != nil {
@@ -169,11 +201,11 @@ func (b *bench) trainedModel(ctx context.Context, ds *data.Dataset, fingerprint 
 	if err := artifact.WriteFile(path, a, artifact.WriteOptions{}); err != nil {
 		return nil, nil, nil, err
 	}
-	stages, r, err := artefactStages(ctx, path, ds)
+	int8s, r, err := artefactStages(ctx, path, ds)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	return append([]stage{teacher(m)}, stages...), func() { _ = r.Close(context.WithoutCancel(ctx)) }, layers, nil
+	return append([]stage{teacher(m)}, int8s...), func() { _ = r.Close(context.WithoutCancel(ctx)) }, layers, nil
 }
 
 const qualityText = `
@@ -247,7 +279,7 @@ func (b *bench) quality(ctx context.Context) (results.Topic, error) {
 			histories := fittingData(ds, s)
 			counts := popularity(histories, len(ds.Items))
 			for seed := 1; seed <= b.seeds; seed++ {
-				chain, closeChain, layers, err := b.trainedModel(ctx, ds, fingerprint, s, seed)
+				chain, closeChain, layers, err := b.chain(ctx, ds, fingerprint, s, seed)
 				if err != nil {
 					return t, err
 				}
@@ -356,7 +388,7 @@ func (b *bench) simulated(ctx context.Context) (results.Topic, error) {
 	if err != nil {
 		return t, err
 	}
-	chain, closeChain, _, err := b.trainedModel(ctx, ds, fingerprint, s, 1)
+	chain, closeChain, _, err := b.chain(ctx, ds, fingerprint, s, 1)
 	if err != nil {
 		return t, err
 	}
@@ -438,7 +470,7 @@ func (b *bench) speed(ctx context.Context) (results.Topic, error) {
 		if err != nil {
 			return t, err
 		}
-		_, closeChain, _, err := b.trainedModel(ctx, ds, fingerprint, s, 1)
+		_, closeChain, _, err := b.chain(ctx, ds, fingerprint, s, 1)
 		if err != nil {
 			return t, err
 		}

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/internal/runlog"
 	"github.com/wisp-project/wisp/model"
 )
 
@@ -22,10 +25,14 @@ func newTrain() *cobra.Command {
 		Long: `Trains the user tower and the item tower together to rank the next item, and keeps
 the weights with the best NDCG@10 on validation. Test events are not looked at.
 
+OUT/run has curves of loss and validation as SVG, all figures as JSON lines, and event
+files for TensorBoard (tensorboard --logdir OUT/run).
+
 Ctrl-C saves; --resume goes on, to the same result as an unbroken run on the same
 machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
 		Example: `  wisp train prepared --out model
   wisp train prepared --out model --resume
+  wisp train prepared --out model --encoder all-MiniLM-L6-v2
   wisp train prepared --out wide --dim 128 --heads 2 --epochs 80`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -43,7 +50,8 @@ machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
 	f.BoolVar(&r.resume, "resume", false, "go on with an interrupted training in --out")
 	f.BoolVar(&r.refit, "refit", false, "then train again for the best number of epochs, with the validation events")
 	f.StringVar(&r.protocol, "split", leaveOneOut, "what is held back for validation and test: leave-one-out or time")
-	f.IntVar(&r.features, "features", defaultFeatures, "width of the item vectors made of titles and texts, 0 for none")
+	f.IntVar(&r.vectors.TFIDF, "features", defaultTFIDF, "width of the item vectors made of the words of titles and texts, 0 for none")
+	f.StringVar(&r.vectors.Encoder, "encoder", "", "folder of a pretrained text encoder that makes more item vectors")
 	o := &r.options
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of all chance")
 	f.IntVar(&o.Epochs, "epochs", 0, "epochs at most (default 50)")
@@ -64,7 +72,7 @@ machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
 // trainRun is one training.
 type trainRun struct {
 	data, out, protocol string
-	features            int
+	vectors             itemVectors
 	resume, refit       bool
 	options             hostgpu.TrainOptions
 }
@@ -83,16 +91,13 @@ func (r *trainRun) run(ctx context.Context, p *progress) (training, error) {
 
 func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, p *progress) (training, error) {
 	defer p.done()
-	features, err := itemFeatures(ds, r.features)
+	features, err := r.vectors.make(ctx, ds, p)
 	if err != nil {
-		return training{}, err
-	}
-	if err := makeModelDir(r.out); err != nil {
 		return training{}, err
 	}
 	blas := hostgpu.BLAS()
 	p.line("training on %d items, %d users with %s", len(ds.Items), len(ds.Users), blas.Name)
-	result := training{Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Features: r.features, Refit: r.refit, BLAS: blas.Name}
+	result := training{Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Vectors: r.vectors, Refit: r.refit, BLAS: blas.Name}
 	m, err := r.fit(ctx, ds, s, features, r.options, checkpointFile, p, &result)
 	if err != nil {
 		return training{}, err
@@ -118,14 +123,31 @@ func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s *data.Split, fea
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
+	if err := makeModelDir(r.out); err != nil {
+		return nil, err
+	}
 	checkpoint := filepath.Join(r.out, file)
 	if _, e := os.Stat(checkpoint); r.resume && (e == nil || file == checkpointFile) {
 		if err := t.Resume(checkpoint); err != nil {
 			return nil, err
 		}
 	}
+	log, err := runlog.Open(filepath.Join(r.out, runFolder, strings.TrimSuffix(file, filepath.Ext(file))), t.Options(), int64(t.Steps()), time.Now())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
 	err = t.Run(ctx, checkpoint, func(e hostgpu.Progress) {
+		if !e.Done {
+			log.Scalar(int64(e.Total), "loss/train", e.Loss, time.Now())
+		}
 		if e.Done {
+			if len(s.Valid) > 0 {
+				log.Scalar(int64(e.Total), "ndcg@10/validation", e.NDCG, time.Now())
+			}
+			if err := log.Draw(); err != nil {
+				p.line("the curves could not be drawn: %v", err)
+			}
 			validation := ""
 			if len(s.Valid) > 0 {
 				validation = fmt.Sprintf("  validation NDCG@10 %.4f", e.NDCG)
@@ -149,5 +171,13 @@ func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s *data.Split, fea
 	}
 	result.Options = t.Options()
 	result.BestNDCG, result.BestEpoch = t.Best()
-	return t.Model()
+	m, err := t.Model()
+	if err != nil {
+		return nil, err
+	}
+	labels := make([]string, len(ds.Items))
+	for i, item := range ds.Items {
+		labels[i] = label(item.ID, item.Title)
+	}
+	return m, log.Embedding("items", m.ItemVectors.Data, m.Config.Dim, labels)
 }

@@ -1,0 +1,126 @@
+package hostgpu_test
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/wisp-project/wisp/hostgpu"
+	"github.com/wisp-project/wisp/model"
+)
+
+func TestGELU(t *testing.T) {
+	var x []float32
+	for v := -14.0; v < 14; v += 0.00173 {
+		x = append(x, float32(v))
+	}
+	x = append(x, 0, float32(math.Copysign(0, -1)), -100, 100)
+	y, slope := append([]float32(nil), x...), make([]float32, len(x))
+	hostgpu.GELU(y, slope)
+	for i, v := range x {
+		v := float64(v)
+		cdf, pdf := 0.5*math.Erfc(-v/math.Sqrt2), math.Exp(-v*v/2)/math.Sqrt(2*math.Pi)
+		if math.Abs(float64(y[i])-v*cdf) > 1e-6*max(1, math.Abs(v)) {
+			t.Fatalf("gelu(%v) = %v, want %v", v, y[i], v*cdf)
+		}
+		if math.Abs(float64(slope[i])-(cdf+v*pdf)) > 1e-6 {
+			t.Fatalf("derivative at %v is %v, want %v", v, slope[i], cdf+v*pdf)
+		}
+	}
+}
+
+func TestTextAttentionGradient(t *testing.T) {
+	for _, c := range []struct {
+		t, d, h int
+		lengths []int
+		share   float32
+	}{
+		{5, 4, 2, []int{5, 3}, 0},
+		{4, 6, 3, []int{1, 4, 0}, 0.3},
+		{3, 4, 1, []int{2}, 0},
+	} {
+		r := rand.New(rand.NewPCG(11, 0))
+		b := len(c.lengths)
+		in := []hostgpu.Arg{{Floats: normal(r, b*c.t*c.d, 1)}, {Floats: normal(r, c.d, 1)}, {Floats: normal(r, c.d, 1)}}
+		for range 4 {
+			in = append(in, hostgpu.Arg{Floats: normal(r, c.d*c.d, 0.5)}, hostgpu.Arg{Floats: normal(r, c.d, 0.5)})
+		}
+		k := hostgpu.NewTextAttention(b, c.t, c.d, c.h, hostgpu.NewDropout(c.share, 7, 4, 3))
+		checkGradients(t, k, append(in, hostgpu.Arg{Ints: c.lengths}))
+	}
+}
+
+// What stands beyond the end of a text does not change its tokens.
+func TestTextAttentionIgnoresPadding(t *testing.T) {
+	const b, length, d, h = 2, 6, 8, 2
+	r := rand.New(rand.NewPCG(12, 0))
+	in := []hostgpu.Arg{{Floats: normal(r, b*length*d, 1)}, {Floats: normal(r, d, 1)}, {Floats: normal(r, d, 1)}}
+	for range 4 {
+		in = append(in, hostgpu.Arg{Floats: normal(r, d*d, 0.5)}, hostgpu.Arg{Floats: normal(r, d, 0.5)})
+	}
+	lengths := []int{4, 6}
+	in = append(in, hostgpu.Arg{Ints: lengths})
+	k := hostgpu.NewTextAttention(b, length, d, h, nil)
+	want := k.Forward(in)
+	for i := lengths[0] * d; i < length*d; i++ {
+		in[0].Floats[i] += 3
+	}
+	got := k.Forward(in)
+	for i := range want {
+		if padding := i >= lengths[0]*d && i < length*d; got[i] != want[i] && !padding {
+			t.Fatalf("value %d is %v, with other padding %v", i, want[i], got[i])
+		}
+	}
+}
+
+func TestTextFeedForwardGradient(t *testing.T) {
+	const p, d, f = 6, 4, 7
+	for _, share := range []float32{0, 0.3} {
+		r := rand.New(rand.NewPCG(13, 0))
+		checkGradients(t, hostgpu.NewTextFeedForward(p, d, f, hostgpu.NewDropout(share, 7, 5, 3)), []hostgpu.Arg{
+			{Floats: normal(r, p*d, 1)},
+			{Floats: normal(r, d, 1)},
+			{Floats: normal(r, d, 1)},
+			{Floats: normal(r, f*d, 0.7)},
+			{Floats: normal(r, f, 0.7)},
+			{Floats: normal(r, d*f, 0.7)},
+			{Floats: normal(r, d, 1)},
+		})
+	}
+}
+
+func TestPoolingGradient(t *testing.T) {
+	const length, d = 4, 5
+	lengths := []int{4, 1, 0, 3}
+	for _, kind := range []model.Pooling{model.PoolMean, model.PoolCLS} {
+		for _, unit := range []bool{false, true} {
+			r := rand.New(rand.NewPCG(14, 0))
+			x := normal(r, len(lengths)*length*d, 1)
+			k := hostgpu.NewPooling(len(lengths), length, d, kind, unit)
+			checkGradients(t, k, []hostgpu.Arg{{Floats: x}, {Ints: lengths}})
+		}
+	}
+}
+
+func TestContrastiveGradient(t *testing.T) {
+	const pairs, d = 4, 5
+	for name, lengths := range map[string][]int{
+		"full":     {3, 1, 2, 4, 1, 1, 5, 2},
+		"two of 4": {3, 1, 0, 0, 1, 1, 0, 0},
+		"none":     make([]int, 8),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(15, 0))
+			checkGradients(t, hostgpu.NewContrastive(pairs, d, 0.7), []hostgpu.Arg{{Floats: normal(r, 2*pairs*d, 0.5)}, {Ints: lengths}})
+		})
+	}
+}
+
+// Two pairs, worked by hand: cosines 1 and 0, over a temperature of a half.
+func TestContrastiveByHand(t *testing.T) {
+	x := []float32{1, 0, 0, 1, 1, 0, 0, 1}
+	got := hostgpu.NewContrastive(2, 2, 0.5).Forward([]hostgpu.Arg{{Floats: x}, {Ints: []int{1, 1, 1, 1}}})
+	if want := math.Log1p(math.Exp(-2)); math.Abs(float64(got[0])-want) > 1e-6 {
+		t.Errorf("loss %v, want %v", got[0], want)
+	}
+}

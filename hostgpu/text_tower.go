@@ -1,0 +1,163 @@
+package hostgpu
+
+import (
+	"fmt"
+
+	"gorgonia.org/gorgonia"
+
+	"github.com/wisp-project/wisp/model"
+)
+
+// textBatch is what a text encoder reads: B texts, padded to T tokens each.
+type textBatch struct {
+	t                     int
+	ids, positions, types []int // (P)
+	lengths               []int // (B) tokens of each text, 0 for a text that is not there
+}
+
+func newTextBatch(b, t int) *textBatch {
+	bt := &textBatch{}
+	bt.reshape(b, t)
+	return bt
+}
+
+// reshape empties the batch and gives it another shape.
+func (bt *textBatch) reshape(b, t int) {
+	p := b * t
+	bt.t = t
+	bt.ids, bt.positions, bt.types = resize(bt.ids, p), resize(bt.positions, p), resize(bt.types, p)
+	bt.lengths = resize(bt.lengths, b)
+	clear(bt.ids)
+	clear(bt.types) // a single text is all of type 0
+	clear(bt.lengths)
+	for i := range p {
+		bt.positions[i] = i % t
+	}
+}
+
+// put makes ids text b.
+func (bt *textBatch) put(b int, ids []int32) {
+	bt.lengths[b] = len(ids)
+	row := bt.ids[b*bt.t : (b+1)*bt.t]
+	clear(row)
+	for i, id := range ids {
+		row[i] = int(id)
+	}
+}
+
+// textTower is the composition of kernels that computes embeddings from tokens:
+// the same list serves the training graph and inference.
+type textTower struct {
+	cfg   model.TextConfig
+	b, t  int
+	embed *embedding
+	norm  *normalisation
+	attn  []*textAttention
+	ffn   []*textFeedForward
+	pool  *pooling
+}
+
+// newTextTower builds the kernels; state is nil and share 0 for inference, where
+// one kernel serves all blocks, as nothing is kept for a derivative.
+func newTextTower(c model.TextConfig, share float32, state *stepState) *textTower {
+	site := uint64(0)
+	drop := func() *dropout {
+		site++
+		return &dropout{share: share, site: site, state: state}
+	}
+	norm := layerNorm{d: c.Dim, eps: float32(c.NormEpsilon)}
+	w := &textTower{
+		cfg:   c,
+		embed: &embedding{d: c.Dim, rows: [3]int{c.Vocabulary, c.Positions, c.Types}, scale: 1},
+		norm:  &normalisation{norm: norm, drop: drop()},
+		pool:  &pooling{d: c.Dim, kind: c.Pooling, unit: c.Normalise},
+	}
+	for l := range c.Layers {
+		if l > 0 && state == nil {
+			w.attn, w.ffn = append(w.attn, w.attn[0]), append(w.ffn, w.ffn[0])
+			continue
+		}
+		w.attn = append(w.attn, &textAttention{heads: heads{d: c.Dim, h: c.Heads}, norm: norm, drop: drop()})
+		w.ffn = append(w.ffn, &textFeedForward{perceptron: perceptron{d: c.Dim, f: c.FFN, gelu: true}, norm: norm, drop: drop()})
+	}
+	return w
+}
+
+// reshape sets the shape of the batch: b texts of t tokens. The kernels of a
+// graph must keep theirs.
+func (w *textTower) reshape(b, t int) {
+	p := b * t
+	w.b, w.t = b, t
+	w.embed.p, w.norm.p = p, p
+	w.pool.b, w.pool.t = b, t
+	for l := range w.attn {
+		w.attn[l].b, w.attn[l].t, w.ffn[l].p = b, t, p
+	}
+}
+
+// Names of the tensors of a text block, in the order of the kernels' inputs.
+var (
+	textAttnTensors = []string{
+		"attn.norm.weight", "attn.norm.bias", "attn.q.weight", "attn.q.bias", "attn.k.weight", "attn.k.bias",
+		"attn.v.weight", "attn.v.bias", "attn.o.weight", "attn.o.bias",
+	}
+	textFFNTensors = ffnTensors
+)
+
+// forward writes the embeddings of bt, (B, D), to out, outside any graph. x and y
+// are memory for it, (P, D) each.
+func (w *textTower) forward(out, x, y []float32, weights model.Weights, bt *textBatch) {
+	param := func(name string) argument { return floats(weights[name].Data) }
+	block := func(l int, names []string) []argument {
+		args := []argument{floats(x)}
+		for _, n := range names {
+			args = append(args, param(model.TextLayerName(l, n)))
+		}
+		return args
+	}
+	w.embed.forward(y, []argument{
+		param(model.TextWord), param(model.TextPosition), param(model.TextType),
+		ints(bt.ids), ints(bt.positions), ints(bt.types),
+	})
+	w.norm.forward(x, []argument{floats(y), param(model.TextNormGain), param(model.TextNormBias)})
+	for l := range w.attn {
+		w.attn[l].forward(y, append(block(l, textAttnTensors), ints(bt.lengths)))
+		x, y = y, x
+		w.ffn[l].forward(y, block(l, textFFNTensors))
+		x, y = y, x
+	}
+	w.pool.forward(out, []argument{floats(x), ints(bt.lengths)})
+}
+
+// textGraph is the training graph of a text encoder for one batch shape: rows 0
+// to B-1 of the batch are queries, rows B to 2B-1 their items.
+type textGraph struct {
+	*graph
+	batch      *textBatch
+	embeddings *gorgonia.Node // (2B, D)
+}
+
+// newTextGraph builds contrastive loss and gradients for pairs of texts of t
+// tokens and weights w. Embeddings are scaled to length 1 whatever the
+// configuration says: the loss is one of cosines.
+func newTextGraph(c model.TextConfig, w model.Weights, pairs, t int, temperature, share float32, state *stepState) (*textGraph, error) {
+	tw := newTextTower(c, share, state)
+	tw.reshape(2*pairs, t)
+	tw.pool.unit = true
+	g := &textGraph{batch: newTextBatch(2*pairs, t)}
+	b, bt := newGraphBuilder(c.Specs(), w), g.batch
+	lengths := b.index("lengths", bt.lengths)
+	x := b.add("embedding", tw.embed, b.nodes[model.TextWord], b.nodes[model.TextPosition], b.nodes[model.TextType],
+		b.index("ids", bt.ids), b.index("positions", bt.positions), b.index("types", bt.types))
+	x = b.add("norm", tw.norm, x, b.nodes[model.TextNormGain], b.nodes[model.TextNormBias])
+	for l := range c.Layers {
+		full := func(name string) string { return model.TextLayerName(l, name) }
+		x = b.add(fmt.Sprintf("attention%d", l), tw.attn[l], append(b.block(x, textAttnTensors, full), lengths)...)
+		x = b.add(fmt.Sprintf("feedforward%d", l), tw.ffn[l], b.block(x, textFFNTensors, full)...)
+	}
+	g.embeddings = b.add("pooling", tw.pool, x, lengths)
+	loss := b.add("contrastive", &contrastive{b: pairs, d: c.Dim, temperature: temperature}, g.embeddings, lengths)
+	var err error
+	g.graph, err = b.build(loss)
+	return g, err
+}
