@@ -112,6 +112,10 @@ func (b *bench) run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("results: %s: %w", topic.name, err)
 		}
+		if len(t.Records) == 0 {
+			b.p.line("%s: nothing could be measured, so its page stays as it is", topic.name)
+			continue
+		}
 		t.Name = topic.name
 		for i := range t.Records {
 			r := &t.Records[i]
