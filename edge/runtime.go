@@ -79,7 +79,7 @@ func Open(ctx context.Context, path string, o Options) (*Runtime, error) {
 	}
 	a, err := artifact.Open(path, artifact.ReadOptions{Limits: o.Limits, AllowUnsigned: o.AllowUnsigned})
 	if err != nil {
-		return nil, fmt.Errorf("edge: open %s: %w", path, err)
+		return nil, fmt.Errorf("edge: open: %w", err) // it names the file
 	}
 	r, err := New(ctx, a, o)
 	if err != nil {
