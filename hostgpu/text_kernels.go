@@ -177,8 +177,10 @@ func (k *pooling) backward(grads [][]float32, dout, out []float32, in []argument
 // contrastive is the mean cross-entropy of pairs against the other pairs of the
 // batch (van den Oord et al. 2018): of 2B vectors, row i is a query and row B+i
 // its item; the logit of query i and item j is their product over the
-// temperature, and the target of query i is item i. Pairs that are not there must
-// be the last. The gradient of the logits is finished in forward.
+// temperature, and the target of query i is item i. Items of the same group are
+// the same item: one that query i should find under another row is no wrong
+// answer, and masked. Pairs that are not there must be the last. The gradient of
+// the logits is finished in forward.
 type contrastive struct {
 	b, d        int
 	temperature float32
@@ -186,7 +188,11 @@ type contrastive struct {
 }
 
 func (k *contrastive) inputs() []input {
-	return []input{{shape: tensor.Shape{2 * k.b, k.d}}, {shape: tensor.Shape{2 * k.b}, index: true}}
+	return []input{
+		{shape: tensor.Shape{2 * k.b, k.d}},
+		{shape: tensor.Shape{2 * k.b}, index: true}, // lengths of the texts
+		{shape: tensor.Shape{k.b}, index: true},     // groups of the items
+	}
 }
 func (k *contrastive) shape() tensor.Shape { return tensor.ScalarShape() }
 
@@ -202,12 +208,18 @@ func (k *contrastive) pairs(lengths []int) int {
 func (k *contrastive) forward(out []float32, in []argument) {
 	d, n := k.d, k.pairs(in[1].ints)
 	queries, items := in[0].floats[:n*d], in[0].floats[k.b*d:][:n*d]
+	groups := in[2].ints[:n]
 	k.dz, k.losses = resize(k.dz, n*n), resize(k.losses, n)
 	gemm(false, true, n, n, d, 1/k.temperature, queries, d, items, d, 0, k.dz, n)
 	inv := 1 / float32(max(n, 1))
 	parallel(n, func(_, lo, hi int) {
 		for i := lo; i < hi; i++ {
 			row := k.dz[i*n : (i+1)*n]
+			for j, g := range groups {
+				if g == groups[i] && j != i {
+					row[j] = float32(math.Inf(-1)) // whose share and gradient are 0
+				}
+			}
 			at := row[i]
 			k.losses[i] = softmax(row, inv) - at
 			row[i] -= inv

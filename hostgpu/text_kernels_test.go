@@ -104,23 +104,48 @@ func TestPoolingGradient(t *testing.T) {
 
 func TestContrastiveGradient(t *testing.T) {
 	const pairs, d = 4, 5
-	for name, lengths := range map[string][]int{
-		"full":     {3, 1, 2, 4, 1, 1, 5, 2},
-		"two of 4": {3, 1, 0, 0, 1, 1, 0, 0},
-		"none":     make([]int, 8),
+	full, apart := []int{3, 1, 2, 4, 1, 1, 5, 2}, []int{0, 1, 2, 3}
+	for name, test := range map[string]struct{ lengths, groups []int }{
+		"full":                 {full, apart},
+		"two of 4":             {[]int{3, 1, 0, 0, 1, 1, 0, 0}, apart},
+		"none":                 {make([]int, 8), apart},
+		"one item twice":       {full, []int{5, 1, 5, 0}},
+		"only one item":        {full, []int{2, 2, 2, 2}},
+		"padded with the same": {[]int{3, 1, 2, 0, 1, 1, 5, 0}, []int{0, 1, 2, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(15, 0))
-			checkGradients(t, hostgpu.NewContrastive(pairs, d, 0.7), []hostgpu.Arg{{Floats: normal(r, 2*pairs*d, 0.5)}, {Ints: lengths}})
+			checkGradients(t, hostgpu.NewContrastive(pairs, d, 0.7), []hostgpu.Arg{
+				{Floats: normal(r, 2*pairs*d, 0.5)}, {Ints: test.lengths}, {Ints: test.groups},
+			})
 		})
 	}
 }
 
-// Two pairs, worked by hand: cosines 1 and 0, over a temperature of a half.
+// Pairs worked by hand: the cosines of a query are 1 with its own item and 0 with
+// another, over a temperature of a half. Where the others are the same item as
+// its own, there is nothing to confuse it with.
 func TestContrastiveByHand(t *testing.T) {
-	x := []float32{1, 0, 0, 1, 1, 0, 0, 1}
-	got := hostgpu.NewContrastive(2, 2, 0.5).Forward([]hostgpu.Arg{{Floats: x}, {Ints: []int{1, 1, 1, 1}}})
-	if want := math.Log1p(math.Exp(-2)); math.Abs(float64(got[0])-want) > 1e-6 {
-		t.Errorf("loss %v, want %v", got[0], want)
+	two := []float32{1, 0, 0, 1, 1, 0, 0, 1}
+	three := []float32{1, 0, 0, 1, 1, 0, 1, 0, 0, 1, 1, 0}
+	for name, test := range map[string]struct {
+		x      []float32
+		groups []int
+		want   float64
+	}{
+		"two":            {two, []int{0, 1}, math.Log1p(math.Exp(-2))},
+		"one item twice": {three, []int{0, 1, 0}, (2*math.Log1p(math.Exp(-2)) + math.Log1p(2*math.Exp(-2))) / 3},
+		"not masked":     {three, []int{0, 1, 2}, (2*math.Log(2+math.Exp(-2)) + math.Log1p(2*math.Exp(-2))) / 3},
+		"only one item":  {two, []int{4, 4}, 0},
+	} {
+		n := len(test.groups)
+		lengths := make([]int, 2*n)
+		for i := range lengths {
+			lengths[i] = 1
+		}
+		got := hostgpu.NewContrastive(n, 2, 0.5).Forward([]hostgpu.Arg{{Floats: test.x}, {Ints: lengths}, {Ints: test.groups}})
+		if math.Abs(float64(got[0])-test.want) > 1e-6 {
+			t.Errorf("%s: loss %v, want %v", name, got[0], test.want)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
 
 	"github.com/wisp-project/wisp/model"
 )
@@ -129,34 +130,56 @@ func (w *textTower) forward(out, x, y []float32, weights model.Weights, bt *text
 	w.pool.forward(out, []argument{floats(x), ints(bt.lengths)})
 }
 
+// trainedTextSpecs lists the tensors of an encoder of which the embeddings and
+// the lowest frozen blocks are not trained; with frozen 0 it is all of them.
+func trainedTextSpecs(c model.TextConfig, frozen int) []model.Spec {
+	if frozen == 0 {
+		return c.Specs()
+	}
+	bottom := c
+	bottom.Layers = frozen
+	return c.Specs()[len(bottom.Specs()):] // specs are in the order of the blocks
+}
+
 // textGraph is the training graph of a text encoder for one batch shape: rows 0
 // to B-1 of the batch are queries, rows B to 2B-1 their items.
 type textGraph struct {
 	*graph
 	batch      *textBatch
+	groups     []int          // (B) of the items, equal for the same item
+	states     []float32      // (P, D) what the frozen part made of the batch, nil where nothing is frozen
 	embeddings *gorgonia.Node // (2B, D)
 }
 
 // newTextGraph builds contrastive loss and gradients for pairs of texts of t
-// tokens and weights w. Embeddings are scaled to length 1 whatever the
+// tokens and weights w. The frozen part of the encoder is not in the graph; its
+// output is then an input. Embeddings are scaled to length 1 whatever the
 // configuration says: the loss is one of cosines.
-func newTextGraph(c model.TextConfig, w model.Weights, pairs, t int, temperature, share float32, state *stepState) (*textGraph, error) {
-	tw := newTextTower(c, share, state)
-	tw.reshape(2*pairs, t)
+func newTextGraph(c model.TextConfig, w model.Weights, o TextTrainOptions, t int, state *stepState) (*textGraph, error) {
+	tw := newTextTower(c, float32(o.Dropout), state)
+	tw.reshape(2*o.Pairs, t)
 	tw.pool.unit = true
-	g := &textGraph{batch: newTextBatch(2*pairs, t)}
-	b, bt := newGraphBuilder(c.Specs(), w), g.batch
+	g := &textGraph{batch: newTextBatch(2*o.Pairs, t), groups: make([]int, o.Pairs)}
+	b, bt := newGraphBuilder(trainedTextSpecs(c, o.FrozenLayers), w), g.batch
 	lengths := b.index("lengths", bt.lengths)
-	x := b.add("embedding", tw.embed, b.nodes[model.TextWord], b.nodes[model.TextPosition], b.nodes[model.TextType],
-		b.index("ids", bt.ids), b.index("positions", bt.positions), b.index("types", bt.types))
-	x = b.add("norm", tw.norm, x, b.nodes[model.TextNormGain], b.nodes[model.TextNormBias])
-	for l := range c.Layers {
+	var x *gorgonia.Node
+	if o.FrozenLayers > 0 {
+		g.states = make([]float32, tw.b*t*c.Dim)
+		value := tensor.New(tensor.WithShape(tw.b*t, c.Dim), tensor.WithBacking(g.states))
+		x = gorgonia.NewTensor(b.eg, tensor.Float32, 2, gorgonia.WithShape(tw.b*t, c.Dim), gorgonia.WithName("states"), gorgonia.WithValue(value))
+	} else {
+		x = b.add("embedding", tw.embed, b.nodes[model.TextWord], b.nodes[model.TextPosition], b.nodes[model.TextType],
+			b.index("ids", bt.ids), b.index("positions", bt.positions), b.index("types", bt.types))
+		x = b.add("norm", tw.norm, x, b.nodes[model.TextNormGain], b.nodes[model.TextNormBias])
+	}
+	for l := o.FrozenLayers; l < c.Layers; l++ {
 		full := func(name string) string { return model.TextLayerName(l, name) }
 		x = b.add(fmt.Sprintf("attention%d", l), tw.attn[l], append(b.block(x, textAttnTensors, full), lengths)...)
 		x = b.add(fmt.Sprintf("feedforward%d", l), tw.ffn[l], b.block(x, textFFNTensors, full)...)
 	}
 	g.embeddings = b.add("pooling", tw.pool, x, lengths)
-	loss := b.add("contrastive", &contrastive{b: pairs, d: c.Dim, temperature: temperature}, g.embeddings, lengths)
+	loss := b.add("contrastive", &contrastive{b: o.Pairs, d: c.Dim, temperature: float32(o.Temperature)},
+		g.embeddings, lengths, b.index("groups", g.groups))
 	var err error
 	g.graph, err = b.build(loss)
 	return g, err

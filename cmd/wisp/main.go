@@ -71,7 +71,7 @@ the answer on an edge gateway, in a browser and here.
 
 The commands follow the flow of the work:
 
-  data, simulate -> prepare -> train -> compress -> eval, recommend`,
+  data, simulate -> prepare -> finetune, train -> compress -> eval, recommend`,
 		Example: `  wisp data ml-100k --out raw
   wisp prepare --format recbole --events raw/ml-100k.inter --items raw/ml-100k.item --users raw/ml-100k.user --out prepared
   wisp train prepared --out model
@@ -84,7 +84,7 @@ The commands follow the flow of the work:
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
-		newData(), newPull(), newSimulate(), newPrepare(), newTrain(), newCompress(),
+		newData(), newPull(), newSimulate(), newPrepare(), newFinetune(), newTrain(), newCompress(),
 		newEval(), newRecommend(), newInspect(), newDoctor(), newResults(),
 	)
 	return root

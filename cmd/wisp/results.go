@@ -95,10 +95,10 @@ type topic struct {
 func (b *bench) run(ctx context.Context) error {
 	b.machine = machine()
 	b.commit = commit(ctx)
-	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"teachers", b.teachers}, {"ratings", b.ratings}, {"speed", b.speed}, {"scale", b.scale}}
+	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"teachers", b.teachers}, {"ratings", b.ratings}, {"sentiment", b.sentiment}, {"speed", b.speed}, {"scale", b.scale}}
 	for _, name := range b.topics {
 		if !slices.ContainsFunc(all, func(t topic) bool { return t.name == name }) {
-			return fmt.Errorf("topic %q is unknown; choose among quality, simulated, teachers, ratings, speed, scale", name)
+			return fmt.Errorf("topic %q is unknown; choose among quality, simulated, teachers, ratings, sentiment, speed, scale", name)
 		}
 	}
 	for _, topic := range all {
