@@ -8,7 +8,7 @@ WISP     := bin/wisp
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build wasm wasm-check test test-race test-arm64 fuzz bench golden results lint fmt demo check clean setup-demo setup-test
+.PHONY: help build wasm wasm-check test test-race test-arm64 fuzz bench bench-peers golden results lint fmt demo check clean setup-demo setup-test
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -48,7 +48,11 @@ fuzz: ## each fuzz target for a bounded number of inputs
 	@scripts/fuzz.sh
 
 bench: ## benchmarks of the sandbox, the oracle and training
-	$(GO) test -run '^$$' -bench . -benchtime 200x ./edge ./internal/q8 ./hostgpu
+	$(GO) test -run '^$$' -bench . -benchtime 200x ./edge ./internal/q8
+	$(GO) test -run '^$$' -bench . -benchtime 5x ./hostgpu
+
+bench-peers: setup-demo ## training speed side by side with PyTorch, into docs/results/peers.* (downloads some 800 MB)
+	@mkdir -p bin && $(GO) -C bench build -trimpath -o ../bin/bench . && bin/bench -shared $(SHARED) -venv $(OUT)/peers/venv
 
 golden: ## rewrite golden files (read the diff before you commit it)
 	UPDATE_GOLDEN=1 $(GO) test ./...

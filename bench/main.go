@@ -1,0 +1,110 @@
+// Command bench measures wisp side by side with other software on the same
+// machine, in one run, and writes docs/results/peers.json and peers.md. Run it
+// with `make bench-peers`.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+
+	"github.com/wisp-project/wisp/hostgpu"
+)
+
+// threads is how many processors each side may use.
+const threads = 2
+
+func main() {
+	var b bench
+	flag.StringVar(&b.shared, "shared", "../shared", "folder with the models")
+	flag.StringVar(&b.venv, "venv", "out/peers/venv", "virtual environment of the peers, made where it is missing")
+	flag.StringVar(&b.peers, "peers", "bench/peers", "folder with the peers' scripts and requirements")
+	flag.StringVar(&b.docs, "docs", "docs/results", "folder for the figures")
+	flag.IntVar(&b.rounds, "rounds", 9, "rounds, ours and theirs in each; at least 7")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := b.run(ctx); err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// bench is a run of all comparisons.
+type bench struct {
+	shared, venv, peers, docs string
+	rounds                    int
+}
+
+func (b *bench) run(ctx context.Context) error {
+	// The range of fewer rounds would not be a 95 % interval of their median.
+	if b.rounds < 7 {
+		return fmt.Errorf("-rounds is %d, must be at least 7", b.rounds)
+	}
+	if info := hostgpu.BLAS(); !info.Fast {
+		return fmt.Errorf("%s is no fair side of a comparison: %s", info.Name, info.Hint)
+	}
+	runtime.GOMAXPROCS(threads)
+	python, err := environment(ctx, b.venv, b.peers)
+	if err != nil {
+		return err
+	}
+	var all []measured
+	for _, open := range []func(string) (*workload, error){openMiniLM, openTower} {
+		m, err := b.measure(ctx, python, open)
+		if err != nil {
+			return err
+		}
+		all = append(all, m)
+	}
+	return write(ctx, b.docs, all)
+}
+
+// measured is a workload with the seconds of a step in each round.
+type measured struct {
+	*workload
+	version      string // of the peer
+	ours, theirs []float64
+}
+
+// measure runs rounds of a workload on both sides in turn. Which side begins
+// alternates too, so that a machine that gets faster or slower favours neither.
+func (b *bench) measure(ctx context.Context, python string, open func(shared string) (*workload, error)) (m measured, err error) {
+	if m.workload, err = open(b.shared); err != nil {
+		return m, err
+	}
+	defer func() { err = errors.Join(err, m.close()) }()
+	p, err := startPeer(ctx, python, b.peers, m.script)
+	if err != nil {
+		return m, err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	if p.parameters != m.parameters {
+		return m, fmt.Errorf("%s: the models differ: %d parameters here, %d there", m.name, m.parameters, p.parameters)
+	}
+	m.version = p.version
+	for round := range b.rounds {
+		ours := func() error { return once(&m.ours, m.steps, func(n int) (float64, error) { return m.run(ctx, n) }) }
+		theirs := func() error { return once(&m.theirs, m.steps, p.run) }
+		sides := []func() error{ours, theirs}
+		for i := range sides {
+			if err := sides[(round+i)%2](); err != nil {
+				return m, fmt.Errorf("%s: %w", m.name, err)
+			}
+		}
+		fmt.Fprintf(os.Stderr, "%s: round %d of %d: %.0f ms here, %.0f ms with PyTorch\n",
+			m.name, round+1, b.rounds, 1e3*m.ours[round], 1e3*m.theirs[round])
+	}
+	return m, nil
+}
+
+// once appends the seconds that each of n steps took.
+func once(to *[]float64, n int, run func(int) (float64, error)) error {
+	seconds, err := run(n)
+	*to = append(*to, seconds/float64(n))
+	return err
+}
