@@ -87,6 +87,9 @@ func (b *bench) measure(ctx context.Context, python string, open func(shared str
 		return m, fmt.Errorf("%s: the models differ: %d parameters here, %d there", m.name, m.parameters, p.parameters)
 	}
 	m.version = p.version
+	if err := idle(ctx); err != nil {
+		return m, err
+	}
 	for round := range b.rounds {
 		ours := func() error { return once(&m.ours, m.steps, func(n int) (float64, error) { return m.run(ctx, n) }) }
 		theirs := func() error { return once(&m.theirs, m.steps, p.run) }
