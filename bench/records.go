@@ -1,15 +1,11 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"strings"
 
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/results"
@@ -30,7 +26,7 @@ rounds, intervals their range, which holds the true median with a probability ab
 // write makes the page of the figures.
 func write(ctx context.Context, docs string, all []measured) error {
 	t := results.Topic{Name: "peers", Title: "Side by side with other software", Text: text}
-	command, machine, commit := "make bench-peers", machine(), commit(ctx)
+	command, machine, commit := "make bench-peers", results.Machine(), results.Commit(ctx)
 	for _, m := range all {
 		add := func(what, unit, note string, rounds []float64) {
 			value, low, high := median(rounds)
@@ -62,27 +58,4 @@ func median(x []float64) (value, low, high float64) {
 	s := slices.Sorted(slices.Values(x))
 	n := len(s)
 	return (s[(n-1)/2] + s[n/2]) / 2, s[0], s[n-1]
-}
-
-// machine names what the figures were measured on.
-func machine() string {
-	cpu := runtime.GOARCH
-	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(b)) {
-			if name, ok := strings.CutPrefix(line, "model name"); ok {
-				cpu = strings.TrimSpace(strings.TrimLeft(name, "\t :"))
-				break
-			}
-		}
-	}
-	return fmt.Sprintf("%d CPUs (%s), %s %s", runtime.NumCPU(), cpu, runtime.GOOS, runtime.Version())
-}
-
-// commit names the source that is measured.
-func commit(ctx context.Context) string {
-	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=12").Output()
-	if err != nil {
-		return "unknown"
-	}
-	return cmp.Or(strings.TrimSpace(string(out)), "unknown")
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/edge"
+	"github.com/wisp-project/wisp/internal/atomicfile"
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/eval"
 	"github.com/wisp-project/wisp/quantize"
@@ -183,5 +184,5 @@ func writeRows(path string, rows []row) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(path, append(b, '\n'))
+	return atomicfile.Write(path, append(b, '\n'))
 }

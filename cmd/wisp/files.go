@@ -23,29 +23,6 @@ func checkOutput(path string) error {
 	return nil
 }
 
-// replaceFile writes content beside path and renames it: what was at path before
-// stays whole until then.
-func replaceFile(path string, content []byte) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("write %s: %w", path, err)
-		}
-	}()
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	// CreateTemp lets nobody else read the file.
-	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
-}
-
 // withRemedy adds to an error about an artefact what to do where the package
 // that met it cannot know.
 func withRemedy(err error) error {

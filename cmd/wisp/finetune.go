@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/wisp-project/wisp/hostgpu"
+	"github.com/wisp-project/wisp/internal/atomicfile"
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/runlog"
 	"github.com/wisp-project/wisp/internal/tokenize"
@@ -250,5 +251,5 @@ func (r *finetuneRun) save(m *model.TextModel, result finetuning) error {
 	if err != nil {
 		return fmt.Errorf("save encoder: %w", err)
 	}
-	return replaceFile(filepath.Join(r.out, finetuneFile), append(b, '\n'))
+	return atomicfile.Write(filepath.Join(r.out, finetuneFile), append(b, '\n'))
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,8 +92,8 @@ type topic struct {
 }
 
 func (b *bench) run(ctx context.Context) error {
-	b.machine = machine()
-	b.commit = commit(ctx)
+	b.machine = results.Machine()
+	b.commit = results.Commit(ctx)
 	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"teachers", b.teachers}, {"ratings", b.ratings}, {"sentiment", b.sentiment}, {"speed", b.speed}, {"scale", b.scale}}
 	for _, name := range b.topics {
 		if !slices.ContainsFunc(all, func(t topic) bool { return t.name == name }) {
@@ -602,27 +601,4 @@ func (b *bench) scale(ctx context.Context) (results.Topic, error) {
 	}
 	t.Records = append(t.Records, results.Record{Name: "scale.prepare-10m-events.events", Value: float64(m.Events), N: 1})
 	return t, os.RemoveAll(filepath.Join(b.work, "scale"))
-}
-
-// machine describes the machine in words.
-func machine() string {
-	cpu := runtime.GOARCH
-	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(b)) {
-			if name, ok := strings.CutPrefix(line, "model name"); ok {
-				cpu = strings.TrimSpace(strings.TrimLeft(name, "\t :"))
-				break
-			}
-		}
-	}
-	return fmt.Sprintf("%d CPUs (%s), %s %s", runtime.NumCPU(), cpu, runtime.GOOS, runtime.Version())
-}
-
-// commit names the source that is measured.
-func commit(ctx context.Context) string {
-	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=12").Output()
-	if err != nil {
-		return "unknown"
-	}
-	return cmp.Or(strings.TrimSpace(string(out)), "unknown")
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/text/encoding/charmap"
 
 	"github.com/wisp-project/wisp/hostgpu"
+	"github.com/wisp-project/wisp/internal/atomicfile"
 	"github.com/wisp-project/wisp/internal/eval"
 	"github.com/wisp-project/wisp/internal/results"
 	"github.com/wisp-project/wisp/internal/tokenize"
@@ -362,7 +363,7 @@ func (c *crossValidation) run(ctx context.Context, folds, classes []int, predict
 		if err != nil {
 			return nil, err
 		}
-		if err := replaceFile(path, append(content, '\n')); err != nil {
+		if err := atomicfile.Write(path, append(content, '\n')); err != nil {
 			return nil, err
 		}
 	}

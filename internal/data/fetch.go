@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"github.com/wisp-project/wisp/internal/atomicfile"
 )
 
 // Runner runs a program to its end. Its error wraps exec.ErrNotFound where
@@ -96,7 +98,7 @@ func (x example) fetch(ctx context.Context, dir string, run Runner) error {
 	}
 	files["TERMS.txt"] = []byte(x.Terms)
 	for name, b := range files {
-		if err := replaceFile(filepath.Join(dir, name), b); err != nil {
+		if err := atomicfile.Write(filepath.Join(dir, name), b); err != nil {
 			return fmt.Errorf("data: fetch: %w", err)
 		}
 	}
@@ -168,22 +170,6 @@ func checkHash(name string, b []byte, want string) error {
 	sum := sha256.Sum256(b)
 	if got := hex.EncodeToString(sum[:]); got != want {
 		return fmt.Errorf("%w: %s has SHA-256 %s, not %s; do not use it", ErrChecksum, name, got, want)
-	}
-	return nil
-}
-
-// replaceFile writes a file beside path and moves it there.
-func replaceFile(path string, b []byte) error {
-	tmp := path + ".tmp"
-	err := writeFile(tmp, func(w io.Writer) error {
-		_, err := w.Write(b)
-		return err
-	})
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp))
 	}
 	return nil
 }

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/wisp-project/wisp/internal/atomicfile"
 )
 
 // ErrRecord reports a record that cannot be kept, or a file that holds none.
@@ -59,7 +61,7 @@ func (t *Topic) Write(dir string) error {
 		return fmt.Errorf("results: %w", err)
 	}
 	for name, content := range map[string][]byte{t.Name + ".json": append(b, '\n'), t.Name + ".md": t.markdown()} {
-		if err := replace(filepath.Join(dir, name), content); err != nil {
+		if err := atomicfile.Write(filepath.Join(dir, name), content); err != nil {
 			return fmt.Errorf("results: %w", err)
 		}
 	}
@@ -81,22 +83,6 @@ func Read(dir, name string) ([]Record, error) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrRecord, path, err)
 	}
 	return records, nil
-}
-
-func replace(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".results-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
 }
 
 // markdown renders the topic as one table, a row for each record.

@@ -18,6 +18,8 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgsvg"
+
+	"github.com/wisp-project/wisp/internal/atomicfile"
 )
 
 const (
@@ -60,7 +62,7 @@ func (r *Run) Draw() error {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return fmt.Errorf("runlog: draw: %w", err)
 		}
-		if err := replaceFile(file, svg); err != nil {
+		if err := atomicfile.Write(file, svg); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/wisp-project/wisp/internal/atomicfile"
 )
 
 // eventsPrefix is how TensorBoard knows an event file. What follows is the time
@@ -51,7 +53,7 @@ func cutEvents(dir string, step int64) ([]string, error) {
 			return nil, fmt.Errorf("runlog: open: %w", err)
 		}
 		if kept := cutRecords(all, step); len(kept) < len(all) {
-			if err := replaceFile(file, kept); err != nil {
+			if err := atomicfile.Write(file, kept); err != nil {
 				return nil, err
 			}
 		}

@@ -9,6 +9,8 @@ import (
 	"math"
 	"os"
 	"time"
+
+	"github.com/wisp-project/wisp/internal/atomicfile"
 )
 
 // record is a line of metrics.jsonl.
@@ -86,7 +88,7 @@ func cutMetrics(path string, step int64) (map[string][]point, error) {
 			kept = append(append(kept, bytes.TrimSpace(line)...), '\n')
 		}
 	}
-	return series, replaceFile(path, kept)
+	return series, atomicfile.Write(path, kept)
 }
 
 func parseRecord(text []byte, r *record) error {

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/wisp-project/wisp/internal/atomicfile"
 )
 
 // Embedding writes vectors, (N, dim) row-major, for TensorBoard's projector; those
@@ -54,7 +56,7 @@ func (r *Run) Embedding(name string, vectors []float32, dim int, labels []string
 	if err := removeAll(filepath.Join(dir, labelsFile)); err != nil {
 		return err
 	}
-	if err := replaceFile(filepath.Join(dir, tensorsFile), tsv); err != nil {
+	if err := atomicfile.Write(filepath.Join(dir, tensorsFile), tsv); err != nil {
 		return err
 	}
 	if labels != nil {
@@ -63,7 +65,7 @@ func (r *Run) Embedding(name string, vectors []float32, dim int, labels []string
 			b.WriteString(cleanLabel(l, i))
 			b.WriteByte('\n')
 		}
-		if err := replaceFile(filepath.Join(dir, labelsFile), b.Bytes()); err != nil {
+		if err := atomicfile.Write(filepath.Join(dir, labelsFile), b.Bytes()); err != nil {
 			return err
 		}
 	}
@@ -107,5 +109,5 @@ func (r *Run) writeProjectorConfig() error {
 	if err != nil {
 		return fmt.Errorf("runlog: embedding: %w", err)
 	}
-	return replaceFile(r.path(projectorFile), b.Bytes())
+	return atomicfile.Write(r.path(projectorFile), b.Bytes())
 }

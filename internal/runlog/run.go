@@ -21,6 +21,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/wisp-project/wisp/internal/atomicfile"
 )
 
 const (
@@ -78,7 +80,7 @@ func Open(dir string, config any, step int64, now time.Time) (_ *Run, err error)
 			return nil, err
 		}
 	}
-	if err := replaceFile(r.path(configFile), append(js, '\n')); err != nil {
+	if err := atomicfile.Write(r.path(configFile), append(js, '\n')); err != nil {
 		return nil, err
 	}
 	r.metrics, err = os.OpenFile(r.path(metricsFile), os.O_WRONLY|os.O_APPEND, 0)
