@@ -582,7 +582,8 @@ func (b *bench) scale(ctx context.Context) (results.Topic, error) {
 		begin := time.Now()
 		cmd := exec.CommandContext(ctx, self, step.args...)
 		cmd.Stderr = os.Stderr
-		if err := cmd.Run(); err != nil {
+		peak, err := runMeasured(cmd)
+		if err != nil {
 			if ctx.Err() != nil {
 				return t, ctx.Err()
 			}
@@ -591,8 +592,8 @@ func (b *bench) scale(ctx context.Context) (results.Topic, error) {
 		took := time.Since(begin)
 		name := "scale." + step.name + "-10m-events."
 		t.Records = append(t.Records, results.Record{Name: name + "seconds", Value: math.Round(took.Seconds()*10) / 10, Unit: "s", N: 1})
-		if rss := peakMemory(cmd.ProcessState); rss > 0 {
-			t.Records = append(t.Records, results.Record{Name: name + "peak-memory-bytes", Value: float64(rss), Unit: "bytes", N: 1, Note: "largest resident set"})
+		if peak > 0 {
+			t.Records = append(t.Records, results.Record{Name: name + "peak-memory-bytes", Value: float64(peak), Unit: "bytes", N: 1, Note: "largest resident set"})
 		}
 	}
 	m, err := data.ReadManifest(out)

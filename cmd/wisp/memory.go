@@ -1,0 +1,51 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"time"
+)
+
+// runMeasured runs a program to its end and returns the largest resident set it
+// had, in bytes; 0 where the system does not tell (it is read from /proc). The
+// kernel's own figure at the end will not do: it counts the memory of the process
+// that started the program.
+func runMeasured(cmd *exec.Cmd) (peak int64, err error) {
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	status := fmt.Sprintf("/proc/%d/status", cmd.Process.Pid)
+	for {
+		select {
+		case err := <-ended:
+			return peak, err
+		case <-tick.C:
+			if b, err := os.ReadFile(status); err == nil {
+				peak = max(peak, highWater(b))
+			}
+		}
+	}
+}
+
+// highWater reads the largest resident set, in bytes, out of a status file of
+// /proc; 0 where it is not there.
+func highWater(status []byte) int64 {
+	for line := range bytes.Lines(status) {
+		if rest, ok := bytes.CutPrefix(line, []byte("VmHWM:")); ok {
+			if f := bytes.Fields(rest); len(f) == 2 {
+				kib, err := strconv.ParseInt(string(f[0]), 10, 64)
+				if err == nil {
+					return kib << 10
+				}
+			}
+		}
+	}
+	return 0
+}
