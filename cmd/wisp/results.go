@@ -94,10 +94,10 @@ type topic struct {
 func (b *bench) run(ctx context.Context) error {
 	b.machine = results.Machine()
 	b.commit = results.Commit(ctx)
-	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"teachers", b.teachers}, {"ratings", b.ratings}, {"sentiment", b.sentiment}, {"speed", b.speed}, {"scale", b.scale}}
+	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"teachers", b.teachers}, {"ratings", b.ratings}, {"sentiment", b.sentiment}, {"speed", b.speed}, {"scale", b.scale}, {"times", b.times}}
 	for _, name := range b.topics {
 		if !slices.ContainsFunc(all, func(t topic) bool { return t.name == name }) {
-			return fmt.Errorf("topic %q is unknown; choose among quality, simulated, teachers, ratings, sentiment, speed, scale", name)
+			return fmt.Errorf("topic %q is unknown; choose among quality, simulated, teachers, ratings, sentiment, speed, scale, times", name)
 		}
 	}
 	for _, topic := range all {
