@@ -43,21 +43,14 @@ func build(t testing.TB, s layout.Shape) (*artifact.Artifact, *q8.Model) {
 	}
 	a := &artifact.Artifact{
 		Manifest: artifact.Manifest{
-			Name: "test", Version: 1, ABI: layout.ABI,
-			Model: artifact.ModelInfo{
-				Items: s.Items, Dim: s.Dim, Layers: s.Layers, Heads: s.Heads, FFN: s.FFN, Window: s.Window,
-				EventTypes: s.EventTypes, GapBuckets: s.GapBuckets,
-			},
-			Limits: artifact.ManifestLimits{MaxHistory: image.Map.MaxHistory, MaxK: image.Map.MaxK, MemoryPages: image.Map.Pages},
+			Name: "test", Version: 1,
 		},
 		Kernel: wasm.Kernel,
 	}
 	for i := range s.EventTypes {
 		a.Manifest.EventTypes = append(a.Manifest.EventTypes, artifact.EventType{Name: typeName(i), AtLeast: float32(max(0, i-1))})
 	}
-	for i, part := range image.Split() {
-		a.Segments = append(a.Segments, artifact.Segment{Name: layout.Segments[i], Data: part})
-	}
+	a.SetImage(image)
 	for i := range s.Items {
 		a.Items = append(a.Items, artifact.Item{ID: id(i), Title: fmt.Sprintf("Item %d", i)})
 	}

@@ -97,9 +97,9 @@ func New(ctx context.Context, a *artifact.Artifact, o Options) (_ *Runtime, err 
 	if err := a.Validate(); err != nil {
 		return nil, err
 	}
-	image, err := openImage(a)
+	image, err := a.Image()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrArtefact, err)
 	}
 	n := o.Sandboxes
 	if n == 0 {
@@ -142,45 +142,6 @@ func New(ctx context.Context, a *artifact.Artifact, o Options) (_ *Runtime, err 
 		return nil, err
 	}
 	return r, nil
-}
-
-// openImage joins the segments and compares the image with the manifest.
-func openImage(a *artifact.Artifact) (*layout.Image, error) {
-	if a.Manifest.ABI != layout.ABI {
-		return nil, fmt.Errorf("%w: it has ABI %d, this runtime runs ABI %d", ErrArtefact, a.Manifest.ABI, layout.ABI)
-	}
-	if len(a.Segments) != len(layout.Segments) {
-		return nil, fmt.Errorf("%w: it has %d segments, ABI %d has %d", ErrArtefact, len(a.Segments), layout.ABI, len(layout.Segments))
-	}
-	parts := make([][]byte, len(a.Segments))
-	for i, s := range a.Segments {
-		if s.Name != layout.Segments[i] {
-			return nil, fmt.Errorf("%w: segment %d is %q, want %q", ErrArtefact, i, s.Name, layout.Segments[i])
-		}
-		parts[i] = s.Data
-	}
-	image, err := layout.Open(bytes.Join(parts, nil))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrArtefact, err)
-	}
-	for i, part := range image.Split() {
-		if len(part) != len(parts[i]) {
-			return nil, fmt.Errorf("%w: segment %q has %d bytes, the image calls for %d", ErrArtefact, layout.Segments[i], len(parts[i]), len(part))
-		}
-	}
-	m := a.Manifest.Model
-	s := layout.Shape{
-		Items: m.Items, Dim: m.Dim, Layers: m.Layers, Heads: m.Heads, FFN: m.FFN,
-		Window: m.Window, EventTypes: m.EventTypes, GapBuckets: m.GapBuckets,
-	}
-	if image.Shape != s {
-		return nil, fmt.Errorf("%w: the manifest states the dimensions %+v, the image has %+v", ErrArtefact, s, image.Shape)
-	}
-	limits := artifact.ManifestLimits{MaxHistory: image.Map.MaxHistory, MaxK: image.Map.MaxK, MemoryPages: image.Map.Pages}
-	if a.Manifest.Limits != limits {
-		return nil, fmt.Errorf("%w: the manifest states the limits %+v, the image has %+v", ErrArtefact, a.Manifest.Limits, limits)
-	}
-	return image, nil
 }
 
 // checkKernel refuses modules that want something of the host or lack an export.

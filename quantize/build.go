@@ -40,27 +40,18 @@ func Build(ctx context.Context, m *model.Model, ds *data.Dataset, histories [][]
 	if err != nil {
 		return nil, fmt.Errorf("quantize: build: %w", err)
 	}
-	s := image.Shape
 	a := &artifact.Artifact{
 		Manifest: artifact.Manifest{
-			Name: o.Name, Version: max(o.Version, 1), Tenant: o.Tenant, ABI: layout.ABI,
-			Model: artifact.ModelInfo{
-				Items: s.Items, Dim: s.Dim, Layers: s.Layers, Heads: s.Heads, FFN: s.FFN, Window: s.Window,
-				EventTypes: s.EventTypes, GapBuckets: s.GapBuckets,
-			},
-			Limits:  artifact.ManifestLimits{MaxHistory: image.Map.MaxHistory, MaxK: image.Map.MaxK, MemoryPages: image.Map.Pages},
-			Metrics: o.Metrics, Licences: o.Licences, Created: o.Created,
+			Name: o.Name, Version: max(o.Version, 1), Tenant: o.Tenant, Metrics: o.Metrics, Licences: o.Licences, Created: o.Created,
 		},
 		Kernel: o.Kernel,
 	}
+	a.SetImage(image)
 	if a.Manifest.Name == "" {
 		a.Manifest.Name = ds.Name
 	}
 	for _, t := range ds.Types {
 		a.Manifest.EventTypes = append(a.Manifest.EventTypes, artifact.EventType{Name: t.Name, AtLeast: t.AtLeast})
-	}
-	for i, part := range image.Split() {
-		a.Segments = append(a.Segments, artifact.Segment{Name: layout.Segments[i], Data: part})
 	}
 	for _, item := range ds.Items {
 		a.Items = append(a.Items, artifact.Item{ID: item.ID, Title: item.Title, Categories: item.Categories})

@@ -47,19 +47,12 @@ func build(t testing.TB) *artifact.Artifact {
 	}
 	a := &artifact.Artifact{
 		Manifest: artifact.Manifest{
-			Name: "shop", Version: 7, ABI: layout.ABI,
-			Model: artifact.ModelInfo{
-				Items: s.Items, Dim: s.Dim, Layers: s.Layers, Heads: s.Heads, FFN: s.FFN, Window: s.Window,
-				EventTypes: s.EventTypes, GapBuckets: s.GapBuckets,
-			},
+			Name: "shop", Version: 7,
 			EventTypes: []artifact.EventType{{Name: "click"}, {Name: "rating"}, {Name: "rating", AtLeast: 4}},
-			Limits:     artifact.ManifestLimits{MaxHistory: image.Map.MaxHistory, MaxK: image.Map.MaxK, MemoryPages: image.Map.Pages},
 		},
 		Kernel: wasm.Kernel,
 	}
-	for i, part := range image.Split() {
-		a.Segments = append(a.Segments, artifact.Segment{Name: layout.Segments[i], Data: part})
-	}
+	a.SetImage(image)
 	for i := range s.Items {
 		a.Items = append(a.Items, artifact.Item{ID: fmt.Sprintf("i%d", i), Title: fmt.Sprintf("Item <%d>", i)})
 	}

@@ -127,18 +127,13 @@ func compress(ctx context.Context, m *model.Model, ds *data.Dataset, s *data.Spl
 	if err != nil {
 		return nil, nil, err
 	}
-	const most = 200
-	layers, err := quantize.LayerErrors(m, imageOf(a), histories[:min(len(histories), most)])
-	return a, layers, err
-}
-
-// imageOf joins an artefact's segments.
-func imageOf(a *artifact.Artifact) []byte {
-	var image []byte
-	for _, s := range a.Segments {
-		image = append(image, s.Data...)
+	image, err := a.Image()
+	if err != nil {
+		return nil, nil, err
 	}
-	return image
+	const most = 200
+	layers, err := quantize.LayerErrors(m, image.Bytes(), histories[:min(len(histories), most)])
+	return a, layers, err
 }
 
 func fileSize(path string) (int64, error) {

@@ -106,7 +106,11 @@ func artefactStages(ctx context.Context, path string, ds *data.Dataset) ([]stage
 	if err != nil {
 		return nil, nil, err
 	}
-	plain, err := quantize.NewScorer(int8Stage, imageOf(a))
+	image, err := a.Image()
+	if err != nil {
+		return nil, nil, err
+	}
+	plain, err := quantize.NewScorer(int8Stage, image.Bytes())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -119,7 +123,7 @@ func artefactStages(ctx context.Context, path string, ds *data.Dataset) ([]stage
 		return nil, nil, errors.Join(err, r.Close(ctx))
 	}
 	return []stage{
-		{scorer: plain, bytes: int64(len(imageOf(a))), request: top10(plain, len(ds.Items))},
+		{scorer: plain, bytes: int64(len(image.Bytes())), request: top10(plain, len(ds.Items))},
 		{scorer: s, bytes: size, request: s.recommend},
 	}, r, nil
 }
