@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/wisp-project/wisp/model"
@@ -32,8 +34,14 @@ func (t *Trainer) Save(path string) error {
 			tensors[prefix+name] = x
 		}
 	}
+	return writeCheckpoint(path, tensors, map[string]any{"run": t.run, "options": t.opts, "config": t.cfg, "data": t.data})
+}
+
+// writeCheckpoint writes tensors, each with the prefix of its group, and what
+// else a run is, as JSON in the metadata. The file is replaced whole or not at all.
+func writeCheckpoint(path string, tensors map[string]*model.Tensor, state map[string]any) error {
 	meta := map[string]string{}
-	for key, v := range map[string]any{"run": t.run, "options": t.opts, "config": t.cfg, "data": t.data} {
+	for key, v := range state {
 		b, err := json.Marshal(v)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrCheckpoint, err)
@@ -46,54 +54,65 @@ func (t *Trainer) Save(path string) error {
 	return nil
 }
 
+// readCheckpoint reads what writeCheckpoint wrote: the tensors of each prefix,
+// which may be none, and into the pointers of state what they were.
+func readCheckpoint(path string, state map[string]any, prefixes ...string) (map[string]model.Weights, error) {
+	tensors, meta, err := model.LoadTensors(path)
+	if err != nil {
+		return nil, err
+	}
+	for key, v := range state {
+		if err := json.Unmarshal([]byte(meta[key]), v); err != nil {
+			return nil, fmt.Errorf("%s: no usable %q in the metadata: %w", path, key, err)
+		}
+	}
+	groups := map[string]model.Weights{}
+	for _, prefix := range prefixes {
+		groups[prefix] = model.Weights{}
+	}
+	for name, x := range tensors {
+		prefix, rest, _ := strings.Cut(name, "/")
+		if groups[prefix+"/"] == nil {
+			return nil, fmt.Errorf("%s: tensor %q is no part of a checkpoint", path, name)
+		}
+		groups[prefix+"/"][rest] = x
+	}
+	return groups, nil
+}
+
 // load takes over the state in the file at path; on error the trainer is
 // unchanged.
 func (t *Trainer) load(path string) error {
-	tensors, meta, err := model.LoadTensors(path)
-	if err != nil {
-		return fmt.Errorf("%w: %w; train without --resume to start anew", ErrCheckpoint, err)
-	}
 	var run runState
 	var opts TrainOptions
 	var cfg model.Config
 	var fingerprint string
-	for key, v := range map[string]any{"run": &run, "options": &opts, "config": &cfg, "data": &fingerprint} {
-		if err := json.Unmarshal([]byte(meta[key]), v); err != nil {
-			return fmt.Errorf("%w: %s: no usable %q in the metadata: %w; train without --resume to start anew", ErrCheckpoint, path, key, err)
-		}
+	loaded, err := readCheckpoint(path, map[string]any{"run": &run, "options": &opts, "config": &cfg, "data": &fingerprint},
+		slices.Collect(maps.Keys(t.groups()))...)
+	if err != nil {
+		return err
 	}
 	// How long to train may change between runs; what is trained may not.
 	opts.Epochs, opts.Patience = t.opts.Epochs, t.opts.Patience
 	if opts != t.opts || cfg != t.cfg {
-		return fmt.Errorf("%w: %s was made with other options or data: it has %+v and %+v, this run %+v and %+v; train without --resume to start anew",
-			ErrCheckpoint, path, opts, cfg, t.opts, t.cfg)
+		return fmt.Errorf("%s was made with other options or data: it has %+v and %+v, this run %+v and %+v", path, opts, cfg, t.opts, t.cfg)
 	}
 	if fingerprint != t.data {
-		return fmt.Errorf("%w: %s was made from other events or item vectors; train without --resume to start anew", ErrCheckpoint, path)
+		return fmt.Errorf("%s was made from other events or item vectors", path)
 	}
 	if min(run.Epoch, run.Step, run.Total, run.BestEpoch) < 0 || run.BestEpoch > run.Epoch {
-		return fmt.Errorf("%w: %s stands at step %d of epoch %d with the best epoch %d, which cannot be; train without --resume to start anew",
-			ErrCheckpoint, path, run.Step, run.Epoch, run.BestEpoch)
-	}
-	loaded := map[string]model.Weights{}
-	for name, x := range tensors {
-		prefix, rest, _ := strings.Cut(name, "/")
-		prefix += "/"
-		if loaded[prefix] == nil {
-			loaded[prefix] = model.Weights{}
-		}
-		loaded[prefix][rest] = x
+		return fmt.Errorf("%s stands at step %d of epoch %d with the best epoch %d, which cannot be", path, run.Step, run.Epoch, run.BestEpoch)
 	}
 	for _, prefix := range []string{"weights/", "average/", "best/"} {
 		if err := loaded[prefix].Check(cfg); err != nil {
-			return fmt.Errorf("%w: %s: %w; train without --resume to start anew", ErrCheckpoint, path, err)
+			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
 	if run.Total > 0 { // the moments, of the parameters that the graph trains
 		for _, prefix := range []string{"adam.m/", "adam.v/"} {
 			for _, name := range t.graph.names {
 				if x := loaded[prefix][name]; x == nil || len(x.Data) != len(t.weights[name].Data) {
-					return fmt.Errorf("%w: %s: tensor %q is missing or does not fit the model; train without --resume to start anew", ErrCheckpoint, path, prefix+name)
+					return fmt.Errorf("%s: tensor %q is missing or does not fit the model", path, prefix+name)
 				}
 			}
 		}
@@ -102,10 +121,7 @@ func (t *Trainer) load(path string) error {
 		copy(w.Data, loaded["weights/"][name].Data)
 	}
 	t.average, t.best = loaded["average/"], loaded["best/"]
-	t.adam.m, t.adam.v, t.adam.step = model.Weights{}, model.Weights{}, run.Total
-	if loaded["adam.m/"] != nil {
-		t.adam.m, t.adam.v = loaded["adam.m/"], loaded["adam.v/"]
-	}
+	t.adam.m, t.adam.v, t.adam.step = loaded["adam.m/"], loaded["adam.v/"], run.Total
 	t.run = run
 	return nil
 }

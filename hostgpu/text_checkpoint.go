@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"math"
 	"strings"
@@ -28,18 +27,7 @@ func (r *TextRun) Save(path string) error {
 			tensors[prefix+name] = x
 		}
 	}
-	meta := map[string]string{}
-	for key, v := range map[string]any{"run": r.run, "options": r.trainer.opts, "config": r.trainer.m.Config, "data": r.data} {
-		b, err := json.Marshal(v)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrCheckpoint, err)
-		}
-		meta[key] = string(b)
-	}
-	if err := model.SaveTensors(path, tensors, meta); err != nil {
-		return fmt.Errorf("%w: %w", ErrCheckpoint, err)
-	}
-	return nil
+	return writeCheckpoint(path, tensors, map[string]any{"run": r.run, "options": r.trainer.opts, "config": r.trainer.m.Config, "data": r.data})
 }
 
 // Resume takes up the run that was saved at path, before Run is called. Encoder,
@@ -53,18 +41,14 @@ func (r *TextRun) Resume(path string) error {
 }
 
 func (r *TextRun) load(path string) error {
-	tensors, meta, err := model.LoadTensors(path)
-	if err != nil {
-		return err
-	}
 	var run textRunState
 	var opts TextTrainOptions
 	var cfg model.TextConfig
 	var fingerprint string
-	for key, v := range map[string]any{"run": &run, "options": &opts, "config": &cfg, "data": &fingerprint} {
-		if err := json.Unmarshal([]byte(meta[key]), v); err != nil {
-			return fmt.Errorf("%s: no usable %q in the metadata: %w", path, key, err)
-		}
+	groups, err := readCheckpoint(path, map[string]any{"run": &run, "options": &opts, "config": &cfg, "data": &fingerprint},
+		"weights/", "best/", "adam.m/", "adam.v/")
+	if err != nil {
+		return err
 	}
 	t := r.trainer
 	opts.Patience = t.opts.Patience
@@ -76,14 +60,6 @@ func (r *TextRun) load(path string) error {
 	}
 	if run.Epoch < 0 || run.Step < 0 || run.Step > r.steps || run.Total != run.Epoch*r.steps+run.Step || run.BestEpoch < 0 || run.BestEpoch > run.Epoch {
 		return fmt.Errorf("%s stands at step %d of epoch %d with the best epoch %d, which cannot be", path, run.Step, run.Epoch, run.BestEpoch)
-	}
-	groups := map[string]model.Weights{"weights/": {}, "best/": {}, "adam.m/": {}, "adam.v/": {}}
-	for name, x := range tensors {
-		prefix, rest, _ := strings.Cut(name, "/")
-		if groups[prefix+"/"] == nil {
-			return fmt.Errorf("%s: tensor %q is no part of a checkpoint", path, name)
-		}
-		groups[prefix+"/"][rest] = x
 	}
 	for prefix, group := range groups {
 		if run.Total == 0 && strings.HasPrefix(prefix, "adam.") {

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"strings"
 
 	"github.com/wisp-project/wisp/internal/data"
@@ -465,8 +464,8 @@ func (t *Trainer) Model() (*model.Model, error) {
 // Resume takes up the run that was saved at path. The options and the data must
 // be those it was started with.
 func (t *Trainer) Resume(path string) error {
-	if _, err := os.Stat(path); err != nil {
+	if err := t.load(path); err != nil {
 		return fmt.Errorf("%w: %w; train without --resume to start anew", ErrCheckpoint, err)
 	}
-	return t.load(path)
+	return nil
 }
