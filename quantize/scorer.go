@@ -30,18 +30,36 @@ func (s *Scorer) Name() string { return s.name }
 // Scores writes the score of each item to dst, (N). Only the latest events that
 // an answer can depend on are looked at.
 func (s *Scorer) Scores(_ context.Context, dst []float32, _ int32, history []data.Interaction) error {
-	shape := s.model.Shape()
-	if len(dst) != shape.Items {
-		return fmt.Errorf("%w: room for %d scores, it has %d items", ErrImage, len(dst), shape.Items)
+	if n := s.model.Shape().Items; len(dst) != n {
+		return fmt.Errorf("%w: room for %d scores, it has %d items", ErrImage, len(dst), n)
 	}
-	events := HistoryEvents(history)
+	u, err := s.user(history)
+	if err != nil {
+		return err
+	}
+	s.model.Scores(dst, u)
+	return nil
+}
+
+// Exact returns the score of each item with its integer, in the order of the
+// item table.
+func (s *Scorer) Exact(history []data.Interaction) ([]layout.Hit, error) {
+	u, err := s.user(history)
+	if err != nil {
+		return nil, err
+	}
+	return s.model.Hits(u), nil
+}
+
+// user returns the user vector of a history that fits the model.
+func (s *Scorer) user(history []data.Interaction) ([]int16, error) {
+	shape, events := s.model.Shape(), HistoryEvents(history)
 	events = events[max(0, len(events)-shape.Reach()):]
 	request := layout.Request{Kind: layout.KindScore, History: events}
 	if err := request.Check(shape, s.model.Map()); err != nil {
-		return fmt.Errorf("%w: %w", ErrImage, err)
+		return nil, fmt.Errorf("%w: %w", ErrImage, err)
 	}
-	s.model.Scores(dst, s.model.User(events, nil))
-	return nil
+	return s.model.User(events, nil), nil
 }
 
 // HistoryEvents returns a history as requests carry it.
@@ -51,23 +69,4 @@ func HistoryEvents(h []data.Interaction) []layout.Event {
 		events[i] = layout.Event{Item: uint32(e.Item), Type: uint32(e.Type), Gap: gaps[i]}
 	}
 	return events
-}
-
-// Exact returns the score of each item with its integer, in the order of the
-// item table.
-func (s *Scorer) Exact(history []data.Interaction) []layout.Hit {
-	shape := s.model.Shape()
-	list := make([]uint32, shape.Items)
-	for i := range list {
-		list[i] = uint32(i)
-	}
-	events := HistoryEvents(history)
-	hits := make([]layout.Hit, 0, shape.Items)
-	for len(list) > 0 { // a request's list is bounded
-		part := list[:min(len(list), s.model.Map().MaxList)]
-		list = list[len(part):]
-		a := s.model.Run(layout.Request{Kind: layout.KindScore, History: events[max(0, len(events)-shape.Reach()):], List: part})
-		hits = append(hits, a.Hits...)
-	}
-	return hits
 }

@@ -125,6 +125,16 @@ func (q *Model) Scores(dst []float32, u []int16) {
 	}
 }
 
+// Hits returns the score of every item for user vector u, (D), in the order of
+// the item table.
+func (q *Model) Hits(u []int16) []layout.Hit {
+	hits := make([]layout.Hit, q.p.Shape.Items)
+	for i := range hits {
+		hits[i] = q.hit(u, i)
+	}
+	return hits
+}
+
 func (q *Model) hit(u []int16, item int) layout.Hit {
 	D := q.p.Shape.Dim
 	row := q.p.ItemRows[item*D : (item+1)*D]
