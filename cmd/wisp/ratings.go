@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"os"
 
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/baseline"
@@ -45,12 +44,11 @@ type ratingFit func(ctx context.Context, train [][]data.Interaction) (eval.Ratin
 // ratings measures the prediction of ratings.
 func (b *bench) ratings(ctx context.Context) (results.Topic, error) {
 	t := results.Topic{Title: "Prediction of ratings", Text: ratingsText}
-	set := b.sets()[0]
-	if _, err := os.Stat(set.source.Events); err != nil {
-		b.p.line("skipped %s: %v", set.name, err)
+	sets := b.present(b.sets()[0])
+	if len(sets) == 0 {
 		return t, nil
 	}
-	ds, _, err := b.prepared(ctx, set)
+	ds, _, err := b.prepared(ctx, sets[0])
 	if err != nil {
 		return t, err
 	}

@@ -91,6 +91,17 @@ type topic struct {
 	make func(context.Context) (results.Topic, error)
 }
 
+// present returns the sets whose files are there, and says which are not.
+func (b *bench) present(sets ...set) []set {
+	return slices.DeleteFunc(sets, func(s set) bool {
+		_, err := os.Stat(s.source.Events)
+		if err != nil {
+			b.p.line("skipped %s: %v", s.name, err)
+		}
+		return err != nil
+	})
+}
+
 func (b *bench) run(ctx context.Context) error {
 	b.machine = results.Machine()
 	b.commit = results.Commit(ctx)
@@ -189,26 +200,36 @@ func (b *bench) trained(ctx context.Context, ds *data.Dataset, fingerprint strin
 	return m, t, dir, err
 }
 
-// chain trains a model, compresses it and returns the stages: teacher, int8 in
-// plain Go, int8 in sandboxes.
-func (b *bench) chain(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, seed int) (stages []stage, closer func(), layers []quantize.LayerError, err error) {
+// built is a model from end to end.
+type built struct {
+	stages []stage // teacher, int8 in plain Go, int8 in sandboxes
+	path   string  // of the artefact
+	layers []quantize.LayerError
+	close  func()
+}
+
+// chain trains the usual model, unless it is there, and compresses it.
+func (b *bench) chain(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, seed int) (built, error) {
 	m, _, dir, err := b.trained(ctx, ds, fingerprint, s, usual(seed))
 	if err != nil {
-		return nil, nil, nil, err
+		return built{}, err
 	}
 	a, layers, err := compress(ctx, m, ds, s, quantize.BuildOptions{})
 	if err != nil {
-		return nil, nil, nil, err
+		return built{}, err
 	}
 	path := filepath.Join(dir, ds.Name+".wisp")
 	if err := artifact.WriteFile(path, a, artifact.WriteOptions{}); err != nil {
-		return nil, nil, nil, err
+		return built{}, err
 	}
 	int8s, r, err := artefactStages(ctx, path, ds)
 	if err != nil {
-		return nil, nil, nil, err
+		return built{}, err
 	}
-	return append([]stage{teacher(m)}, int8s...), func() { _ = r.Close(context.WithoutCancel(ctx)) }, layers, nil
+	return built{
+		stages: append([]stage{teacher(m)}, int8s...), path: path, layers: layers,
+		close: func() { _ = r.Close(context.WithoutCancel(ctx)) },
+	}, nil
 }
 
 const qualityText = `
@@ -238,11 +259,7 @@ func (b *bench) quality(ctx context.Context) (results.Topic, error) {
 	add := func(name string, i eval.Interval, n int, unit, note string) {
 		t.Records = append(t.Records, results.Record{Name: name, Value: i.Value, Low: i.Low, High: i.High, N: n, Unit: unit, Note: note})
 	}
-	for _, set := range b.sets() {
-		if _, err := os.Stat(set.source.Events); err != nil {
-			b.p.line("skipped %s: %v", set.name, err)
-			continue
-		}
+	for _, set := range b.present(b.sets()...) {
 		ds, fingerprint, err := b.prepared(ctx, set)
 		if err != nil {
 			return t, err
@@ -282,15 +299,15 @@ func (b *bench) quality(ctx context.Context) (results.Topic, error) {
 			histories := fittingData(ds, s)
 			counts := popularity(histories, len(ds.Items))
 			for seed := 1; seed <= b.seeds; seed++ {
-				chain, closeChain, layers, err := b.chain(ctx, ds, fingerprint, s, seed)
+				c, err := b.chain(ctx, ds, fingerprint, s, seed)
 				if err != nil {
 					return t, err
 				}
 				var rows []row
-				for _, st := range chain {
+				for _, st := range c.stages {
 					r, err := measure(ctx, st, len(ds.Items), s.Test, counts, b.p)
 					if err != nil {
-						closeChain()
+						c.close()
 						return t, err
 					}
 					rows = append(rows, r)
@@ -307,14 +324,14 @@ func (b *bench) quality(ctx context.Context) (results.Topic, error) {
 				}
 				best, sandboxed := rows[0].result, rows[2].result
 				value(prefix+sandboxStage+"."+kind+"retention", sandboxed.Pessimistic.NDCG/best.Accuracy.NDCG)
-				equal, err := b.identical(ctx, chain[1].scorer.(*quantize.Scorer), chain[2].scorer.(*sandbox), s.Test)
-				closeChain()
+				equal, err := b.identical(ctx, c.stages[1].scorer.(*quantize.Scorer), c.stages[2].scorer.(*sandbox), s.Test)
+				c.close()
 				if err != nil {
 					return t, err
 				}
 				value(prefix+sandboxStage+"."+kind+"identical-requests", equal)
 				if protocol == leaveOneOut && seed == 1 {
-					for _, l := range layers {
+					for _, l := range c.layers {
 						add(prefix+"layer-error."+l.Site, eval.Interval{Value: l.Relative}, l.N, "", fmt.Sprintf("largest %.4f, cosine %.5f", l.Max, l.Cosine))
 					}
 					for _, r := range rows {
@@ -345,7 +362,10 @@ func (b *bench) identical(ctx context.Context, plain *quantize.Scorer, s *sandbo
 		if err != nil {
 			return 0, err
 		}
-		want := plain.Exact(c.History)
+		want, err := plain.Exact(c.History)
+		if err != nil {
+			return 0, err
+		}
 		same := true
 		for i, w := range want {
 			same = same && scores[i].Integer == w.Acc && math.Float32bits(scores[i].Value) == math.Float32bits(w.Score)
@@ -391,14 +411,13 @@ func (b *bench) simulated(ctx context.Context) (results.Topic, error) {
 	if err != nil {
 		return t, err
 	}
-	chain, closeChain, _, err := b.chain(ctx, ds, fingerprint, s, 1)
+	c, err := b.chain(ctx, ds, fingerprint, s, 1)
 	if err != nil {
 		return t, err
 	}
-	defer closeChain()
-	truth := newTruth(sim, ds)
-	chain = append(chain, stage{scorer: truth, request: func(context.Context, data.Case) error { return nil }})
-	rows, err := evaluate(ctx, ds, s, chain, b.p)
+	defer c.close()
+	stages := append(c.stages, stage{scorer: newTruth(sim, ds), request: func(context.Context, data.Case) error { return nil }})
+	rows, err := evaluate(ctx, ds, s, stages, b.p)
 	if err != nil {
 		return t, err
 	}
@@ -460,11 +479,7 @@ rounds' own percentiles. Allocations are the mean of a request.
 
 func (b *bench) speed(ctx context.Context) (results.Topic, error) {
 	t := results.Topic{Title: "Speed of the sandbox", Text: speedText}
-	for _, set := range b.sets() {
-		if _, err := os.Stat(set.source.Events); err != nil {
-			b.p.line("skipped %s: %v", set.name, err)
-			continue
-		}
+	for _, set := range b.present(b.sets()...) {
 		ds, fingerprint, err := b.prepared(ctx, set)
 		if err != nil {
 			return t, err
@@ -473,14 +488,13 @@ func (b *bench) speed(ctx context.Context) (results.Topic, error) {
 		if err != nil {
 			return t, err
 		}
-		_, closeChain, _, err := b.chain(ctx, ds, fingerprint, s, 1)
+		c, err := b.chain(ctx, ds, fingerprint, s, 1)
 		if err != nil {
 			return t, err
 		}
-		closeChain()
-		path := filepath.Join(b.work, ds.Name, leaveOneOut+"-seed-1", ds.Name+".wisp")
+		c.close()
 		begin := time.Now()
-		r, err := edge.Open(ctx, path, edge.Options{Sandboxes: 1, AllowUnsigned: true})
+		r, err := edge.Open(ctx, c.path, edge.Options{Sandboxes: 1, AllowUnsigned: true})
 		if err != nil {
 			return t, err
 		}

@@ -57,11 +57,7 @@ func (b *bench) teachers(ctx context.Context) (results.Topic, error) {
 		},
 		data.PrepareOptions{Core: 5, NoColdItems: true},
 	})
-	for _, set := range sets {
-		if _, err := os.Stat(set.source.Events); err != nil {
-			b.p.line("skipped %s: %v", set.name, err)
-			continue
-		}
+	for _, set := range b.present(sets...) {
 		records, err := b.teachersOf(ctx, set, variants)
 		if err != nil {
 			return t, err
