@@ -96,9 +96,9 @@ func (g *graph) gradient(i int) []float32 {
 	return g.grads[i].Value().Data().([]float32)
 }
 
-// step runs the graph and moves weights w against the gradient, which is scaled
-// to a norm of at most clip where that is positive. It returns the loss before.
-func (g *graph) step(adam *adamW, w model.Weights, rate, clip float64) (float64, error) {
+// evaluate runs the graph and returns its loss, which is ErrDiverged's where it
+// is no number.
+func (g *graph) evaluate() (float64, error) {
 	l, err := g.run()
 	if err != nil {
 		return 0, err
@@ -107,11 +107,62 @@ func (g *graph) step(adam *adamW, w model.Weights, rate, clip float64) (float64,
 	if math.IsNaN(loss) || math.IsInf(loss, 0) {
 		return 0, fmt.Errorf("%w: the loss is %v; try a lower learning rate", ErrDiverged, loss)
 	}
+	return loss, nil
+}
+
+// step runs the graph and moves weights w against the gradient, which is scaled
+// to a norm of at most clip where that is positive. It returns the loss before.
+func (g *graph) step(adam *adamW, w model.Weights, rate, clip float64) (float64, error) {
+	loss, err := g.evaluate()
+	if err != nil {
+		return 0, err
+	}
+	return loss, descend(adam, w, rate, clip, term{g, 1})
+}
+
+// term is a loss of a weighted sum. Its graph has run, and must not run again
+// before the step is taken.
+type term struct {
+	g      *graph
+	weight float64
+}
+
+// descend moves weights w against the gradient of the weighted sum of terms,
+// which is scaled to a norm of at most clip where that is positive. A parameter
+// need not be part of every graph. Graphs run one after the other and not as one:
+// gorgonia would allocate each sum of two gradients anew.
+func descend(adam *adamW, w model.Weights, rate, clip float64, terms ...term) error {
+	type gradient struct {
+		name   string
+		values []float32
+		owned  bool // a sum of ours, that more may be added to
+		scale  float64
+	}
+	var all []gradient
+	place := map[string]int{}
+	for _, t := range terms {
+		for i, name := range t.g.names {
+			at, known := place[name]
+			if !known {
+				place[name] = len(all)
+				all = append(all, gradient{name: name, values: t.g.gradient(i), scale: t.weight})
+				continue
+			}
+			a := &all[at]
+			if !a.owned {
+				sum := resize(adam.sums[name], len(a.values))
+				adam.sums[name] = sum
+				scaled(sum, a.values, float32(a.scale))
+				a.values, a.owned, a.scale = sum, true, 1
+			}
+			addScaled(a.values, t.g.gradient(i), float32(t.weight))
+		}
+	}
 	var square float64
-	for i, name := range g.names {
-		s := squaredNorm(g.gradient(i))
+	for _, a := range all {
+		s := squaredNorm(a.values) * a.scale * a.scale
 		if math.IsNaN(s) || math.IsInf(s, 0) {
-			return 0, fmt.Errorf("%w: the gradient of %q is not finite; try a lower learning rate", ErrDiverged, name)
+			return fmt.Errorf("%w: the gradient of %q is not finite; try a lower learning rate", ErrDiverged, a.name)
 		}
 		square += s
 	}
@@ -120,10 +171,10 @@ func (g *graph) step(adam *adamW, w model.Weights, rate, clip float64) (float64,
 		scale = clip / norm
 	}
 	adam.next()
-	for i, name := range g.names {
-		adam.update(name, w[name], g.gradient(i), rate, scale)
+	for _, a := range all {
+		adam.update(a.name, w[a.name], a.values, rate, scale*a.scale)
 	}
-	return loss, nil
+	return nil
 }
 
 func (g *graph) close() error { return g.vm.Close() }

@@ -84,6 +84,15 @@ func addRows(y, x []float32) {
 	parallel(len(y), func(_, lo, hi int) { add(y[lo:hi], x[lo:hi]) })
 }
 
+// addScaled adds factor·x to y on all processors.
+func addScaled(y, x []float32, factor float32) {
+	parallel(len(y), func(_, lo, hi int) {
+		for i, v := range x[lo:hi] {
+			y[lo+i] += factor * v
+		}
+	})
+}
+
 // columnSums writes the sum of the rows of x, (n, len(sum)), to sum.
 func columnSums(sum, x []float32) {
 	w := len(sum)

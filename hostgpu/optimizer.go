@@ -12,11 +12,12 @@ type adamW struct {
 	beta1, beta2, epsilon float64
 	decay                 float64
 	step                  int
-	m, v                  model.Weights // first and second moments, by parameter
+	m, v                  model.Weights        // first and second moments, by parameter
+	sums                  map[string][]float32 // memory for gradients that are sums
 }
 
 func newAdamW(decay float64) *adamW {
-	return &adamW{beta1: 0.9, beta2: 0.98, epsilon: 1e-8, decay: decay, m: model.Weights{}, v: model.Weights{}}
+	return &adamW{beta1: 0.9, beta2: 0.98, epsilon: 1e-8, decay: decay, m: model.Weights{}, v: model.Weights{}, sums: map[string][]float32{}}
 }
 
 // next begins a step: all updates until the next call share its bias correction.

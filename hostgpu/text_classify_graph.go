@@ -1,9 +1,6 @@
 package hostgpu
 
 import (
-	"fmt"
-
-	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 
 	"github.com/wisp-project/wisp/model"
@@ -69,29 +66,14 @@ type textClassGraph struct {
 
 // newTextClassGraph builds loss and gradients for the shape that tw and head
 // have. They may be reshaped for another graph as long as they have this shape
-// again when this one runs. The embeddings and the lowest frozen blocks are not
-// part of the graph where frozen is above 0; their output is then an input.
+// again when this one runs.
 func newTextClassGraph(w model.Weights, tw *textTower, head *classification, frozen int) (*textClassGraph, error) {
 	c := tw.cfg
 	g := &textClassGraph{batch: newTextBatch(tw.b, tw.t), targets: make([]int, tw.b)}
-	b, bt := newGraphBuilder(textClassSpecs(c, head.c, frozen), w), g.batch
-	lengths := b.index("lengths", bt.lengths)
-	var x *gorgonia.Node
-	if frozen > 0 {
-		g.states = make([]float32, tw.b*tw.t*c.Dim)
-		value := tensor.New(tensor.WithShape(tw.b*tw.t, c.Dim), tensor.WithBacking(g.states))
-		x = gorgonia.NewTensor(b.eg, tensor.Float32, 2, gorgonia.WithShape(tw.b*tw.t, c.Dim), gorgonia.WithName("states"), gorgonia.WithValue(value))
-	} else {
-		x = b.add("embedding", tw.embed, b.nodes[model.TextWord], b.nodes[model.TextPosition], b.nodes[model.TextType],
-			b.index("ids", bt.ids), b.index("positions", bt.positions), b.index("types", bt.types))
-		x = b.add("norm", tw.norm, x, b.nodes[model.TextNormGain], b.nodes[model.TextNormBias])
-	}
-	for l := frozen; l < c.Layers; l++ {
-		full := func(name string) string { return model.TextLayerName(l, name) }
-		x = b.add(fmt.Sprintf("attention%d", l), tw.attn[l], append(b.block(x, textAttnTensors, full), lengths)...)
-		x = b.add(fmt.Sprintf("feedforward%d", l), tw.ffn[l], b.block(x, textFFNTensors, full)...)
-	}
-	x = b.add("pooling", tw.pool, x, lengths)
+	b := newGraphBuilder(textClassSpecs(c, head.c, frozen), w)
+	enc := b.encoder(tw, g.batch, frozen)
+	g.states = enc.frozen
+	x := b.add("pooling", tw.pool, enc.states, enc.lengths)
 	loss := b.add("classification", head, x, b.nodes[classifyWeight], b.nodes[classifyBias], b.index("targets", g.targets))
 	var err error
 	g.graph, err = b.build(loss)
@@ -103,31 +85,4 @@ func newTextClassGraph(w model.Weights, tw *textTower, head *classification, fro
 func textClassSpecs(c model.TextConfig, classes, frozen int) []model.Spec {
 	return append(trainedTextSpecs(c, frozen),
 		model.Spec{Name: classifyWeight, Shape: []int{classes, c.Dim}}, model.Spec{Name: classifyBias, Shape: []int{classes}})
-}
-
-// embedTokens writes the embeddings of the tokens of bt to x, (P, D), outside
-// any graph. y is memory for it, (P, D).
-func (w *textTower) embedTokens(x, y []float32, weights model.Weights, bt *textBatch) {
-	param := func(name string) argument { return floats(weights[name].Data) }
-	w.embed.forward(y, []argument{
-		param(model.TextWord), param(model.TextPosition), param(model.TextType),
-		ints(bt.ids), ints(bt.positions), ints(bt.types),
-	})
-	w.norm.forward(x, []argument{floats(y), param(model.TextNormGain), param(model.TextNormBias)})
-}
-
-// blocks applies blocks from to to-1 to x, (P, D), in place, outside any graph. y
-// is memory for it, (P, D).
-func (w *textTower) blocks(x, y []float32, weights model.Weights, lengths []int, from, to int) {
-	block := func(l int, x []float32, names []string) []argument {
-		args := []argument{floats(x)}
-		for _, n := range names {
-			args = append(args, floats(weights[model.TextLayerName(l, n)].Data))
-		}
-		return args
-	}
-	for l := from; l < to; l++ {
-		w.attn[l].forward(y, append(block(l, x, textAttnTensors), ints(lengths)))
-		w.ffn[l].forward(x, block(l, y, textFFNTensors))
-	}
 }

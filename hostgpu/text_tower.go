@@ -108,26 +108,36 @@ var (
 // forward writes the embeddings of bt, (B, D), to out, outside any graph. x and y
 // are memory for it, (P, D) each.
 func (w *textTower) forward(out, x, y []float32, weights model.Weights, bt *textBatch) {
+	w.embedTokens(x, y, weights, bt)
+	w.blocks(x, y, weights, bt.lengths, 0, w.cfg.Layers)
+	w.pool.forward(out, []argument{floats(x), ints(bt.lengths)})
+}
+
+// embedTokens writes the embeddings of the tokens of bt to x, (P, D), outside
+// any graph. y is memory for it, (P, D).
+func (w *textTower) embedTokens(x, y []float32, weights model.Weights, bt *textBatch) {
 	param := func(name string) argument { return floats(weights[name].Data) }
-	block := func(l int, names []string) []argument {
-		args := []argument{floats(x)}
-		for _, n := range names {
-			args = append(args, param(model.TextLayerName(l, n)))
-		}
-		return args
-	}
 	w.embed.forward(y, []argument{
 		param(model.TextWord), param(model.TextPosition), param(model.TextType),
 		ints(bt.ids), ints(bt.positions), ints(bt.types),
 	})
 	w.norm.forward(x, []argument{floats(y), param(model.TextNormGain), param(model.TextNormBias)})
-	for l := range w.attn {
-		w.attn[l].forward(y, append(block(l, textAttnTensors), ints(bt.lengths)))
-		x, y = y, x
-		w.ffn[l].forward(y, block(l, textFFNTensors))
-		x, y = y, x
+}
+
+// blocks applies blocks from to to-1 to x, (P, D), in place, outside any graph. y
+// is memory for it, (P, D).
+func (w *textTower) blocks(x, y []float32, weights model.Weights, lengths []int, from, to int) {
+	block := func(l int, x []float32, names []string) []argument {
+		args := []argument{floats(x)}
+		for _, n := range names {
+			args = append(args, floats(weights[model.TextLayerName(l, n)].Data))
+		}
+		return args
 	}
-	w.pool.forward(out, []argument{floats(x), ints(bt.lengths)})
+	for l := from; l < to; l++ {
+		w.attn[l].forward(y, append(block(l, x, textAttnTensors), ints(lengths)))
+		w.ffn[l].forward(x, block(l, y, textFFNTensors))
+	}
 }
 
 // trainedTextSpecs lists the tensors of an encoder of which the embeddings and
@@ -152,35 +162,50 @@ type textGraph struct {
 }
 
 // newTextGraph builds contrastive loss and gradients for pairs of texts of t
-// tokens and weights w. The frozen part of the encoder is not in the graph; its
-// output is then an input. Embeddings are scaled to length 1 whatever the
+// tokens and weights w. Embeddings are scaled to length 1 whatever the
 // configuration says: the loss is one of cosines.
 func newTextGraph(c model.TextConfig, w model.Weights, o TextTrainOptions, t int, state *stepState) (*textGraph, error) {
 	tw := newTextTower(c, float32(o.Dropout), state)
 	tw.reshape(2*o.Pairs, t)
 	tw.pool.unit = true
 	g := &textGraph{batch: newTextBatch(2*o.Pairs, t), groups: make([]int, o.Pairs)}
-	b, bt := newGraphBuilder(trainedTextSpecs(c, o.FrozenLayers), w), g.batch
-	lengths := b.index("lengths", bt.lengths)
-	var x *gorgonia.Node
-	if o.FrozenLayers > 0 {
-		g.states = make([]float32, tw.b*t*c.Dim)
-		value := tensor.New(tensor.WithShape(tw.b*t, c.Dim), tensor.WithBacking(g.states))
-		x = gorgonia.NewTensor(b.eg, tensor.Float32, 2, gorgonia.WithShape(tw.b*t, c.Dim), gorgonia.WithName("states"), gorgonia.WithValue(value))
-	} else {
-		x = b.add("embedding", tw.embed, b.nodes[model.TextWord], b.nodes[model.TextPosition], b.nodes[model.TextType],
-			b.index("ids", bt.ids), b.index("positions", bt.positions), b.index("types", bt.types))
-		x = b.add("norm", tw.norm, x, b.nodes[model.TextNormGain], b.nodes[model.TextNormBias])
-	}
-	for l := o.FrozenLayers; l < c.Layers; l++ {
-		full := func(name string) string { return model.TextLayerName(l, name) }
-		x = b.add(fmt.Sprintf("attention%d", l), tw.attn[l], append(b.block(x, textAttnTensors, full), lengths)...)
-		x = b.add(fmt.Sprintf("feedforward%d", l), tw.ffn[l], b.block(x, textFFNTensors, full)...)
-	}
-	g.embeddings = b.add("pooling", tw.pool, x, lengths)
+	b := newGraphBuilder(trainedTextSpecs(c, o.FrozenLayers), w)
+	enc := b.encoder(tw, g.batch, o.FrozenLayers)
+	g.states = enc.frozen
+	g.embeddings = b.add("pooling", tw.pool, enc.states, enc.lengths)
 	loss := b.add("contrastive", &contrastive{b: o.Pairs, d: c.Dim, temperature: float32(o.Temperature)},
-		g.embeddings, lengths, b.index("groups", g.groups))
+		g.embeddings, enc.lengths, b.index("groups", g.groups))
 	var err error
 	g.graph, err = b.build(loss)
 	return g, err
+}
+
+// encoderNodes are what an encoder adds to a graph.
+type encoderNodes struct {
+	states  *gorgonia.Node // (P, D) after the last block
+	lengths *gorgonia.Node // (B)
+	frozen  []float32      // (P, D) to be filled with what the frozen blocks make of the batch, nil where nothing is frozen
+}
+
+// encoder adds embeddings and blocks of tw, which has the shape of bt. The
+// embeddings and the lowest frozen blocks are not part of the graph where frozen
+// is above 0; their output is then an input.
+func (b *graphBuilder) encoder(tw *textTower, bt *textBatch, frozen int) encoderNodes {
+	n := encoderNodes{lengths: b.index("lengths", bt.lengths)}
+	if frozen > 0 {
+		p, d := tw.b*tw.t, tw.cfg.Dim
+		n.frozen = make([]float32, p*d)
+		value := tensor.New(tensor.WithShape(p, d), tensor.WithBacking(n.frozen))
+		n.states = gorgonia.NewTensor(b.eg, tensor.Float32, 2, gorgonia.WithShape(p, d), gorgonia.WithName("states"), gorgonia.WithValue(value))
+	} else {
+		n.states = b.add("embedding", tw.embed, b.nodes[model.TextWord], b.nodes[model.TextPosition], b.nodes[model.TextType],
+			b.index("ids", bt.ids), b.index("positions", bt.positions), b.index("types", bt.types))
+		n.states = b.add("norm", tw.norm, n.states, b.nodes[model.TextNormGain], b.nodes[model.TextNormBias])
+	}
+	for l := frozen; l < tw.cfg.Layers; l++ {
+		full := func(name string) string { return model.TextLayerName(l, name) }
+		n.states = b.add(fmt.Sprintf("attention%d", l), tw.attn[l], append(b.block(n.states, textAttnTensors, full), n.lengths)...)
+		n.states = b.add(fmt.Sprintf("feedforward%d", l), tw.ffn[l], b.block(n.states, textFFNTensors, full)...)
+	}
+	return n
 }
