@@ -90,7 +90,7 @@ func openTower(string) (*workload, error) {
 		}
 		split.Train = append(split.Train, h)
 	}
-	trainer, err := hostgpu.NewTrainer(ds, split, nil, hostgpu.TrainOptions{
+	trainer, err := hostgpu.NewTrainer(ds, split, hostgpu.Vectors{}, hostgpu.TrainOptions{
 		Rows: rows, Length: events, Window: events, Epochs: 1, Average: -1,
 	})
 	if err != nil {

@@ -147,8 +147,11 @@ func (t *Trainer) fingerprint() string {
 		put(len(c.History))
 		put(int(c.Target.Item))
 	}
-	if t.features != nil {
-		for _, v := range t.features.Data {
+	for _, given := range []*model.Tensor{t.given.Items, t.given.Users} {
+		if given == nil {
+			continue
+		}
+		for _, v := range given.Data {
 			put(int(math.Float32bits(v)))
 		}
 	}

@@ -51,6 +51,14 @@ func (e *Encoder) Users(ctx context.Context, dst []float32, histories [][]model.
 	return nil
 }
 
+// Describe adds W_desc·f to user vectors, (n, D), f being the given vectors of their
+// descriptions, (n, F_u): what model.Model.Describe does for one. It panics where
+// the model has no descriptions.
+func (e *Encoder) Describe(users, descriptions []float32) {
+	d, f := e.m.Config.Dim, e.m.Config.Descriptions
+	gemm(false, true, len(descriptions)/f, d, f, 1, descriptions, f, e.m.Weights[model.UserDescription].Data, f, 1, users, d)
+}
+
 // lay fills the batch with as many of the histories as fit, in order, one after
 // the other in a row while there is room.
 func (e *Encoder) lay(histories [][]model.Event) error {
@@ -85,8 +93,9 @@ func (e *Encoder) lay(histories [][]model.Event) error {
 
 // Scorer answers evaluations with the float32 model.
 type Scorer struct {
-	name string
-	enc  *Encoder
+	name         string
+	enc          *Encoder
+	descriptions *model.Tensor // (U, F_u), nil for none
 }
 
 // NewScorer returns a scorer named name.
@@ -94,14 +103,27 @@ func NewScorer(name string, m *model.Model) *Scorer {
 	return &Scorer{name: name, enc: NewEncoder(m, 1)}
 }
 
+// WithDescriptions returns a scorer that knows the users' descriptions, by their
+// given vectors, (U, F_u); nil for none.
+func (s *Scorer) WithDescriptions(users *model.Tensor) *Scorer {
+	return &Scorer{name: s.name, enc: s.enc, descriptions: users}
+}
+
 // Name is the scorer's label.
 func (s *Scorer) Name() string { return s.name }
 
 // Scores writes u·v_i for every item to dst.
-func (s *Scorer) Scores(ctx context.Context, dst []float32, _ int32, history []data.Interaction) error {
+func (s *Scorer) Scores(ctx context.Context, dst []float32, user int32, history []data.Interaction) error {
 	u := make([]float32, s.enc.m.Config.Dim)
 	if err := s.enc.Users(ctx, u, [][]model.Event{Events(history)}); err != nil {
 		return err
+	}
+	if f := s.descriptions; f != nil {
+		if fu := s.enc.m.Config.Descriptions; len(f.Shape) != 2 || f.Shape[1] != fu || fu == 0 || user < 0 || int(user) >= f.Shape[0] {
+			return fmt.Errorf("hostgpu: score: %w: no description of user %d in vectors of shape %v, of which the model reads a width of %d",
+				model.ErrInput, user, f.Shape, fu)
+		}
+		s.enc.Describe(u, f.Row(int(user)))
 	}
 	v, d := s.enc.m.ItemVectors.Data, len(u)
 	gemm(false, true, 1, len(dst), d, 1, u, d, v, d, 0, dst, len(dst))

@@ -19,8 +19,16 @@ type Arg struct {
 }
 
 // The kernels under test; arguments are the fields of the kernels.
-func NewItemVectors(n, d, f int, x []float32) Kernel {
-	return Kernel{&itemVectors{n: n, d: d, f: f, x: x}}
+func NewItemVectors(n, d, f int, x []float32, drop *Dropout) Kernel {
+	return Kernel{&itemVectors{n: n, d: d, f: f, x: x, drop: drop}}
+}
+
+func NewSelection(n, d int, rows []int) Kernel {
+	return Kernel{&selection{n: n, d: d, rows: rows}}
+}
+
+func NewDescription(p, d, f int, given []float32, drop *Dropout) Kernel {
+	return Kernel{&description{p: p, d: d, f: f, given: given, drop: drop}}
 }
 
 func NewEmbedding(p, n, types, gaps, d int, drop *Dropout) Kernel {
@@ -122,10 +130,19 @@ type Graph struct {
 	cfg model.Config
 }
 
-// NewGraph builds the graph of b rows of t events; samples 0 asks for the full softmax.
-func NewGraph(c model.Config, w model.Weights, features []float32, b, t, samples int, logq []float32, share float32) (*Graph, error) {
-	tw := newTower(c, b, t, share, &stepState{seed: 1, step: 1})
-	g, err := newTowerGraph(w, tw, features, lossSpec{samples: samples, logq: logq})
+// GraphSpec is what NewGraph builds; samples 0 asks for the full softmax.
+type GraphSpec struct {
+	Given            Vectors
+	Rows, Length     int
+	Samples          int
+	LogQ             []float32
+	Share, IDDropout float32
+}
+
+// NewGraph builds the graph of a tower.
+func NewGraph(c model.Config, w model.Weights, s GraphSpec) (*Graph, error) {
+	tw := newTower(c, s.Rows, s.Length, s.Share, &stepState{seed: 1, step: 1})
+	g, err := newTowerGraph(w, tw, graphSpec{given: s.Given, idDropout: s.IDDropout, samples: s.Samples, logq: s.LogQ})
 	if err != nil {
 		return nil, err
 	}

@@ -12,10 +12,15 @@ import (
 // window, N items, F features. P = B·T rows, one for each event.
 
 // itemVectors computes V = E + X·Wᵀ, (N, D): learnt embeddings E plus the
-// projection W, (D, F), of the given item vectors X, (N, F).
+// projection W, (D, F), of the given item vectors X, (N, F). Dropout leaves out
+// whole rows of E, so that the rest has to do, as it must for a new item
+// (DropoutNet, Volkovs et al. 2017). The rows that stay are not scaled: each item is
+// then one that inference may meet, known or new.
 type itemVectors struct {
 	n, d, f int
 	x       []float32
+	drop    *dropout
+	ones    []float32 // (N)
 }
 
 func (k *itemVectors) inputs() []input {
@@ -25,12 +30,50 @@ func (k *itemVectors) shape() tensor.Shape { return tensor.Shape{k.n, k.d} }
 
 func (k *itemVectors) forward(out []float32, in []argument) {
 	copy(out, in[0].floats)
+	k.ones = resize(k.ones, k.n)
+	for i := range k.ones {
+		k.ones[i] = 1
+	}
+	k.drop.apply(k.ones)
+	k.leaveOut(out)
 	gemm(false, true, k.n, k.d, k.f, 1, k.x, k.f, in[1].floats, k.f, 1, out, k.d)
 }
 
 func (k *itemVectors) backward(grads [][]float32, dout, _ []float32, _ []argument) {
 	copy(grads[0], dout)
+	k.leaveOut(grads[0])
 	gemm(true, false, k.d, k.f, k.n, 1, dout, k.d, k.x, k.f, 0, grads[1], k.f)
+}
+
+// leaveOut clears the rows of e, (N, D), that the step does without.
+func (k *itemVectors) leaveOut(e []float32) {
+	for i, f := range k.drop.factors(0, k.n) {
+		if f == 0 {
+			clear(e[i*k.d : (i+1)*k.d])
+		}
+	}
+}
+
+// selection is the rows of V, (N, D), that the softmax ranks: (len(rows), D).
+type selection struct {
+	n, d int
+	rows []int
+}
+
+func (k *selection) inputs() []input     { return []input{{shape: tensor.Shape{k.n, k.d}}} }
+func (k *selection) shape() tensor.Shape { return tensor.Shape{len(k.rows), k.d} }
+
+func (k *selection) forward(out []float32, in []argument) {
+	for j, i := range k.rows {
+		copy(out[j*k.d:(j+1)*k.d], in[0].floats[i*k.d:])
+	}
+}
+
+func (k *selection) backward(grads [][]float32, dout, _ []float32, _ []argument) {
+	clear(grads[0])
+	for j, i := range k.rows {
+		copy(grads[0][i*k.d:(i+1)*k.d], dout[j*k.d:])
+	}
 }
 
 // embedding computes x_r = scale·A[i_r] + B[j_r] + C[k_r], (P, D), from three

@@ -72,9 +72,73 @@ func checkGradients(t *testing.T, k hostgpu.Kernel, in []hostgpu.Arg) {
 
 func TestItemVectorsGradient(t *testing.T) {
 	const n, d, f = 5, 4, 3
-	r := rand.New(rand.NewPCG(1, 0))
-	k := hostgpu.NewItemVectors(n, d, f, normal(r, n*f, 1))
-	checkGradients(t, k, []hostgpu.Arg{{Floats: normal(r, n*d, 1)}, {Floats: normal(r, d*f, 1)}})
+	for _, share := range []float32{0, 0.4} {
+		r := rand.New(rand.NewPCG(1, 0))
+		k := hostgpu.NewItemVectors(n, d, f, normal(r, n*f, 1), hostgpu.NewDropout(share, 7, 1, 3))
+		checkGradients(t, k, []hostgpu.Arg{{Floats: normal(r, n*d, 1)}, {Floats: normal(r, d*f, 1)}})
+	}
+}
+
+// An item is known by its embedding and its given vector or, in the stated share
+// of cases, by its given vector alone; never by anything between.
+func TestItemVectorsDropout(t *testing.T) {
+	const n, d, f, share = 4000, 2, 1, 0.3
+	given, ids := make([]float32, n*f), make([]float32, n*d)
+	for i := range ids {
+		ids[i] = 5
+	}
+	for i := range given {
+		given[i] = 1
+	}
+	drop := hostgpu.NewDropout(share, 7, 1, 3)
+	k := hostgpu.NewItemVectors(n, d, f, given, drop)
+	in := []hostgpu.Arg{{Floats: ids}, {Floats: []float32{1, 2}}}
+	first := k.Forward(in)
+	alone := 0
+	for i := range n {
+		switch [2]float32(first[i*d : (i+1)*d]) {
+		case [2]float32{1, 2}:
+			alone++
+		case [2]float32{6, 7}:
+		default:
+			t.Fatalf("item %d is %v", i, first[i*d:(i+1)*d])
+		}
+	}
+	if got := float64(alone) / n; math.Abs(got-share) > 0.03 {
+		t.Errorf("%.3f of the items are without their id, want %v", got, share)
+	}
+	if !slices.Equal(k.Forward(in), first) {
+		t.Error("the same step drew other items")
+	}
+	drop.SetStep(4)
+	if slices.Equal(k.Forward(in), first) {
+		t.Error("another step drew the same items")
+	}
+}
+
+func TestSelectionGradient(t *testing.T) {
+	const n, d = 6, 3
+	r := rand.New(rand.NewPCG(1, 1))
+	checkGradients(t, hostgpu.NewSelection(n, d, []int{0, 2, 3, 5}), []hostgpu.Arg{{Floats: normal(r, n*d, 1)}})
+}
+
+func TestDescriptionGradient(t *testing.T) {
+	const users, d, f = 4, 5, 3
+	for name, of := range map[string][]int{
+		"runs":                 {2, 2, 2, -1, 0, 0, 2, -1, -1},
+		"without padding":      {0, 1, 1, 3},
+		"nothing but padding":  {-1, -1, -1},
+		"from padding to user": {-1, 3},
+	} {
+		for _, share := range []float32{0, 0.4} {
+			t.Run(name, func(t *testing.T) {
+				r := rand.New(rand.NewPCG(1, 2))
+				p := len(of)
+				k := hostgpu.NewDescription(p, d, f, normal(r, users*f, 1), hostgpu.NewDropout(share, 7, 1, 3))
+				checkGradients(t, k, []hostgpu.Arg{{Floats: normal(r, p*d, 1)}, {Floats: normal(r, d*f, 1)}, {Ints: of}})
+			})
+		}
+	}
 }
 
 func TestEmbeddingGradient(t *testing.T) {

@@ -8,8 +8,9 @@ import (
 )
 
 // sequence is the training material of one user: events and, for each, the item
-// that came next.
+// that came next, which the trainer turns into its place in what the softmax ranks.
 type sequence struct {
+	user   int
 	events []model.Event
 	next   []int32
 }
@@ -28,11 +29,11 @@ func Events(h []data.Interaction) []model.Event {
 // events have no next item and are left out.
 func sequences(histories [][]data.Interaction) []sequence {
 	var all []sequence
-	for _, h := range histories {
+	for user, h := range histories {
 		if len(h) < 2 {
 			continue
 		}
-		s := sequence{events: Events(h)[:len(h)-1]}
+		s := sequence{user: user, events: Events(h)[:len(h)-1]}
 		for _, e := range h[1:] {
 			s.next = append(s.next, e.Item)
 		}
@@ -88,7 +89,7 @@ func pack(seqs []sequence, t int, rng *rand.Rand) [][]piece {
 // fill writes rows, at most b of them, into a batch of b rows of t events.
 func (bt *batch) fill(seqs []sequence, rows [][]piece, t int, c model.Config) {
 	for i := range bt.targets {
-		bt.items[i], bt.types[i], bt.gaps[i], bt.targets[i] = 0, 0, 0, -1
+		bt.items[i], bt.types[i], bt.gaps[i], bt.targets[i], bt.users[i] = 0, 0, 0, -1, -1
 		bt.starts[i] = i % t // padding attends to itself
 	}
 	for r, row := range rows {
@@ -97,7 +98,7 @@ func (bt *batch) fill(seqs []sequence, rows [][]piece, t int, c model.Config) {
 			start := at
 			for j := p.lo; j < p.hi; j++ {
 				bt.put(r*t+at, seqs[p.seq].events[j], start, c)
-				bt.targets[r*t+at] = int(seqs[p.seq].next[j])
+				bt.targets[r*t+at], bt.users[r*t+at] = int(seqs[p.seq].next[j]), seqs[p.seq].user
 				at++
 			}
 		}

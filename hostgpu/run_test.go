@@ -51,9 +51,9 @@ func TestResumeAgainAndAgain(t *testing.T) {
 	d, s := chain(40, 40, 10)
 	o := quick()
 	o.Epochs = 2
-	want := finish(t, newTrainer(t, d, s, nil, o), "")
+	want := finish(t, newTrainer(t, d, s, hostgpu.Vectors{}, o), "")
 	path := filepath.Join(t.TempDir(), "checkpoint.safetensors")
-	tr := newTrainer(t, d, s, nil, o)
+	tr := newTrainer(t, d, s, hostgpu.Vectors{}, o)
 	breaks := 0
 	for ; ; breaks++ {
 		err := interrupt(t, tr, path, 3*min(breaks, 1)) // the first before the first step
@@ -63,7 +63,7 @@ func TestResumeAgainAndAgain(t *testing.T) {
 		if !errors.Is(err, context.Canceled) || breaks > 100 {
 			t.Fatalf("interruption %d: %v", breaks, err)
 		}
-		tr = newTrainer(t, d, s, nil, o)
+		tr = newTrainer(t, d, s, hostgpu.Vectors{}, o)
 		if err := tr.Resume(path); err != nil {
 			t.Fatal(err)
 		}
@@ -81,8 +81,8 @@ func TestResumeAgainAndAgain(t *testing.T) {
 // A trainer that was interrupted can itself go on.
 func TestRunGoesOn(t *testing.T) {
 	d, s := chain(40, 40, 10)
-	want := finish(t, newTrainer(t, d, s, nil, quick()), "")
-	tr := newTrainer(t, d, s, nil, quick())
+	want := finish(t, newTrainer(t, d, s, hostgpu.Vectors{}, quick()), "")
+	tr := newTrainer(t, d, s, hostgpu.Vectors{}, quick())
 	if err := interrupt(t, tr, "", 4); !errors.Is(err, context.Canceled) {
 		t.Fatalf("error %v, want context.Canceled", err)
 	}
@@ -95,12 +95,12 @@ func TestResumeWithMoreEpochs(t *testing.T) {
 	short, long := quick(), quick()
 	short.Epochs, long.Epochs = 1, 3
 	path := filepath.Join(t.TempDir(), "checkpoint.safetensors")
-	finish(t, newTrainer(t, d, s, nil, short), path)
-	tr := newTrainer(t, d, s, nil, long)
+	finish(t, newTrainer(t, d, s, hostgpu.Vectors{}, short), path)
+	tr := newTrainer(t, d, s, hostgpu.Vectors{}, long)
 	if err := tr.Resume(path); err != nil {
 		t.Fatal(err)
 	}
-	sameWeights(t, "prolonged", finish(t, newTrainer(t, d, s, nil, long), "").Weights, finish(t, tr, path).Weights)
+	sameWeights(t, "prolonged", finish(t, newTrainer(t, d, s, hostgpu.Vectors{}, long), "").Weights, finish(t, tr, path).Weights)
 }
 
 // A run whose patience ran out does nothing more when it is resumed, and keeps
@@ -110,9 +110,9 @@ func TestResumeAfterPatience(t *testing.T) {
 	o := quick()
 	o.Epochs, o.Patience, o.LearningRate = 100, 2, 0.03
 	path := filepath.Join(t.TempDir(), "checkpoint.safetensors")
-	first := newTrainer(t, d, s, nil, o)
+	first := newTrainer(t, d, s, hostgpu.Vectors{}, o)
 	want := finish(t, first, path)
-	second := newTrainer(t, d, s, nil, o)
+	second := newTrainer(t, d, s, hostgpu.Vectors{}, o)
 	if err := second.Resume(path); err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestInterruption(t *testing.T) {
 		"that cannot be stored": {filepath.Join(folder, "absent", "checkpoint"), false, []error{context.Canceled, hostgpu.ErrCheckpoint, os.ErrNotExist}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := interrupt(t, newTrainer(t, d, s, nil, quick()), test.checkpoint, 2)
+			err := interrupt(t, newTrainer(t, d, s, hostgpu.Vectors{}, quick()), test.checkpoint, 2)
 			for _, want := range test.want {
 				if !errors.Is(err, want) {
 					t.Errorf("error %v, want %v", err, want)
@@ -164,7 +164,7 @@ func TestInterruption(t *testing.T) {
 // should train for hours and find nothing.
 func TestRunStopsWhereItCannotSave(t *testing.T) {
 	d, s := chain(40, 40, 10)
-	tr := newTrainer(t, d, s, nil, quick())
+	tr := newTrainer(t, d, s, hostgpu.Vectors{}, quick())
 	epochs := 0
 	err := tr.Run(t.Context(), filepath.Join(t.TempDir(), "absent", "checkpoint"), func(p hostgpu.Progress) { epochs = p.Epoch })
 	if !errors.Is(err, hostgpu.ErrCheckpoint) || epochs != 1 {
@@ -177,10 +177,10 @@ func TestSeed(t *testing.T) {
 	d, s := chain(30, 40, 8)
 	o := quick()
 	o.Epochs, o.Samples = 1, 15
-	a, b := finish(t, newTrainer(t, d, s, nil, o), ""), finish(t, newTrainer(t, d, s, nil, o), "")
+	a, b := finish(t, newTrainer(t, d, s, hostgpu.Vectors{}, o), ""), finish(t, newTrainer(t, d, s, hostgpu.Vectors{}, o), "")
 	sameWeights(t, "the same seed", a.Weights, b.Weights)
 	o.Seed++
-	c := finish(t, newTrainer(t, d, s, nil, o), "")
+	c := finish(t, newTrainer(t, d, s, hostgpu.Vectors{}, o), "")
 	if a.Weights[model.ItemEmbedding].Data[0] == c.Weights[model.ItemEmbedding].Data[0] {
 		t.Error("another seed gave the same weights")
 	}
@@ -206,12 +206,12 @@ func TestOptionsAndConfig(t *testing.T) {
 		d, s := catalogue(test.items)
 		o := small
 		o.Samples = test.samples
-		if got := newTrainer(t, d, s, nil, o).Options().Samples; got != test.want {
+		if got := newTrainer(t, d, s, hostgpu.Vectors{}, o).Options().Samples; got != test.want {
 			t.Errorf("%d items, %d samples asked for: %d, want %d", test.items, test.samples, got, test.want)
 		}
 	}
 	d, s := catalogue(3)
-	tr := newTrainer(t, d, s, &model.Tensor{Shape: []int{3, 2}, Data: make([]float32, 6)}, hostgpu.TrainOptions{Length: 16, Dropout: -1})
+	tr := newTrainer(t, d, s, hostgpu.Vectors{Items: &model.Tensor{Shape: []int{3, 2}, Data: make([]float32, 6)}}, hostgpu.TrainOptions{Length: 16, Dropout: -1})
 	o := tr.Options()
 	if o.Dim != 64 || o.Layers != 2 || o.FFN != 64 || o.Epochs != 50 || o.Patience != 8 || o.LearningRate != 0.002 || o.Dropout != 0 || o.Average != 0.998 {
 		t.Errorf("defaults %+v", o)
@@ -219,16 +219,5 @@ func TestOptionsAndConfig(t *testing.T) {
 	want := model.Config{Items: 3, Features: 2, Dim: 64, Layers: 2, Heads: 1, FFN: 64, Window: 50, EventTypes: 8, GapBuckets: 24}
 	if tr.Config() != want {
 		t.Errorf("config %+v, want %+v", tr.Config(), want)
-	}
-}
-
-func TestNewTrainerRefusesFeatures(t *testing.T) {
-	ds := &data.Dataset{Items: make([]data.Item, 3), Types: data.EventTypes(1, 5), Histories: [][]data.Interaction{{{Item: 0}, {Item: 1}, {Item: 2}}}}
-	s := &data.Split{Train: ds.Histories}
-	for name, shape := range map[string][]int{"flat": {6}, "rows": {2, 3}} {
-		f := &model.Tensor{Shape: shape, Data: make([]float32, 6)}
-		if _, err := hostgpu.NewTrainer(ds, s, f, hostgpu.TrainOptions{}); !errors.Is(err, hostgpu.ErrData) {
-			t.Errorf("%s: got %v, want ErrData", name, err)
-		}
 	}
 }

@@ -15,13 +15,14 @@ import (
 type batch struct {
 	items, types, gaps []int // (P)
 	starts             []int // (P) position in its row at which the sequence of an event starts
-	targets            []int // (P) the next item, -1 for padding
+	targets            []int // (P) the next item, as its place in what the softmax ranks; -1 for padding
+	users              []int // (P) whose event it is, -1 for padding; read where users have descriptions
 }
 
 func newBatch(p int) *batch {
 	return &batch{
 		items: make([]int, p), types: make([]int, p), gaps: make([]int, p),
-		starts: make([]int, p), targets: make([]int, p),
+		starts: make([]int, p), targets: make([]int, p), users: make([]int, p),
 	}
 }
 
@@ -30,6 +31,9 @@ func newBatch(p int) *batch {
 type tower struct {
 	cfg    model.Config
 	b, t   int
+	share  float32 // of dropout
+	sites  uint64  // dropouts handed out
+	state  *stepState
 	events *embedding
 	attn   []*attention
 	ffn    []*feedForward
@@ -39,23 +43,24 @@ type tower struct {
 // newTower builds the kernels for B rows of T events; state is nil and share 0
 // for inference.
 func newTower(c model.Config, b, t int, share float32, state *stepState) *tower {
-	site := uint64(0)
-	drop := func() *dropout {
-		site++
-		return &dropout{share: share, site: site, state: state}
-	}
 	p := b * t
-	w := &tower{cfg: c, b: b, t: t}
+	w := &tower{cfg: c, b: b, t: t, share: share, state: state}
 	w.events = &embedding{
 		p: p, d: c.Dim, rows: [3]int{c.Items, c.EventTypes, c.GapBuckets},
-		scale: float32(math.Sqrt(float64(c.Dim))), drop: drop(),
+		scale: float32(math.Sqrt(float64(c.Dim))), drop: w.drop(share),
 	}
 	for range c.Layers {
-		w.attn = append(w.attn, &attention{heads: heads{b: b, t: t, d: c.Dim, h: c.Heads}, window: c.Window, drop: drop()})
-		w.ffn = append(w.ffn, &feedForward{perceptron: perceptron{d: c.Dim, f: c.FFN}, p: p, drop: drop()})
+		w.attn = append(w.attn, &attention{heads: heads{b: b, t: t, d: c.Dim, h: c.Heads}, window: c.Window, drop: w.drop(share)})
+		w.ffn = append(w.ffn, &feedForward{perceptron: perceptron{d: c.Dim, f: c.FFN}, p: p, drop: w.drop(share)})
 	}
 	w.norm = &normalisation{p: p, norm: layerNorm{d: c.Dim, eps: model.NormEpsilon}}
 	return w
+}
+
+// drop returns a dropout with a site of its own.
+func (w *tower) drop(share float32) *dropout {
+	w.sites++
+	return &dropout{share: share, site: w.sites, state: w.state}
 }
 
 // Names of the tensors of a block, in the order of the kernels' inputs.
@@ -103,22 +108,26 @@ type towerGraph struct {
 	samples []int
 }
 
-// lossSpec says which loss a graph ends in.
-type lossSpec struct {
+// graphSpec says what a graph is given beside the tower, and which loss it ends in.
+type graphSpec struct {
+	given     Vectors
+	idDropout float32
+	ranked    []int // the items that the softmax ranks, nil for all
 	smoothing float32
 	samples   int       // 0: full softmax
-	logq      []float32 // with samples
+	logq      []float32 // with samples, of the ranked items
 }
 
 // newTowerGraph builds loss and gradients for weights w.
-func newTowerGraph(w model.Weights, tw *tower, features []float32, spec lossSpec) (*towerGraph, error) {
+func newTowerGraph(w model.Weights, tw *tower, spec graphSpec) (*towerGraph, error) {
 	c, p := tw.cfg, tw.b*tw.t
 	g := &towerGraph{batch: newBatch(p)}
 	// The cold-start vector is fitted when the item vectors are final.
 	b := newGraphBuilder(slices.DeleteFunc(c.Specs(), func(s model.Spec) bool { return s.Name == model.UserCold }), w)
 	v := b.nodes[model.ItemEmbedding]
 	if c.Features > 0 {
-		v = b.add("items", &itemVectors{n: c.Items, d: c.Dim, f: c.Features, x: features}, v, b.nodes[model.ItemFeatures])
+		k := &itemVectors{n: c.Items, d: c.Dim, f: c.Features, x: spec.given.Items.Data, drop: tw.drop(spec.idDropout)}
+		v = b.add("items", k, v, b.nodes[model.ItemFeatures])
 	}
 	bt := g.batch
 	starts := b.index("starts", bt.starts)
@@ -130,14 +139,23 @@ func newTowerGraph(w model.Weights, tw *tower, features []float32, spec lossSpec
 		x = b.add(fmt.Sprintf("feedforward%d", l), tw.ffn[l], b.block(x, ffnTensors, full)...)
 	}
 	u := b.add("norm", tw.norm, x, b.nodes[model.UserNormGain], b.nodes[model.UserNormBias])
+	if c.Descriptions > 0 {
+		k := &description{p: p, d: c.Dim, f: c.Descriptions, given: spec.given.Users.Data, drop: tw.drop(tw.share)}
+		u = b.add("description", k, u, b.nodes[model.UserDescription], b.index("users", bt.users))
+	}
+	n := c.Items
+	if spec.ranked != nil {
+		n = len(spec.ranked)
+		v = b.add("ranked", &selection{n: c.Items, d: c.Dim, rows: spec.ranked}, v)
+	}
 	targets := b.index("targets", bt.targets)
 	var loss *gorgonia.Node
 	if spec.samples > 0 {
 		g.samples = make([]int, spec.samples)
-		k := &sampledSoftmax{p: p, n: c.Items, d: c.Dim, s: spec.samples, logq: spec.logq}
+		k := &sampledSoftmax{p: p, n: n, d: c.Dim, s: spec.samples, logq: spec.logq}
 		loss = b.add("sampled-softmax", k, u, v, targets, b.index("samples", g.samples))
 	} else {
-		loss = b.add("softmax", &fullSoftmax{p: p, n: c.Items, d: c.Dim, smoothing: spec.smoothing}, u, v, targets)
+		loss = b.add("softmax", &fullSoftmax{p: p, n: n, d: c.Dim, smoothing: spec.smoothing}, u, v, targets)
 	}
 	var err error
 	g.graph, err = b.build(loss)

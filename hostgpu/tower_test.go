@@ -12,7 +12,7 @@ import (
 )
 
 func smallConfig() model.Config {
-	return model.Config{Items: 11, Features: 3, Dim: 8, Layers: 2, Heads: 2, FFN: 12, Window: 3, EventTypes: 4, GapBuckets: 5}
+	return model.Config{Items: 11, Features: 3, Descriptions: 4, Dim: 8, Layers: 2, Heads: 2, FFN: 12, Window: 3, EventTypes: 4, GapBuckets: 5}
 }
 
 func randomWeights(c model.Config, seed uint64) model.Weights {
@@ -34,6 +34,18 @@ func randomHistory(r *rand.Rand, c model.Config, n int) []data.Interaction {
 	return h
 }
 
+// given draws vectors for the items of c and for n users.
+func given(r *rand.Rand, c model.Config, n int) hostgpu.Vectors {
+	var v hostgpu.Vectors
+	if c.Features > 0 {
+		v.Items = &model.Tensor{Shape: []int{c.Items, c.Features}, Data: normal(r, c.Items*c.Features, 1)}
+	}
+	if c.Descriptions > 0 {
+		v.Users = &model.Tensor{Shape: []int{n, c.Descriptions}, Data: normal(r, n*c.Descriptions, 1)}
+	}
+	return v
+}
+
 func modelEvents(h []data.Interaction) []model.Event { return hostgpu.Events(h) }
 
 // The kernels compute what the definition does, to float32's tolerance: sums
@@ -45,26 +57,33 @@ func TestEncoderEqualsModel(t *testing.T) {
 		{Items: 11, Features: 2, Dim: 4, Layers: 3, Heads: 1, FFN: 9, Window: 1, EventTypes: 4, GapBuckets: 2},
 	} {
 		r := rand.New(rand.NewPCG(1, 2))
-		var features *model.Tensor
-		if c.Features > 0 {
-			features = &model.Tensor{Shape: []int{c.Items, c.Features}, Data: normal(r, c.Items*c.Features, 1)}
-		}
-		m, err := model.New(c, randomWeights(c, 3), features)
+		lengths := []int{0, 1, c.Window, c.Reach(), c.Reach() + 1, 3 * c.Reach(), 2}
+		vectors := given(r, c, len(lengths))
+		m, err := model.New(c, randomWeights(c, 3), vectors.Items)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var histories [][]model.Event
-		for _, n := range []int{0, 1, c.Window, c.Reach(), c.Reach() + 1, 3 * c.Reach(), 2} {
+		for _, n := range lengths {
 			histories = append(histories, modelEvents(randomHistory(r, c, n)))
 		}
 		got := make([]float32, len(histories)*c.Dim)
-		if err := hostgpu.NewEncoder(m, 3).Users(t.Context(), got, histories); err != nil {
+		enc := hostgpu.NewEncoder(m, 3)
+		if err := enc.Users(t.Context(), got, histories); err != nil {
 			t.Fatal(err)
+		}
+		if vectors.Users != nil {
+			enc.Describe(got, vectors.Users.Data)
 		}
 		for i, h := range histories {
 			want, err := m.User(h, nil)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if vectors.Users != nil {
+				if err := m.Describe(want, vectors.Users.Row(i)); err != nil {
+					t.Fatal(err)
+				}
 			}
 			for d, w := range want {
 				if g := got[i*c.Dim+d]; math.Abs(float64(g-w)) > 2e-5*(1+math.Abs(float64(w))) {
@@ -77,31 +96,48 @@ func TestEncoderEqualsModel(t *testing.T) {
 
 func TestScorerEqualsModel(t *testing.T) {
 	c := smallConfig()
-	c.Features = 0
-	m, err := model.New(c, randomWeights(c, 4), nil)
+	r := rand.New(rand.NewPCG(5, 0))
+	vectors := given(r, c, 2)
+	m, err := model.New(c, randomWeights(c, 4), vectors.Items)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := hostgpu.NewScorer("teacher", m)
+	plain := hostgpu.NewScorer("teacher", m)
+	s := plain.WithDescriptions(vectors.Users)
 	if s.Name() != "teacher" {
 		t.Errorf("name %q", s.Name())
 	}
-	r := rand.New(rand.NewPCG(5, 0))
 	for _, n := range []int{0, 1, 9} {
 		h := randomHistory(r, c, n)
-		got, want := make([]float32, c.Items), make([]float32, c.Items)
-		if err := s.Scores(t.Context(), got, 0, h); err != nil {
-			t.Fatal(err)
-		}
 		u, err := m.User(modelEvents(h), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.Scores(want, u)
-		for i := range want {
-			if math.Abs(float64(got[i]-want[i])) > 1e-4 {
-				t.Errorf("%d events: item %d scores %v, in the model %v", n, i, got[i], want[i])
+		for user, scorer := range []*hostgpu.Scorer{plain, s} { // user 1 is described, user 0 is not
+			if user == 1 {
+				if err := m.Describe(u, vectors.Users.Row(user)); err != nil {
+					t.Fatal(err)
+				}
 			}
+			got, want := make([]float32, c.Items), make([]float32, c.Items)
+			if err := scorer.Scores(t.Context(), got, int32(user), h); err != nil {
+				t.Fatal(err)
+			}
+			m.Scores(want, u)
+			for i := range want {
+				if math.Abs(float64(got[i]-want[i])) > 1e-4 {
+					t.Errorf("%d events: item %d scores %v for user %d, in the model %v", n, i, got[i], user, want[i])
+				}
+			}
+		}
+	}
+	for name, scorer := range map[string]*hostgpu.Scorer{
+		"a user without a row":      s,
+		"descriptions too narrow":   plain.WithDescriptions(model.NewTensor(3, 3)),
+		"descriptions without rows": plain.WithDescriptions(model.NewTensor(12)),
+	} {
+		if err := scorer.Scores(t.Context(), make([]float32, c.Items), 2, nil); !errors.Is(err, model.ErrInput) {
+			t.Errorf("%s: error %v, want ErrInput", name, err)
 		}
 	}
 	if err := s.Scores(t.Context(), make([]float32, c.Items), 0, []data.Interaction{{Item: 99}}); !errors.Is(err, model.ErrInput) {
@@ -122,9 +158,9 @@ func TestGraphLossEqualsModel(t *testing.T) {
 	c.Window = 7 // so that model.States gives a state for every event
 	w := randomWeights(c, 7)
 	r := rand.New(rand.NewPCG(8, 0))
-	features := &model.Tensor{Shape: []int{c.Items, c.Features}, Data: normal(r, c.Items*c.Features, 1)}
 	histories, rows := graphMaterial(c)
-	g, err := hostgpu.NewGraph(c, w, features.Data, 2, 7, 0, nil, 0)
+	vectors := given(r, c, len(histories))
+	g, err := hostgpu.NewGraph(c, w, hostgpu.GraphSpec{Given: vectors, Rows: 2, Length: 7})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,19 +169,22 @@ func TestGraphLossEqualsModel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := model.New(c, w, features)
+	m, err := model.New(c, w, vectors.Items)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var sum float64
 	count := 0
 	scores := make([]float32, c.Items)
-	for _, h := range histories {
+	for user, h := range histories {
 		states, err := m.States(modelEvents(h)[:len(h)-1], nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i, u := range states {
+			if err := m.Describe(u, vectors.Users.Row(user)); err != nil {
+				t.Fatal(err)
+			}
 			m.Scores(scores, u)
 			var z float64
 			for _, s := range scores {
@@ -176,7 +215,9 @@ func TestGraphGradients(t *testing.T) {
 				logq[i] = float32(-math.Log(float64(c.Items)))
 			}
 			histories, rows := graphMaterial(c)
-			g, err := hostgpu.NewGraph(c, w, normal(r, c.Items*c.Features, 1), 2, 7, samples, logq, share)
+			g, err := hostgpu.NewGraph(c, w, hostgpu.GraphSpec{
+				Given: given(r, c, len(histories)), Rows: 2, Length: 7, Samples: samples, LogQ: logq, Share: share, IDDropout: share,
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -284,7 +325,7 @@ func TestPack(t *testing.T) {
 func BenchmarkStep(b *testing.B) {
 	const rows, length = 8, 128
 	c := model.Config{Items: 1682, Dim: 64, Layers: 2, Heads: 2, FFN: 64, Window: 50, EventTypes: 8, GapBuckets: 24}
-	g, err := hostgpu.NewGraph(c, randomWeights(c, 1), nil, rows, length, 0, nil, 0.4)
+	g, err := hostgpu.NewGraph(c, randomWeights(c, 1), hostgpu.GraphSpec{Rows: rows, Length: length, Share: 0.4})
 	if err != nil {
 		b.Fatal(err)
 	}

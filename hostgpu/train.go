@@ -38,7 +38,10 @@ type TrainOptions struct {
 	Smoothing    float64 `json:"smoothing"`     // label smoothing of the full softmax (0.1); negative for none
 	Average      float64 `json:"average"`       // decay of the running average of the weights (0.998); negative for none
 	Samples      int     `json:"samples"`       // negatives of the sampled softmax; 0: full softmax up to 20,000 items, else 4,096
-	Seed         uint64  `json:"seed"`
+	// IDDropout is the share of items that a step knows by their given vectors
+	// alone, for the sake of items that will come without events (0: none).
+	IDDropout float64 `json:"id_dropout"`
+	Seed      uint64  `json:"seed"`
 }
 
 // fullSoftmaxLimit is the catalogue size above which the loss is sampled.
@@ -73,6 +76,7 @@ func (o TrainOptions) withDefaults(items int) TrainOptions {
 	deff(&o.Dropout, 0.4)
 	deff(&o.Smoothing, 0.1)
 	deff(&o.Average, 0.998)
+	o.IDDropout = max(o.IDDropout, 0)
 	if o.Samples == 0 && items > fullSoftmaxLimit {
 		o.Samples = 4096
 	}
@@ -99,6 +103,7 @@ func (o TrainOptions) Validate() error {
 		{"dropout", o.Dropout, 0.95},
 		{"smoothing", o.Smoothing, 0.95},
 		{"average", o.Average, 0.9999999},
+		{"id dropout", o.IDDropout, 0.95},
 	} {
 		if math.IsNaN(f.v) || f.v > f.limit {
 			return fmt.Errorf("%w: %s is %v, must not exceed %v", ErrOptions, f.name, f.v, f.limit)
@@ -123,20 +128,22 @@ type Progress struct {
 // Trainer trains the user tower and the item tower together to rank the next
 // item.
 type Trainer struct {
-	opts     TrainOptions
-	cfg      model.Config
-	features *model.Tensor
-	seqs     []sequence
-	counts   []float64 // training events of each item
-	valid    []data.Case
-	data     string // fingerprint of all of these
-	state    *stepState
-	graph    *towerGraph
-	weights  model.Weights
-	adam     *adamW
-	average  model.Weights
-	best     model.Weights
-	run      runState
+	opts    TrainOptions
+	cfg     model.Config
+	given   Vectors
+	seqs    []sequence
+	counts  []float64 // training events of each item
+	ranked  []int     // the items that the softmax ranks
+	usual   []float32 // direction of the mean description, nil for none
+	valid   []data.Case
+	data    string // fingerprint of all of these
+	state   *stepState
+	graph   *towerGraph
+	weights model.Weights
+	adam    *adamW
+	average model.Weights
+	best    model.Weights
+	run     runState
 }
 
 // runState is where a run stands; it is part of a checkpoint.
@@ -149,33 +156,37 @@ type runState struct {
 	BestEpoch int     `json:"best_epoch"`
 }
 
-// NewTrainer prepares a run. features holds the given item vectors, (N, F), or
-// is nil. Validation cases are used for early stopping; without any, the run
-// takes all its epochs and keeps the last weights.
-func NewTrainer(ds *data.Dataset, split *data.Split, features *model.Tensor, opts TrainOptions) (*Trainer, error) {
+// NewTrainer prepares a run. Validation cases are used for early stopping; without
+// any, the run takes all its epochs and keeps the last weights.
+//
+// With given item vectors, an item that has one and no training event is known by
+// it alone: the softmax leaves it out, and its learnt embedding stays zero.
+func NewTrainer(ds *data.Dataset, split *data.Split, given Vectors, opts TrainOptions) (*Trainer, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
 	o := opts.withDefaults(len(ds.Items))
-	if o.Samples > 0 {
-		o.Samples = min(o.Samples, len(ds.Items))
-	}
 	c := model.Config{
 		Items: len(ds.Items), Dim: o.Dim, Layers: o.Layers, Heads: o.Heads, FFN: o.FFN, Window: o.Window,
 		EventTypes: len(ds.Types), GapBuckets: o.GapBuckets,
 	}
-	if features != nil {
-		if len(features.Shape) != 2 || features.Shape[0] != c.Items {
-			return nil, fmt.Errorf("%w: item features of shape %v for %d items; want a row for each", ErrData, features.Shape, c.Items)
-		}
-		c.Features = features.Shape[1]
+	var err error
+	if c.Features, c.Descriptions, err = given.widths(len(ds.Items), len(ds.Users)); err != nil {
+		return nil, err
 	}
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
 	}
-	t := &Trainer{opts: o, cfg: c, features: features, valid: split.Valid, state: &stepState{seed: o.Seed}, seqs: sequences(split.Train)}
+	if o.IDDropout > 0 && c.Features == 0 {
+		return nil, fmt.Errorf("%w: id dropout %v without item vectors: nothing would be left of an item; give vectors, or no id dropout", ErrOptions, o.IDDropout)
+	}
+	t := &Trainer{cfg: c, given: given, valid: split.Valid, state: &stepState{seed: o.Seed}, seqs: sequences(split.Train)}
 	if len(t.seqs) == 0 {
 		return nil, fmt.Errorf("%w: no user has two training events; a next item cannot be learnt from %d users", ErrData, len(split.Train))
+	}
+	if given.Users != nil {
+		t.usual = meanDirection(given.Users)
+		t.given.Users = without(given.Users, t.usual)
 	}
 	t.counts = make([]float64, c.Items)
 	for _, h := range split.Train {
@@ -183,22 +194,45 @@ func NewTrainer(ds *data.Dataset, split *data.Split, features *model.Tensor, opt
 			t.counts[e.Item]++
 		}
 	}
-	t.data = t.fingerprint()
 	t.weights = initial(c, o.Seed)
+	t.rank()
+	if o.Samples > 0 {
+		o.Samples = min(o.Samples, len(t.ranked))
+	}
+	t.opts, t.data = o, t.fingerprint()
 	t.adam = newAdamW(o.WeightDecay)
 	t.average, t.best = cloneWeights(t.weights), cloneWeights(t.weights)
 
-	spec := lossSpec{smoothing: float32(o.Smoothing), samples: o.Samples}
+	spec := graphSpec{given: t.given, idDropout: float32(o.IDDropout), smoothing: float32(o.Smoothing), samples: o.Samples}
+	if len(t.ranked) < c.Items {
+		spec.ranked = t.ranked
+	}
 	if o.Samples > 0 {
 		spec.logq = t.sampling()
 	}
-	var x []float32
-	if features != nil {
-		x = features.Data
-	}
-	var err error
-	t.graph, err = newTowerGraph(t.weights, newTower(c, o.Rows, o.Length, float32(o.Dropout), t.state), x, spec)
+	t.graph, err = newTowerGraph(t.weights, newTower(c, o.Rows, o.Length, float32(o.Dropout), t.state), spec)
 	return t, err
+}
+
+// rank settles which items the softmax ranks: those with events, and those of
+// which nothing is known at all. The others, known by their given vectors alone,
+// would only be pushed down as negatives; their learnt embeddings are zero, and as
+// no step meets them they stay so.
+func (t *Trainer) rank() {
+	place := make([]int32, t.cfg.Items)
+	for i := range place {
+		if t.counts[i] == 0 && t.given.describes(i) {
+			clear(t.weights[model.ItemEmbedding].Row(i))
+			continue
+		}
+		place[i] = int32(len(t.ranked))
+		t.ranked = append(t.ranked, i)
+	}
+	for _, s := range t.seqs {
+		for j, i := range s.next {
+			s.next[j] = place[i]
+		}
+	}
 }
 
 // Config returns the shapes of the model that is trained.
@@ -225,7 +259,7 @@ func initial(c model.Config, seed uint64) model.Weights {
 		t := model.NewTensor(s.Shape...)
 		w[s.Name] = t
 		switch {
-		case s.Name == model.ItemEmbedding || s.Name == model.ItemFeatures || s.Name == model.UserType || s.Name == model.UserGap:
+		case s.Name == model.ItemEmbedding || s.Name == model.ItemFeatures || s.Name == model.UserDescription || s.Name == model.UserType || s.Name == model.UserGap:
 			for i := range t.Data {
 				t.Data[i] = float32(rng.NormFloat64() * 0.02)
 			}
@@ -254,15 +288,15 @@ func cloneWeights(w model.Weights) model.Weights {
 	return c
 }
 
-// sampling returns the log probability of each item to be drawn as a negative:
+// sampling returns the log probability of each ranked item to be drawn as a negative:
 // proportional to its count, smoothed by the power 3/4 (Mikolov et al. 2013), so
 // that rare items are drawn too.
 func (t *Trainer) sampling() []float32 {
-	q := make([]float64, len(t.counts))
+	q := make([]float64, len(t.ranked))
 	var sum float64
-	for i, n := range t.counts {
-		q[i] = math.Pow(n+1, 0.75)
-		sum += q[i]
+	for j, i := range t.ranked {
+		q[j] = math.Pow(t.counts[i]+1, 0.75)
+		sum += q[j]
 	}
 	logq := make([]float32, len(q))
 	for i := range q {
@@ -404,13 +438,14 @@ func (t *Trainer) validate(ctx context.Context) (float64, error) {
 	if len(t.valid) == 0 {
 		return 0, nil
 	}
-	m, err := model.New(t.cfg, t.current(), t.features)
+	m, err := model.New(t.cfg, t.current(), t.given.Items)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrDiverged, err)
 	}
 	const chunk = 256
 	enc := NewEncoder(m, max(1, 4096/t.cfg.Reach())) // some 4,096 events at a time
 	users, scores := make([]float32, chunk*t.cfg.Dim), make([]float32, chunk*t.cfg.Items)
+	var descriptions []float32
 	var sum float64
 	for lo := 0; lo < len(t.valid); lo += chunk {
 		cases := t.valid[lo:min(lo+chunk, len(t.valid))]
@@ -420,6 +455,13 @@ func (t *Trainer) validate(ctx context.Context) (float64, error) {
 		}
 		if err := enc.Users(ctx, users, histories); err != nil {
 			return 0, err
+		}
+		if t.given.Users != nil {
+			descriptions = descriptions[:0]
+			for _, c := range cases {
+				descriptions = append(descriptions, t.given.Users.Row(int(c.User))...)
+			}
+			enc.Describe(users, descriptions)
 		}
 		n, d := t.cfg.Items, t.cfg.Dim
 		gemm(false, true, len(cases), n, d, 1, users, d, m.ItemVectors.Data, d, 0, scores, n)
@@ -446,10 +488,14 @@ func (t *Trainer) validate(ctx context.Context) (float64, error) {
 }
 
 // Model returns the model with the best validation so far, with its cold-start
-// vector fitted; it shares nothing with the trainer.
+// vector fitted; it shares nothing with the trainer. The mean of the descriptions
+// changes nothing in it: the user of whom nothing is said is the usual one.
 func (t *Trainer) Model() (*model.Model, error) {
 	w := cloneWeights(t.best)
-	m, err := model.New(t.cfg, w, t.features)
+	if t.cfg.Descriptions > 0 {
+		w[model.UserDescription] = without(w[model.UserDescription], t.usual)
+	}
+	m, err := model.New(t.cfg, w, t.given.Items)
 	if err != nil {
 		return nil, err
 	}

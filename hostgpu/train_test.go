@@ -45,9 +45,9 @@ func quick() hostgpu.TrainOptions {
 	}
 }
 
-func newTrainer(t *testing.T, d *data.Dataset, s *data.Split, features *model.Tensor, o hostgpu.TrainOptions) *hostgpu.Trainer {
+func newTrainer(t *testing.T, d *data.Dataset, s *data.Split, given hostgpu.Vectors, o hostgpu.TrainOptions) *hostgpu.Trainer {
 	t.Helper()
-	tr, err := hostgpu.NewTrainer(d, s, features, o)
+	tr, err := hostgpu.NewTrainer(d, s, given, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestTrainLearns(t *testing.T) {
 			o := quick()
 			o.Epochs = 12
 			change(&o)
-			tr := newTrainer(t, d, s, features, o)
+			tr := newTrainer(t, d, s, hostgpu.Vectors{Items: features}, o)
 			var losses []float64
 			var last hostgpu.Progress
 			err := tr.Run(t.Context(), "", func(p hostgpu.Progress) {
@@ -101,7 +101,7 @@ func TestTrainLearns(t *testing.T) {
 				t.Fatal(err)
 			}
 			// The model that comes out is the one that was measured.
-			if got := validation(t, m, s.Valid); math.Abs(got-best) > 1e-9 {
+			if got := validation(t, m, nil, s.Valid); math.Abs(got-best) > 1e-9 {
 				t.Errorf("the model's NDCG@10 is %v, the best epoch's was %v", got, best)
 			}
 		})
@@ -109,7 +109,7 @@ func TestTrainLearns(t *testing.T) {
 }
 
 // validation is NDCG@10 by the plain model.
-func validation(t *testing.T, m *model.Model, cases []data.Case) float64 {
+func validation(t *testing.T, m *model.Model, descriptions *model.Tensor, cases []data.Case) float64 {
 	t.Helper()
 	scores := make([]float32, m.Config.Items)
 	var sum float64
@@ -117,6 +117,11 @@ func validation(t *testing.T, m *model.Model, cases []data.Case) float64 {
 		u, err := m.User(hostgpu.Events(c.History), nil)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if descriptions != nil {
+			if err := m.Describe(u, descriptions.Row(int(c.User))); err != nil {
+				t.Fatal(err)
+			}
 		}
 		m.Scores(scores, u)
 		rank := 0
@@ -152,7 +157,7 @@ func TestResume(t *testing.T) {
 	for name, samples := range map[string]int{"full": 0, "sampled": 15} {
 		o := quick()
 		o.Samples = samples
-		whole := newTrainer(t, d, s, nil, o)
+		whole := newTrainer(t, d, s, hostgpu.Vectors{}, o)
 		steps := 0
 		if err := whole.Run(t.Context(), "", func(p hostgpu.Progress) { steps = max(steps, p.Steps) }); err != nil {
 			t.Fatal(err)
@@ -168,7 +173,7 @@ func TestResume(t *testing.T) {
 			what := fmt.Sprintf("%s, stopped at epoch %d, step %d, done %v", name, stop.Epoch, stop.Step, stop.Done)
 			path := filepath.Join(t.TempDir(), "checkpoint.safetensors")
 			ctx, cancel := context.WithCancel(t.Context())
-			first := newTrainer(t, d, s, nil, o)
+			first := newTrainer(t, d, s, hostgpu.Vectors{}, o)
 			err := first.Run(ctx, path, func(p hostgpu.Progress) {
 				if p.Epoch == stop.Epoch && p.Step == stop.Step && p.Done == stop.Done {
 					cancel()
@@ -177,7 +182,7 @@ func TestResume(t *testing.T) {
 			if !errors.Is(err, context.Canceled) {
 				t.Fatalf("%s: error %v, want context.Canceled", what, err)
 			}
-			second := newTrainer(t, d, s, nil, o)
+			second := newTrainer(t, d, s, hostgpu.Vectors{}, o)
 			if err := second.Resume(path); err != nil {
 				t.Fatal(err)
 			}
@@ -202,22 +207,22 @@ func TestResumeRefuses(t *testing.T) {
 	o.Epochs = 1
 	folder := t.TempDir()
 	path := filepath.Join(folder, "checkpoint.safetensors")
-	tr := newTrainer(t, d, s, nil, o)
+	tr := newTrainer(t, d, s, hostgpu.Vectors{}, o)
 	if err := tr.Run(t.Context(), path, nil); err != nil {
 		t.Fatal(err)
 	}
 	longer := o
 	longer.Epochs = 2
-	if err := newTrainer(t, d, s, nil, longer).Resume(path); err != nil {
+	if err := newTrainer(t, d, s, hostgpu.Vectors{}, longer).Resume(path); err != nil {
 		t.Errorf("more epochs are no other run: %v", err)
 	}
 	other := o
 	other.Dropout = 0.5
-	if err := newTrainer(t, d, s, nil, other).Resume(path); !errors.Is(err, hostgpu.ErrCheckpoint) {
+	if err := newTrainer(t, d, s, hostgpu.Vectors{}, other).Resume(path); !errors.Is(err, hostgpu.ErrCheckpoint) {
 		t.Errorf("other options: error %v, want ErrCheckpoint", err)
 	}
 	d2, s2 := chain(31, 40, 8)
-	if err := newTrainer(t, d2, s2, nil, o).Resume(path); !errors.Is(err, hostgpu.ErrCheckpoint) {
+	if err := newTrainer(t, d2, s2, hostgpu.Vectors{}, o).Resume(path); !errors.Is(err, hostgpu.ErrCheckpoint) {
 		t.Errorf("other data: error %v, want ErrCheckpoint", err)
 	}
 	whole, err := os.ReadFile(path)
@@ -229,7 +234,7 @@ func TestResumeRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range []string{broken, filepath.Join(folder, "absent")} {
-		if err := newTrainer(t, d, s, nil, o).Resume(p); !errors.Is(err, hostgpu.ErrCheckpoint) {
+		if err := newTrainer(t, d, s, hostgpu.Vectors{}, o).Resume(p); !errors.Is(err, hostgpu.ErrCheckpoint) {
 			t.Errorf("%s: error %v, want ErrCheckpoint", filepath.Base(p), err)
 		}
 	}
@@ -242,7 +247,7 @@ func TestDivergence(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 0))
 	features := &model.Tensor{Shape: []int{40, 3}, Data: normal(r, 120, 1)}
 	o := quick()
-	tr := newTrainer(t, d, s, features, o)
+	tr := newTrainer(t, d, s, hostgpu.Vectors{Items: features}, o)
 	var before []byte
 	err := tr.Run(t.Context(), path, func(p hostgpu.Progress) {
 		if p.Epoch == 2 && p.Step == 2 {
@@ -266,7 +271,7 @@ func TestEarlyStopping(t *testing.T) {
 	d, s := chain(60, 40, 10)
 	o := quick()
 	o.Epochs, o.Patience, o.LearningRate = 200, 3, 0.02
-	tr := newTrainer(t, d, s, nil, o)
+	tr := newTrainer(t, d, s, hostgpu.Vectors{}, o)
 	epochs := 0
 	if err := tr.Run(t.Context(), "", func(p hostgpu.Progress) { epochs = p.Epoch }); err != nil {
 		t.Fatal(err)
@@ -276,7 +281,7 @@ func TestEarlyStopping(t *testing.T) {
 	}
 	// Without validation cases all epochs are run and the last weights kept.
 	o.Epochs = 4
-	tr = newTrainer(t, d, &data.Split{Train: s.Train}, nil, o)
+	tr = newTrainer(t, d, &data.Split{Train: s.Train}, hostgpu.Vectors{}, o)
 	if err := tr.Run(t.Context(), "", func(p hostgpu.Progress) { epochs = p.Epoch }); err != nil {
 		t.Fatal(err)
 	}
@@ -345,18 +350,18 @@ func TestTrainOptionsValidate(t *testing.T) {
 		"negative rows": {Rows: -1}, "negative epochs": {Epochs: -1}, "dropout of one": {Dropout: 1}, "NaN": {LearningRate: math.NaN()},
 		"heads that do not divide": {Dim: 10, Heads: 3}, "window": {Window: 1000},
 	} {
-		if _, err := hostgpu.NewTrainer(d, s, nil, o); !errors.Is(err, hostgpu.ErrOptions) {
+		if _, err := hostgpu.NewTrainer(d, s, hostgpu.Vectors{}, o); !errors.Is(err, hostgpu.ErrOptions) {
 			t.Errorf("%s: error %v, want ErrOptions", name, err)
 		}
 	}
-	if _, err := hostgpu.NewTrainer(d, &data.Split{Train: make([][]data.Interaction, 10)}, nil, quick()); !errors.Is(err, hostgpu.ErrData) {
+	if _, err := hostgpu.NewTrainer(d, &data.Split{Train: make([][]data.Interaction, 10)}, hostgpu.Vectors{}, quick()); !errors.Is(err, hostgpu.ErrData) {
 		t.Errorf("no events: error %v, want ErrData", err)
 	}
 }
 
 func ExampleTrainer() {
 	d, split := chain(100, 30, 10)
-	t, err := hostgpu.NewTrainer(d, split, nil, hostgpu.TrainOptions{Dim: 16, Heads: 2, Window: 4, Length: 32, Rows: 4, LearningRate: 0.01, Warmup: 10, Epochs: 10, Seed: 1})
+	t, err := hostgpu.NewTrainer(d, split, hostgpu.Vectors{}, hostgpu.TrainOptions{Dim: 16, Heads: 2, Window: 4, Length: 32, Rows: 4, LearningRate: 0.01, Warmup: 10, Epochs: 10, Seed: 1})
 	if err != nil {
 		panic(err)
 	}

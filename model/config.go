@@ -11,15 +11,16 @@ import (
 
 // Config fixes the shapes of a model.
 type Config struct {
-	Items      int `json:"items"`       // N: size of the catalogue
-	Features   int `json:"features"`    // F: width of the given item vectors, 0 for none
-	Dim        int `json:"dim"`         // D: width of items, users and the residual stream
-	Layers     int `json:"layers"`      // transformer blocks of the user tower
-	Heads      int `json:"heads"`       // H: attention heads; divides Dim
-	FFN        int `json:"ffn"`         // inner width of a block's feed-forward part
-	Window     int `json:"window"`      // W: an event attends to the last W events, itself included
-	EventTypes int `json:"event_types"` // E: entries of the event type vocabulary
-	GapBuckets int `json:"gap_buckets"` // G: logarithmic buckets of the time gap
+	Items        int `json:"items"`                  // N: size of the catalogue
+	Features     int `json:"features"`               // F: width of the given item vectors, 0 for none
+	Descriptions int `json:"descriptions,omitempty"` // F_u: width of the given user vectors, 0 for none
+	Dim          int `json:"dim"`                    // D: width of items, users and the residual stream
+	Layers       int `json:"layers"`                 // transformer blocks of the user tower
+	Heads        int `json:"heads"`                  // H: attention heads; divides Dim
+	FFN          int `json:"ffn"`                    // inner width of a block's feed-forward part
+	Window       int `json:"window"`                 // W: an event attends to the last W events, itself included
+	EventTypes   int `json:"event_types"`            // E: entries of the event type vocabulary
+	GapBuckets   int `json:"gap_buckets"`            // G: logarithmic buckets of the time gap
 }
 
 // Validate reports the first field that no model can have.
@@ -31,6 +32,7 @@ func (c Config) Validate() error {
 	}{
 		{"items", c.Items, 1, 1 << 26},
 		{"features", c.Features, 0, 1 << 14},
+		{"descriptions", c.Descriptions, 0, 1 << 14},
 		{"dim", c.Dim, 1, 1024},
 		{"layers", c.Layers, 1, 32},
 		{"heads", c.Heads, 1, 64},

@@ -66,7 +66,8 @@ const (
 
 // User returns u, (D), the vector of a user with the given history, oldest
 // event first; an empty history gives the cold-start vector. Only the last
-// Config.Reach events matter. tap may be nil.
+// Config.Reach events matter. tap may be nil. What is said of the user is not in
+// it yet: see Describe.
 //
 // The tower is a causal pre-norm transformer (Vaswani et al. 2017; Xiong et al.
 // 2020) with banded attention and a learned bias for each head and distance in
@@ -85,6 +86,20 @@ func (m *Model) User(history []Event, tap Tap) ([]float32, error) {
 		return append([]float32(nil), m.Weights[UserCold].Data...), nil
 	}
 	return states[len(states)-1], nil
+}
+
+// Describe adds W_desc·f to u, (D), the vector of a user with any history, f being
+// the given vector of the user's description, (F_u). The description meets the
+// events only here (late fusion): states of events that were computed before, and
+// kept, hold for any description, and a user of whom nothing is said needs no call.
+func (m *Model) Describe(u, description []float32) error {
+	c := m.Config
+	if c.Descriptions == 0 || len(description) != c.Descriptions || len(u) != c.Dim {
+		return fmt.Errorf("%w: a description of width %d for a user of width %d, the model has %d and %d",
+			ErrInput, len(description), len(u), c.Descriptions, c.Dim)
+	}
+	linear(u, m.Weights[UserDescription], nil, description, true)
+	return nil
 }
 
 // States returns the user vector after each event of the history, as training

@@ -13,7 +13,7 @@ import (
 
 // tiny is a small configuration with every part in it.
 func tiny() model.Config {
-	return model.Config{Items: 7, Features: 3, Dim: 8, Layers: 2, Heads: 2, FFN: 12, Window: 3, EventTypes: 4, GapBuckets: 5}
+	return model.Config{Items: 7, Features: 3, Descriptions: 5, Dim: 8, Layers: 2, Heads: 2, FFN: 12, Window: 3, EventTypes: 4, GapBuckets: 5}
 }
 
 // random returns weights drawn from a normal distribution.
@@ -213,6 +213,46 @@ func TestColdStart(t *testing.T) {
 	}
 }
 
+// A description adds W_desc·f, to the user of an empty history too.
+func TestDescribe(t *testing.T) {
+	c := tiny()
+	m := newModel(t, c, 7)
+	f := []float32{1, -2, 0.5, 0, 3}
+	for _, n := range []int{0, 4} {
+		u, err := m.User(history(c, n), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := slices.Clone(u)
+		if err := m.Describe(u, f); err != nil {
+			t.Fatal(err)
+		}
+		for d := range u {
+			want := float64(before[d])
+			for j, x := range f {
+				want += float64(m.Weights[model.UserDescription].Row(d)[j]) * float64(x)
+			}
+			if math.Abs(float64(u[d])-want) > 1e-5 {
+				t.Errorf("%d events: dimension %d is %v, want %v", n, d, u[d], want)
+			}
+		}
+	}
+	u := make([]float32, c.Dim)
+	for name, err := range map[string]error{
+		"a narrow description": m.Describe(u, f[:4]),
+		"a narrow user":        m.Describe(u[1:], f),
+		"no description":       m.Describe(u, nil),
+	} {
+		if !errors.Is(err, model.ErrInput) {
+			t.Errorf("%s: error %v, want ErrInput", name, err)
+		}
+	}
+	c.Descriptions = 0
+	if err := newModel(t, c, 7).Describe(u, nil); !errors.Is(err, model.ErrInput) {
+		t.Errorf("a model that reads no descriptions: error %v, want ErrInput", err)
+	}
+}
+
 func TestEveryPartCounts(t *testing.T) {
 	c := tiny()
 	m := newModel(t, c, 5)
@@ -222,7 +262,7 @@ func TestEveryPartCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range c.Specs() {
-		if s.Name == model.UserCold || s.Name == model.LayerName(0, "attn.k.bias") || s.Name == model.LayerName(1, "attn.k.bias") {
+		if s.Name == model.UserCold || s.Name == model.UserDescription || s.Name == model.LayerName(0, "attn.k.bias") || s.Name == model.LayerName(1, "attn.k.bias") {
 			continue // the bias of the keys moves all scores of a row alike: softmax does not see it
 		}
 		w := random(c, 5)
@@ -277,15 +317,16 @@ func TestConfigValidate(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*model.Config){
-		"no items":         func(c *model.Config) { c.Items = 0 },
-		"negative":         func(c *model.Config) { c.Features = -1 },
-		"odd heads":        func(c *model.Config) { c.Heads = 3 },
-		"wide window":      func(c *model.Config) { c.Window = 257 },
-		"34 gap buckets":   func(c *model.Config) { c.GapBuckets = 34 },
-		"257 types":        func(c *model.Config) { c.EventTypes = 257 },
-		"no feed-forward":  func(c *model.Config) { c.FFN = 0 },
-		"too many layers":  func(c *model.Config) { c.Layers = 33 },
-		"dim out of range": func(c *model.Config) { c.Dim = 2048 },
+		"no items":          func(c *model.Config) { c.Items = 0 },
+		"negative":          func(c *model.Config) { c.Features = -1 },
+		"wide descriptions": func(c *model.Config) { c.Descriptions = 1<<14 + 1 },
+		"odd heads":         func(c *model.Config) { c.Heads = 3 },
+		"wide window":       func(c *model.Config) { c.Window = 257 },
+		"34 gap buckets":    func(c *model.Config) { c.GapBuckets = 34 },
+		"257 types":         func(c *model.Config) { c.EventTypes = 257 },
+		"no feed-forward":   func(c *model.Config) { c.FFN = 0 },
+		"too many layers":   func(c *model.Config) { c.Layers = 33 },
+		"dim out of range":  func(c *model.Config) { c.Dim = 2048 },
 	} {
 		c := tiny()
 		change(&c)

@@ -39,13 +39,14 @@ type Spec struct {
 
 // Names of tensors that stand outside the blocks.
 const (
-	ItemEmbedding = "item.embedding.weight" // (N, D) the learnt e_i
-	ItemFeatures  = "item.features.weight"  // (D, F) projection of the given item vectors
-	UserType      = "user.type.weight"      // (E, D)
-	UserGap       = "user.gap.weight"       // (G, D)
-	UserNormGain  = "user.norm.weight"      // (D)
-	UserNormBias  = "user.norm.bias"        // (D)
-	UserCold      = "user.cold.weight"      // (D) the user vector of an empty history
+	ItemEmbedding   = "item.embedding.weight"   // (N, D) the learnt e_i
+	ItemFeatures    = "item.features.weight"    // (D, F) projection of the given item vectors
+	UserType        = "user.type.weight"        // (E, D)
+	UserGap         = "user.gap.weight"         // (G, D)
+	UserNormGain    = "user.norm.weight"        // (D)
+	UserNormBias    = "user.norm.bias"          // (D)
+	UserCold        = "user.cold.weight"        // (D) the user vector of an empty history
+	UserDescription = "user.description.weight" // (D, F_u) projection of the given user vectors
 )
 
 // LayerName returns the name of a tensor of block l, e.g. LayerName(0, "attn.q.weight").
@@ -75,7 +76,11 @@ func (c Config) Specs() []Spec {
 		add("ffn.down.weight", D, F)
 		add("ffn.down.bias", D)
 	}
-	return append(s, Spec{UserNormGain, []int{D}}, Spec{UserNormBias, []int{D}}, Spec{UserCold, []int{D}})
+	s = append(s, Spec{UserNormGain, []int{D}}, Spec{UserNormBias, []int{D}}, Spec{UserCold, []int{D}})
+	if c.Descriptions > 0 {
+		s = append(s, Spec{UserDescription, []int{D, c.Descriptions}})
+	}
+	return s
 }
 
 // Shaped is a configuration that fixes a set of tensors: Config or TextConfig.

@@ -7,6 +7,8 @@ import "errors"
 var (
 	// ErrCalibration reports histories that no scale can be read off.
 	ErrCalibration = errors.New("quantize: calibration")
+	// ErrModel reports a model that an artefact cannot hold.
+	ErrModel = errors.New("quantize: model")
 	// ErrImage reports an image that is not of the model it is used with, or a
 	// history that an image has no place for.
 	ErrImage = errors.New("quantize: image")

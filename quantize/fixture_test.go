@@ -129,7 +129,7 @@ func train(t *testing.T) trained {
 		}
 		r.split = data.LeaveOneOut(r.data, 5)
 		var tr *hostgpu.Trainer
-		if tr, r.err = hostgpu.NewTrainer(r.data, r.split, nil, hostgpu.TrainOptions{
+		if tr, r.err = hostgpu.NewTrainer(r.data, r.split, hostgpu.Vectors{}, hostgpu.TrainOptions{
 			Dim: 32, Layers: 2, Heads: 2, Window: 10, Length: 64, Epochs: 8, Warmup: 10, LearningRate: 0.005, Average: 0.9, Seed: 3,
 		}); r.err != nil {
 			return

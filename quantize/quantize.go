@@ -32,6 +32,9 @@ func Shape(c model.Config) layout.Shape {
 // Params quantizes m with the ranges in cal. The result shares nothing with m.
 func Params(m *model.Model, cal *Calibration) (layout.Params, error) {
 	c := m.Config
+	if c.Descriptions > 0 {
+		return layout.Params{}, fmt.Errorf("%w: it reads the users' descriptions, which are not yet part of an artefact; train one without them (wisp train without --descriptions)", ErrModel)
+	}
 	p := layout.Params{
 		Shape:    Shape(c),
 		Type:     clone(m.Weights[model.UserType]),

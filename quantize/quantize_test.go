@@ -378,6 +378,7 @@ func TestImageRefuses(t *testing.T) {
 		"a bias is out of range":   {func(m *model.Model) { m.Weights[model.LayerName(0, "ffn.down.bias")].Data[0] = 1 << 21 }, h, layout.ErrParams},
 		"activations are infinite": {func(m *model.Model) { m.Weights[model.LayerName(0, "ffn.up.bias")].Data[0] = float32(math.Inf(1)) }, h, quantize.ErrCalibration},
 		"activations are NaN":      {func(m *model.Model) { m.Weights[model.UserNormBias].Data[0] = float32(math.NaN()) }, h, quantize.ErrCalibration},
+		"descriptions":             {func(m *model.Model) { m.Config.Descriptions = 3 }, h, quantize.ErrModel},
 		"unknown items":            {func(*model.Model) {}, [][]model.Event{{{Item: int32(s.Items)}}}, model.ErrInput},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -90,8 +90,14 @@ func newPrepare() *cobra.Command {
 writes columnar files with a manifest of counts and hashes. Says what was dropped
 and why. Memory grows with users and items, not with events.
 
-Formats: recbole (atomic files), double-colon (user::item::rating::time), csv and
-parquet (columns named by --mapping), jsonl (as "wisp simulate" writes).
+Formats: recbole (atomic files), sequences (atomic files with a row for each user:
+user_id, item_id_list and the item_id that came next), double-colon
+(user::item::rating::time), csv and parquet (columns named by --mapping), jsonl (as
+"wisp simulate" writes).
+
+Sequences have no times: events keep their order, an hour apart. Give the test file;
+the leave-one-out split then asks for its targets, and for those of the validation
+file, which are the items before them.
 
 A mapping names what differs from user, item, kind, value, time (in Unix seconds),
 id, title, text, categories, description and categorySeparator; for example

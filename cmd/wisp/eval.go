@@ -54,7 +54,7 @@ the number of items that score strictly higher.`,
 				if t.Protocol != protocol {
 					return fmt.Errorf("the model was trained for the split %q: give --split %s", t.Protocol, t.Protocol)
 				}
-				chain = append(chain, teacher(m))
+				chain = append(chain, teacher(m, t.users))
 			}
 			if artefact != "" {
 				stages, r, err := artefactStages(cmd.Context(), artefact, ds)

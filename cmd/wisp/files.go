@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/wisp-project/wisp/artifact"
 )
@@ -31,3 +33,22 @@ func withRemedy(err error) error {
 	}
 	return err
 }
+
+// output passes on what is written and remembers the first failure, so that a
+// result that nobody can read is no success.
+type output struct {
+	w   io.Writer
+	err error
+}
+
+// Write is io.Writer's.
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.w.Write(b)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
+// isFull says that a disk, or what a user may have of it, is full.
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }

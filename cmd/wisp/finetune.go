@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -53,7 +55,7 @@ the least to learn.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: validation recall@10 %.4f in epoch %d, %.4f before\n", r.out, result.Best, result.BestEpoch, result.Before)
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: validation recall@10 %.4f in epoch %d, %.4f before%s\n", r.out, result.Best, result.BestEpoch, result.Before, memoryNote())
 			return nil
 		},
 	}
@@ -162,7 +164,7 @@ func (r *finetuneRun) run(ctx context.Context, p *progress) (result finetuning, 
 	if result.BestEpoch == 0 {
 		p.line("no epoch did better than the encoder as it came, which is what is kept; try another --lr or more --max-pairs")
 	}
-	return result, r.save(run.Model(), result)
+	return result, resumable(r.save(run.Model(), result), checkpoint, true)
 }
 
 // makeDir makes the output folder, unless it is there and empty or holds an
@@ -175,6 +177,7 @@ func (r *finetuneRun) makeDir() error {
 	if err != nil {
 		return fmt.Errorf("%w; name another folder", err)
 	}
+	entries = slices.DeleteFunc(entries, isRunFolder)
 	if _, err := os.Stat(filepath.Join(r.out, finetuneCheckpoint)); len(entries) > 0 && err != nil {
 		return fmt.Errorf("%s holds something else than a fine-tuned encoder (%s); name another folder", r.out, entries[0].Name())
 	}
@@ -198,10 +201,13 @@ func (r *finetuneRun) fit(ctx context.Context, run *hostgpu.TextRun, checkpoint 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
+	kept := r.resume
+	defer func() { err = resumable(cmp.Or(err, log.Close()), checkpoint, kept) }()
 	err = run.Run(ctx, checkpoint, func(e hostgpu.TextProgress) {
 		switch {
 		case e.Done:
+			kept = true
+			recordMemory(log, int64(e.Total))
 			if valid {
 				log.Scalar(int64(e.Total), "recall@10/validation", e.Recall, time.Now())
 			}
@@ -218,9 +224,6 @@ func (r *finetuneRun) fit(ctx context.Context, run *hostgpu.TextRun, checkpoint 
 			p.describe(fmt.Sprintf("epoch %d of at most %d  loss %.4f  best recall@10 %.4f", e.Epoch, e.Epochs, e.Loss, e.Best))
 		}
 	})
-	if errors.Is(err, context.Canceled) {
-		return hinted{err, fmt.Sprintf("the training is kept in %s; go on with the same command and --resume", checkpoint)}
-	}
 	if errors.Is(err, hostgpu.ErrDiverged) {
 		return fmt.Errorf("%w; the last good state is in %s", err, checkpoint)
 	}

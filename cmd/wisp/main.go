@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -35,28 +34,37 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	out := &output{w: stdout}
+	root.SetOut(out)
 	root.SetErr(stderr)
 	started := false
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if err := applyConfig(cmd); err != nil {
+			return err
+		}
 		err := cmd.ValidateRequiredFlags() // cobra looks at them after this hook
 		started = err == nil
 		return err
 	}
 	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil && out.err != nil {
+		started, err = true, out.err
+	}
 	switch {
 	case err == nil:
 		return 0
 	case !started:
 		fmt.Fprintf(stderr, "wisp: %v; see %s --help\n", err, cmd.CommandPath())
-	case errors.Is(err, context.Canceled):
+	case isFull(err):
+		fmt.Fprintln(stderr, "wisp: the disk is full:", withHint(fmt.Errorf("%w; free some space there", err), "then run the command again"))
+	case isInterrupted(err):
 		fmt.Fprintln(stderr, "wisp: interrupted;", interruptedHint(err))
 		return exitInterrupted
 	case isUnavailable(err):
 		fmt.Fprintln(stderr, "wisp:", err)
 		return exitUnavailable
 	default:
-		fmt.Fprintln(stderr, "wisp:", err)
+		fmt.Fprintln(stderr, "wisp:", withHint(err, ""))
 	}
 	return exitError
 }
@@ -71,10 +79,18 @@ the answer on an edge gateway, in a browser and here.
 
 The commands follow the flow of the work:
 
-  data, simulate -> prepare -> finetune, train -> compress -> eval, recommend`,
+  data, simulate -> prepare -> finetune, train -> compress -> eval, recommend
+
+--config FILE reads flags of a command from a YAML file, by their names and without
+dashes; what the command line says wins. Paths are as on the command line:
+
+  out: model
+  epochs: 20
+  resume: true`,
 		Example: `  wisp data ml-100k --out raw
   wisp prepare --format recbole --events raw/ml-100k.inter --items raw/ml-100k.item --users raw/ml-100k.user --out prepared
   wisp train prepared --out model
+  wisp train prepared --out model --config train.yaml
   wisp compress model --data prepared --out ml-100k.wisp
   wisp eval --data prepared --model model --artefact ml-100k.wisp
   wisp recommend ml-100k.wisp --history 50,172,181`,
@@ -83,6 +99,7 @@ The commands follow the flow of the work:
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.PersistentFlags().String(configFlag, "", "YAML `file` of flags; those of the command line win")
 	root.AddCommand(
 		newData(), newPull(), newSimulate(), newPrepare(), newFinetune(), newTrain(), newCompress(),
 		newEval(), newRecommend(), newInspect(), newDoctor(), newResults(),

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"strconv"
 	"time"
+
+	"github.com/wisp-project/wisp/internal/runlog"
 )
 
 // runMeasured runs a program to its end and returns the largest resident set it
@@ -31,6 +33,32 @@ func runMeasured(cmd *exec.Cmd) (peak int64, err error) {
 				peak = max(peak, highWater(b))
 			}
 		}
+	}
+}
+
+// peakMemory is the largest resident set, in bytes, that this process has had; 0
+// where the system does not tell.
+func peakMemory() int64 {
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	return highWater(b)
+}
+
+// memoryNote is the end of a line of results: the peak memory, where it is known.
+func memoryNote() string {
+	peak := peakMemory()
+	if peak == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; at most %d MB of memory", (peak+999_999)/1_000_000)
+}
+
+// recordMemory adds the peak memory after a step to the figures of a training.
+func recordMemory(log *runlog.Run, step int64) {
+	if peak := peakMemory(); peak > 0 {
+		log.Scalar(step, "peak_memory_bytes", float64(peak), time.Now())
 	}
 }
 

@@ -2,7 +2,10 @@ package main
 
 import (
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"runtime"
+	"strings"
 	"testing"
 )
 
@@ -13,6 +16,31 @@ func TestHighWater(t *testing.T) {
 	if got := highWater([]byte("Name:\twisp\n")); got != 0 {
 		t.Errorf("without the line: %d", got)
 	}
+}
+
+// TestPeakMemory looks for the memory of a command in its line of results and in
+// the figures beside the model.
+func TestPeakMemory(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("needs /proc")
+	}
+	c := madeChain(t)
+	if !regexp.MustCompile(`; at most [1-9][0-9]* MB of memory\n$`).MatchString(reached) {
+		t.Errorf("train wrote %q", reached)
+	}
+	figures := string(get(t, filepath.Join(c.model, runFolder, "checkpoint", "metrics.jsonl")))
+	if !strings.Contains(figures, `"name":"peak_memory_bytes"`) {
+		t.Errorf("no peak memory among the figures of the run:\n%s", figures)
+	}
+	before := peakMemory()
+	ballast := make([]byte, 64<<20+before)
+	for i := 0; i < len(ballast); i += 4096 {
+		ballast[i] = 1
+	}
+	if after := peakMemory(); after < before+64<<20 || after > 2*before+1<<30 {
+		t.Errorf("%d bytes, after %d and %d bytes more", after, before, len(ballast))
+	}
+	runtime.KeepAlive(ballast)
 }
 
 // TestRunMeasured sees that the memory of this process does not count.

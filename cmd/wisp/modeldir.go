@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,13 +24,16 @@ const (
 	checkpointFile = "checkpoint.safetensors"
 	runFolder      = "run"               // curves and event files of the training
 	refitFile      = "refit.safetensors" // checkpoint of the second training of --refit
-	// featuresFiles are the given item vectors, named after their contents, so
-	// that a model file never meets those of another model.
+	// featuresFiles are the given vectors of items and users, named after their
+	// contents, so that a model file never meets those of another model.
 	featuresFiles = "features-*.safetensors"
 )
 
-// featuresTensor is the name of the given item vectors, (N, F), in their file.
-const featuresTensor = "item.features"
+// Names of the given vectors in their file.
+const (
+	featuresTensor     = "item.features"     // (N, F)
+	descriptionsTensor = "user.descriptions" // (U, F_u)
+)
 
 // trainingKey is the metadata entry of the model file that says how it came about.
 const trainingKey = "wisp.training"
@@ -40,13 +44,15 @@ type training struct {
 	Manifest  string               `json:"manifest"` // digest of its manifest's files
 	Protocol  string               `json:"protocol"` // of the split
 	Options   hostgpu.TrainOptions `json:"options"`
-	Vectors   itemVectors          `json:"vectors"`
+	Vectors   givenVectors         `json:"vectors"`
 	Refit     bool                 `json:"refit"` // trained again with the validation events
 	BestNDCG  float64              `json:"best_ndcg"`
 	BestEpoch int                  `json:"best_epoch"`
-	// FeaturesFile holds the given item vectors; it is empty where there are none.
+	// FeaturesFile holds the given vectors; it is empty where there are none.
 	FeaturesFile string `json:"features_file,omitempty"`
 	BLAS         string `json:"blas"`
+
+	users *model.Tensor // given vectors of the users of the data, from FeaturesFile
 }
 
 // makeModelDir makes a folder for a model, unless it is there and empty or holds
@@ -59,6 +65,7 @@ func makeModelDir(dir string) error {
 	if err != nil {
 		return fmt.Errorf("%w; name another folder", err)
 	}
+	entries = slices.DeleteFunc(entries, isRunFolder)
 	ours := func(e fs.DirEntry) bool { return e.Name() == modelFile || e.Name() == checkpointFile }
 	if len(entries) > 0 && !slices.ContainsFunc(entries, ours) {
 		return fmt.Errorf("%s holds something else than a model (%s); name another folder", dir, entries[0].Name())
@@ -66,15 +73,19 @@ func makeModelDir(dir string) error {
 	return nil
 }
 
+// isRunFolder says that an entry is the record of a training: it may be all that
+// there is of one that failed before its first checkpoint.
+func isRunFolder(e fs.DirEntry) bool { return e.Name() == runFolder && e.IsDir() }
+
 // saveModel writes a trained model into its folder, the weights last: until then
 // the model that was there before is whole.
-func saveModel(dir string, m *model.Model, features *model.Tensor, t training) error {
-	if features != nil {
+func saveModel(dir string, m *model.Model, given hostgpu.Vectors, t training) error {
+	if tensors := named(given); len(tensors) > 0 {
 		var err error
-		if t.FeaturesFile, err = featuresName(features); err != nil {
+		if t.FeaturesFile, err = featuresName(tensors); err != nil {
 			return err
 		}
-		if err := model.SaveTensors(filepath.Join(dir, t.FeaturesFile), map[string]*model.Tensor{featuresTensor: features}, nil); err != nil {
+		if err := model.SaveTensors(filepath.Join(dir, t.FeaturesFile), tensors, nil); err != nil {
 			return err
 		}
 	}
@@ -100,31 +111,48 @@ func saveModel(dir string, m *model.Model, features *model.Tensor, t training) e
 	return nil
 }
 
-// featuresName is the name of the file of given item vectors.
-func featuresName(features *model.Tensor) (string, error) {
+// named returns the given vectors that there are, by their names in the file.
+func named(given hostgpu.Vectors) map[string]*model.Tensor {
+	tensors := map[string]*model.Tensor{featuresTensor: given.Items, descriptionsTensor: given.Users}
+	maps.DeleteFunc(tensors, func(_ string, x *model.Tensor) bool { return x == nil })
+	return tensors
+}
+
+// featuresName is the name of the file of given vectors.
+func featuresName(tensors map[string]*model.Tensor) (string, error) {
 	h := sha256.New()
-	if err := model.WriteTensors(h, map[string]*model.Tensor{featuresTensor: features}, nil); err != nil {
+	if err := model.WriteTensors(h, tensors, nil); err != nil {
 		return "", err
 	}
 	return strings.Replace(featuresFiles, "*", hex.EncodeToString(h.Sum(nil)[:8]), 1), nil
 }
 
-// loadFeatures reads the given item vectors from the file of that name.
-func loadFeatures(dir, name string) (*model.Tensor, error) {
+// loadVectors reads the given vectors of a model with configuration c from the
+// file of that name.
+func loadVectors(dir, name string, c model.Config) (hostgpu.Vectors, error) {
+	var given hostgpu.Vectors
+	if c.Features == 0 && c.Descriptions == 0 {
+		return given, nil
+	}
 	path := filepath.Join(dir, filepath.Base(name))
 	tensors, _, err := model.LoadTensors(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w; train the model again", err)
+		return given, fmt.Errorf("%w; train the model again", err)
 	}
-	features := tensors[featuresTensor]
-	if features == nil {
-		return nil, fmt.Errorf("%s has no tensor %q; train the model again", path, featuresTensor)
+	for _, part := range []struct {
+		name  string
+		width int
+		to    **model.Tensor
+	}{{featuresTensor, c.Features, &given.Items}, {descriptionsTensor, c.Descriptions, &given.Users}} {
+		if *part.to = tensors[part.name]; part.width > 0 && *part.to == nil {
+			return given, fmt.Errorf("%s has no tensor %q; train the model again", path, part.name)
+		}
 	}
-	got, err := featuresName(features)
+	got, err := featuresName(tensors)
 	if err == nil && got != name {
 		err = fmt.Errorf("%s is damaged: its contents call for the name %s; train the model again", path, got)
 	}
-	return features, err
+	return given, err
 }
 
 // loadModel reads what saveModel wrote.
@@ -143,13 +171,12 @@ func loadModel(dir string) (*model.Model, training, error) {
 	if err := json.Unmarshal([]byte(meta[trainingKey]), &t); err != nil {
 		return nil, t, fmt.Errorf("%s: the metadata does not say how it was trained: %w; train the model again", filepath.Join(dir, modelFile), err)
 	}
-	var features *model.Tensor
-	if c.Features > 0 {
-		if features, err = loadFeatures(dir, t.FeaturesFile); err != nil {
-			return nil, t, err
-		}
+	given, err := loadVectors(dir, t.FeaturesFile, c)
+	if err != nil {
+		return nil, t, err
 	}
-	m, err := model.New(c, w, features)
+	t.users = given.Users
+	m, err := model.New(c, w, given.Items)
 	if err != nil {
 		return nil, t, fmt.Errorf("%s: %w; train the model again", dir, err)
 	}
@@ -195,6 +222,9 @@ func split(ds *data.Dataset, protocol string) (*data.Split, error) {
 	case leaveOneOut:
 		return data.LeaveOneOut(ds, minEvents), nil
 	case byTime:
+		if ds.OrderOnly {
+			return nil, fmt.Errorf("%s has the order of events but no times to split by; choose %s", ds.Name, leaveOneOut)
+		}
 		return data.ByTime(ds, ds.Quantile(0.8), ds.Quantile(0.9)), nil
 	}
 	return nil, fmt.Errorf("split %q is unknown; choose %s or %s", protocol, leaveOneOut, byTime)

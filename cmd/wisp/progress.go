@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/wisp-project/wisp/hostgpu"
 )
 
 // progress shows how far a long command is: a bar on a terminal, a line now and
@@ -88,6 +91,34 @@ type hinted struct {
 }
 
 func (h hinted) Unwrap() error { return h.error }
+
+// resumable adds to an error that ended a training how to go on from its
+// checkpoint: an interruption writes one, after another failure there is one
+// where kept says so.
+func resumable(err error, checkpoint string, kept bool) error {
+	if isInterrupted(err) || kept && (isFull(err) || errors.Is(err, hostgpu.ErrCheckpoint)) {
+		return hinted{err, fmt.Sprintf("the training is kept in %s; go on with the same command and --resume", checkpoint)}
+	}
+	return err
+}
+
+// isInterrupted says that a command was stopped and nothing else went wrong: a
+// training that could not be saved is no interruption that can be made good.
+func isInterrupted(err error) bool {
+	return errors.Is(err, context.Canceled) && !errors.Is(err, hostgpu.ErrCheckpoint)
+}
+
+// withHint is an error in one line, with its hint or else the given one.
+func withHint(err error, hint string) string {
+	if h := (hinted{}); errors.As(err, &h) {
+		hint = h.hint
+	}
+	line := strings.ReplaceAll(err.Error(), "\n", "; ") // of joined errors
+	if hint == "" {
+		return line
+	}
+	return line + "; " + hint
+}
 
 // interruptedHint says what became of the work of an interrupted command.
 func interruptedHint(err error) string {

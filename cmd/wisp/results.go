@@ -160,12 +160,12 @@ func (b *bench) prepared(ctx context.Context, s set) (*data.Dataset, string, err
 // variant is a way to train.
 type variant struct {
 	name    string
-	vectors itemVectors
+	vectors givenVectors
 	seed    int
 }
 
 // usual is the model of the chain.
-func usual(seed int) variant { return variant{vectors: itemVectors{TFIDF: defaultTFIDF}, seed: seed} }
+func usual(seed int) variant { return variant{vectors: givenVectors{TFIDF: defaultTFIDF}, seed: seed} }
 
 // trained returns a model, trained unless it is in the work folder, and its
 // folder there.
@@ -210,7 +210,7 @@ type built struct {
 
 // chain trains the usual model, unless it is there, and compresses it.
 func (b *bench) chain(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, seed int) (built, error) {
-	m, _, dir, err := b.trained(ctx, ds, fingerprint, s, usual(seed))
+	m, t, dir, err := b.trained(ctx, ds, fingerprint, s, usual(seed))
 	if err != nil {
 		return built{}, err
 	}
@@ -227,7 +227,7 @@ func (b *bench) chain(ctx context.Context, ds *data.Dataset, fingerprint string,
 		return built{}, err
 	}
 	return built{
-		stages: append([]stage{teacher(m)}, int8s...), path: path, layers: layers,
+		stages: append([]stage{teacher(m, t.users)}, int8s...), path: path, layers: layers,
 		close: func() { _ = r.Close(context.WithoutCancel(ctx)) },
 	}, nil
 }

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/baseline"
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/eval"
@@ -37,11 +36,11 @@ validation-ndcg10 is what the choices were made on.
 func (b *bench) teachers(ctx context.Context) (results.Topic, error) {
 	t := results.Topic{Title: "What text and ensembles add", Text: teachersText}
 	encoder := filepath.Join(b.shared, "models", "all-MiniLM-L6-v2")
-	variants := []variant{{name: "ids-"}, {name: "words-", vectors: itemVectors{TFIDF: defaultTFIDF}}}
+	variants := []variant{{name: "ids-"}, {name: "words-", vectors: givenVectors{TFIDF: defaultTFIDF}}}
 	if _, err := os.Stat(encoder); err == nil {
 		variants = append(variants,
-			variant{name: "text-", vectors: itemVectors{Encoder: encoder}},
-			variant{name: "both-", vectors: itemVectors{TFIDF: defaultTFIDF, Encoder: encoder}})
+			variant{name: "text-", vectors: givenVectors{Encoder: encoder}},
+			variant{name: "both-", vectors: givenVectors{TFIDF: defaultTFIDF, Encoder: encoder}})
 	} else {
 		b.p.line("no pretrained encoder: %v", err)
 	}
@@ -117,7 +116,7 @@ func (b *bench) teachersOf(ctx context.Context, set set, variants []variant) ([]
 			if err != nil {
 				return nil, err
 			}
-			ndcg, err := measured(hostgpu.NewScorer(teacherStage, m))
+			ndcg, err := measured(teacher(m, t.users).scorer)
 			if err != nil {
 				return nil, err
 			}
@@ -140,11 +139,11 @@ func (b *bench) teachersOf(ctx context.Context, set set, variants []variant) ([]
 	var ensemble []float64
 	var weights string
 	for best.seed = 1; best.seed <= b.seeds; best.seed++ {
-		m, _, _, err := b.trained(ctx, ds, fingerprint, s, best)
+		m, t, _, err := b.trained(ctx, ds, fingerprint, s, best)
 		if err != nil {
 			return nil, err
 		}
-		teacher := hostgpu.NewScorer(teacherStage, m)
+		teacher := teacher(m, t.users).scorer
 		b.p.line("%s: ensemble of seed %d", set.name, best.seed)
 		fitted, err := eval.FitEnsemble(ctx, "best-teacher", append([]eval.Scorer{teacher}, forValidation...), items, s.Valid)
 		if err != nil {

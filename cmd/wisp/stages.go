@@ -129,9 +129,10 @@ func baselines(ds *data.Dataset, histories [][]data.Interaction) ([]stage, error
 	return stages, nil
 }
 
-// teacher is the float32 model.
-func teacher(m *model.Model) stage {
-	s := hostgpu.NewScorer(teacherStage, m)
+// teacher is the float32 model; users are the given vectors of the users'
+// descriptions, nil for none.
+func teacher(m *model.Model, users *model.Tensor) stage {
+	s := hostgpu.NewScorer(teacherStage, m).WithDescriptions(users)
 	var bytes int64
 	for _, t := range m.Weights {
 		bytes += 4 * int64(len(t.Data))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
 		Example: `  wisp train prepared --out model
   wisp train prepared --out model --resume
   wisp train prepared --out model --encoder all-MiniLM-L6-v2
+  wisp train prepared --out model --encoder all-MiniLM-L6-v2 --descriptions
   wisp train prepared --out wide --dim 128 --heads 2 --epochs 80`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -41,7 +43,7 @@ machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: validation NDCG@10 %.4f in epoch %d\n", r.out, t.BestNDCG, t.BestEpoch)
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: validation NDCG@10 %.4f in epoch %d%s\n", r.out, t.BestNDCG, t.BestEpoch, memoryNote())
 			return nil
 		},
 	}
@@ -52,6 +54,7 @@ machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
 	f.StringVar(&r.protocol, "split", leaveOneOut, "what is held back for validation and test: leave-one-out or time")
 	f.IntVar(&r.vectors.TFIDF, "features", defaultTFIDF, "width of the item vectors made of the words of titles and texts, 0 for none")
 	f.StringVar(&r.vectors.Encoder, "encoder", "", "folder of a pretrained text encoder that makes more item vectors")
+	f.BoolVar(&r.vectors.Descriptions, "descriptions", false, "read the users' descriptions and attributes, by --encoder or else by their words")
 	o := &r.options
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of all chance")
 	f.IntVar(&o.Epochs, "epochs", 0, "epochs at most (default 50)")
@@ -63,6 +66,7 @@ machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
 	f.IntVar(&o.Window, "window", 0, "events that an event sees (default 50)")
 	f.Float64Var(&o.LearningRate, "lr", 0, "learning rate (default 0.002)")
 	f.Float64Var(&o.Dropout, "dropout", 0, "dropout (default 0.4, negative for none)")
+	f.Float64Var(&o.IDDropout, "id-dropout", 0, "share of items that a step knows by their vectors alone, for items that will come without events (default none)")
 	f.Float64Var(&o.WeightDecay, "weight-decay", 0, "decoupled weight decay (default 0.01, negative for none)")
 	f.IntVar(&o.Samples, "samples", 0, "negatives of a sampled softmax (default: the full one up to 20,000 items)")
 	required(c, "out")
@@ -72,7 +76,7 @@ machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
 // trainRun is one training.
 type trainRun struct {
 	data, out, protocol string
-	vectors             itemVectors
+	vectors             givenVectors
 	resume, refit       bool
 	options             hostgpu.TrainOptions
 }
@@ -91,14 +95,14 @@ func (r *trainRun) run(ctx context.Context, p *progress) (training, error) {
 
 func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, p *progress) (training, error) {
 	defer p.done()
-	features, err := r.vectors.make(ctx, ds, p)
+	given, err := r.vectors.make(ctx, ds, p)
 	if err != nil {
 		return training{}, err
 	}
 	blas := hostgpu.BLAS()
 	p.line("training on %d items, %d users with %s", len(ds.Items), len(ds.Users), blas.Name)
 	result := training{Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Vectors: r.vectors, Refit: r.refit, BLAS: blas.Name}
-	m, err := r.fit(ctx, ds, s, features, r.options, checkpointFile, p, &result)
+	m, err := r.fit(ctx, ds, s, given, r.options, checkpointFile, p, &result)
 	if err != nil {
 		return training{}, err
 	}
@@ -108,17 +112,17 @@ func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint stri
 		o.Epochs = result.BestEpoch
 		whole := &data.Split{Protocol: s.Protocol, Train: fittingData(ds, s)}
 		var again training // its epochs were not chosen, they were given
-		if m, err = r.fit(ctx, ds, whole, features, o, refitFile, p, &again); err != nil {
+		if m, err = r.fit(ctx, ds, whole, given, o, refitFile, p, &again); err != nil {
 			return training{}, err
 		}
 	}
-	return result, saveModel(r.out, m, features, result)
+	return result, resumable(saveModel(r.out, m, given, result), filepath.Join(r.out, checkpointFile), true)
 }
 
 // fit trains once, with its checkpoint in the named file of the output folder,
 // and writes to result what the training came to.
-func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s *data.Split, features *model.Tensor, o hostgpu.TrainOptions, file string, p *progress, result *training) (_ *model.Model, err error) {
-	t, err := hostgpu.NewTrainer(ds, s, features, o)
+func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s *data.Split, given hostgpu.Vectors, o hostgpu.TrainOptions, file string, p *progress, result *training) (_ *model.Model, err error) {
+	t, err := hostgpu.NewTrainer(ds, s, given, o)
 	if err != nil {
 		return nil, err
 	}
@@ -126,22 +130,25 @@ func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s *data.Split, fea
 	if err := makeModelDir(r.out); err != nil {
 		return nil, err
 	}
-	checkpoint := filepath.Join(r.out, file)
+	checkpoint, kept := filepath.Join(r.out, file), false
 	if _, e := os.Stat(checkpoint); r.resume && (e == nil || file == checkpointFile) {
 		if err := t.Resume(checkpoint); err != nil {
 			return nil, err
 		}
+		kept = true
 	}
 	log, err := runlog.Open(filepath.Join(r.out, runFolder, strings.TrimSuffix(file, filepath.Ext(file))), t.Options(), int64(t.Steps()), time.Now())
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
+	defer func() { err = resumable(cmp.Or(err, log.Close()), checkpoint, kept) }()
 	err = t.Run(ctx, checkpoint, func(e hostgpu.Progress) {
 		if !e.Done {
 			log.Scalar(int64(e.Total), "loss/train", e.Loss, time.Now())
 		}
 		if e.Done {
+			kept = true
+			recordMemory(log, int64(e.Total))
 			if len(s.Valid) > 0 {
 				log.Scalar(int64(e.Total), "ndcg@10/validation", e.NDCG, time.Now())
 			}
@@ -163,9 +170,6 @@ func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s *data.Split, fea
 			p.describe(fmt.Sprintf("epoch %d of at most %d  loss %.4f  best %.4f", e.Epoch, e.Epochs, e.Loss, e.Best))
 		}
 	})
-	if errors.Is(err, context.Canceled) {
-		return nil, hinted{err, fmt.Sprintf("the training is kept in %s; go on with the same command and --resume", checkpoint)}
-	}
 	if err != nil {
 		return nil, err
 	}

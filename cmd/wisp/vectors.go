@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/data"
@@ -10,49 +11,72 @@ import (
 	"github.com/wisp-project/wisp/model"
 )
 
-// defaultTFIDF is the width of the TF-IDF item vectors unless asked otherwise.
+// defaultTFIDF is the width of TF-IDF vectors unless asked otherwise.
 const defaultTFIDF = 64
 
-// itemVectors says which vectors the item tower is given beside the item's id.
-type itemVectors struct {
-	TFIDF   int    `json:"tfidf"`             // width of the words' TF-IDF, reduced; 0 for none
-	Encoder string `json:"encoder,omitempty"` // folder of a pretrained text encoder, empty for none
+// givenVectors says which vectors the towers are given beside ids and events.
+type givenVectors struct {
+	TFIDF        int    `json:"tfidf"`                  // width of the items' words as TF-IDF, reduced; 0 for none
+	Encoder      string `json:"encoder,omitempty"`      // folder of a pretrained text encoder, empty for none
+	Descriptions bool   `json:"descriptions,omitempty"` // of the users, by the encoder or else as TF-IDF
 }
 
-// make returns the vectors of the items of ds, (N, F), nil where there are none.
-func (v itemVectors) make(ctx context.Context, ds *data.Dataset, p *progress) (*model.Tensor, error) {
-	var parts []*model.Tensor
+// make returns the vectors of the items and users of ds.
+func (v givenVectors) make(ctx context.Context, ds *data.Dataset, p *progress) (given hostgpu.Vectors, err error) {
 	if v.TFIDF != 0 {
-		x, err := data.ItemVectors(ds.Items, v.TFIDF, 1)
-		if err != nil {
-			return nil, err
+		if given.Items, err = tfidf(ds.Items, v.TFIDF); err != nil {
+			return given, err
 		}
-		parts = append(parts, &model.Tensor{Shape: []int{len(ds.Items), v.TFIDF}, Data: x})
 	}
 	if v.Encoder != "" {
-		x, err := embedItems(ctx, v.Encoder, ds.Items, p)
+		x, err := embed(ctx, v.Encoder, "items", len(ds.Items), func(i int) string { return data.ItemText(&ds.Items[i]) }, p)
 		if err != nil {
-			return nil, err
+			return given, err
 		}
-		parts = append(parts, x)
+		given.Items = beside(given.Items, x)
 	}
-	switch len(parts) {
-	case 0:
-		return nil, nil
-	case 1:
-		return parts[0], nil
+	if v.Descriptions {
+		given.Users, err = v.users(ctx, ds, p)
 	}
-	a, b := parts[0], parts[1]
-	both := model.NewTensor(len(ds.Items), a.Shape[1]+b.Shape[1])
-	for i := range ds.Items {
-		copy(both.Row(i)[copy(both.Row(i), a.Row(i)):], b.Row(i))
-	}
-	return both, nil
+	return given, err
 }
 
-// embedItems returns the embeddings of the items' texts, (N, D). An item without
-// any text has a row of zeros.
-func embedItems(ctx context.Context, dir string, items []data.Item, p *progress) (*model.Tensor, error) {
+// users returns the vectors of the users' descriptions and attributes.
+func (v givenVectors) users(ctx context.Context, ds *data.Dataset, p *progress) (*model.Tensor, error) {
+	if !slices.ContainsFunc(ds.Users, func(u data.User) bool { return data.UserText(&u) != "" }) {
+		return nil, fmt.Errorf("no user of %s has a description or attributes; prepare the data with --users, or train without --descriptions", ds.Name)
+	}
+	if v.Encoder != "" {
+		return embed(ctx, v.Encoder, "users", len(ds.Users), func(u int) string { return data.UserText(&ds.Users[u]) }, p)
+	}
+	texts := make([]data.Item, len(ds.Users)) // as far as words go, a user is like an item
+	for u, user := range ds.Users {
+		texts[u] = data.Item{Text: user.Description, Attributes: user.Attributes}
+	}
+	return tfidf(texts, defaultTFIDF)
+}
+
+// tfidf returns the words of items as vectors, (len(items), width).
+func tfidf(items []data.Item, width int) (*model.Tensor, error) {
+	x, err := data.ItemVectors(items, width, 1)
+	return &model.Tensor{Shape: []int{len(items), width}, Data: x}, err
+}
+
+// beside returns the rows of a and b one after the other; a may be nil.
+func beside(a, b *model.Tensor) *model.Tensor {
+	if a == nil {
+		return b
+	}
+	both := model.NewTensor(a.Shape[0], a.Shape[1]+b.Shape[1])
+	for i := range a.Shape[0] {
+		copy(both.Row(i)[copy(both.Row(i), a.Row(i)):], b.Row(i))
+	}
+	return both
+}
+
+// embed returns the embeddings by the encoder in dir of n texts, (n, D), those of
+// what is named. An empty text has a row of zeros.
+func embed(ctx context.Context, dir, what string, n int, text func(i int) string, p *progress) (*model.Tensor, error) {
 	t, err := tokenize.Load(dir)
 	if err != nil {
 		return nil, err
@@ -65,20 +89,20 @@ func embedItems(ctx context.Context, dir string, items []data.Item, p *progress)
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	e := hostgpu.NewTextEncoder(m, 0)
-	vectors := model.NewTensor(len(items), e.Dim())
+	vectors := model.NewTensor(n, e.Dim())
 	const chunk = 256
-	for lo := 0; lo < len(items); lo += chunk {
-		p.stage("reading the items' texts", int64(lo), int64(len(items)))
-		hi := min(lo+chunk, len(items))
+	for lo := 0; lo < n; lo += chunk {
+		p.stage("reading the texts of "+what, int64(lo), int64(n))
+		hi := min(lo+chunk, n)
 		texts := make([][]int32, hi-lo)
 		for i := range texts {
-			texts[i] = t.Encode(nil, data.ItemText(&items[lo+i]), m.Config.MaxTokens)
+			texts[i] = t.Encode(nil, text(lo+i), m.Config.MaxTokens)
 		}
 		if err := e.Embed(ctx, vectors.Data[lo*e.Dim():hi*e.Dim()], texts); err != nil {
 			return nil, err
 		}
 		for i := lo; i < hi; i++ {
-			if data.ItemText(&items[i]) == "" {
+			if text(i) == "" {
 				clear(vectors.Row(i))
 			}
 		}

@@ -113,6 +113,9 @@ type Dataset struct {
 	Types []EventType
 	Items []Item
 	Users []User
+	// OrderOnly says that times order the events of one user and mean nothing
+	// else, so that ByTime has nothing to cut at.
+	OrderOnly bool
 	// Histories holds, for each user (same index as Users), the events in order
 	// of time, ties in the order of the source file. Readers must not write to it.
 	Histories [][]Interaction

@@ -20,7 +20,7 @@ func Load(dir string) (*Dataset, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dataset{Name: m.Name, Types: m.Types}
+	d := &Dataset{Name: m.Name, Types: m.Types, OrderOnly: m.OrderOnly}
 	if err := readRows(dir, itemsFile, m, int64(m.Items)+int64(m.ColdItems), func(r *itemRow) error {
 		d.Items = append(d.Items, Item{r.ID, r.Title, r.Text, r.Categories, attributeMap(r.Attributes)})
 		return nil

@@ -33,6 +33,9 @@ type Manifest struct {
 	Events    int64 `json:"events"`
 	From      int64 `json:"from"` // Unix time of the first event
 	To        int64 `json:"to"`   // Unix time of the last event
+	// OrderOnly says that the times were made up to keep the order of each
+	// user's events and compare nothing else.
+	OrderOnly bool `json:"orderOnly,omitempty"`
 
 	Types    []EventType `json:"types"` // the EventTypes of RatingLo and RatingHi
 	RatingLo float32     `json:"ratingLo"`

@@ -156,7 +156,7 @@ func (p *preparation) run(dir string) error {
 	}
 	p.spill = newSpill(temp, p.opts.Partitions)
 	m := &p.manifest
-	*m = Manifest{Format: manifestFormat, Version: ManifestVersion, Name: p.opts.Name, Core: p.opts.Core}
+	*m = Manifest{Format: manifestFormat, Version: ManifestVersion, Name: p.opts.Name, Core: p.opts.Core, OrderOnly: p.src.Format == sequences}
 	if err := p.read(); err != nil {
 		return err
 	}
@@ -303,8 +303,9 @@ func (p *preparation) order(keepUser, keepItem []bool) (*order, error) {
 				ids = append(ids, int32(i))
 			}
 		}
-		// Two users, or two items, never share a line.
-		slices.SortFunc(ids, func(a, b int32) int { return cmp.Compare(first[a], first[b]) })
+		// Items share a line where it is a whole history; they were interned in
+		// the order of the file.
+		slices.SortFunc(ids, func(a, b int32) int { return cmp.Or(cmp.Compare(first[a], first[b]), cmp.Compare(a, b)) })
 		for n, id := range ids {
 			number[id] = int32(n)
 		}

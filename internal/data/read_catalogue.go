@@ -21,7 +21,7 @@ func (s *Source) openItems(f *file) (rows[Item], error) {
 	switch s.Format {
 	case "jsonl":
 		return s.jsonItems(f), nil
-	case "recbole":
+	case "recbole", sequences:
 		if t, err = openRecbole(s, f); err == nil {
 			m = recboleItems(t)
 		}
@@ -62,7 +62,7 @@ func (s *Source) openUsers(f *file) (rows[User], error) {
 	switch s.Format {
 	case "jsonl":
 		return s.jsonUsers(f), nil
-	case "recbole":
+	case "recbole", sequences:
 		id, description = "user_id", "description"
 		t, err = openRecbole(s, f)
 	case "double-colon":

@@ -17,6 +17,8 @@ func (s *Source) openEvents(f *file) (rows[Event], error) {
 	case "recbole":
 		t, err = openRecbole(s, f)
 		m.User, m.Item, m.Kind, m.Value, m.Time, m.TimeLayout = "user_id", "item_id", "kind", "rating", "timestamp", ""
+	case sequences:
+		return s.openSequences(f)
 	case "double-colon":
 		m.User, m.Item, m.Kind, m.Value, m.Time, m.TimeLayout = "user", "item", "kind", "value", "time", ""
 		t, err = openDoubleColon(s, f, m.User, m.Item, m.Value, m.Time)

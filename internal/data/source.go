@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -72,8 +73,13 @@ const (
 	MaxTime = 7258118400
 )
 
+// sequences is the format whose rows are whole histories, without times.
+const sequences = "sequences"
+
 // Formats returns the formats that a Source may have.
-func Formats() []string { return []string{"recbole", "double-colon", "csv", "jsonl", "parquet"} }
+func Formats() []string {
+	return []string{"recbole", sequences, "double-colon", "csv", "jsonl", "parquet"}
+}
 
 // LoadMapping reads a Mapping from a JSON file. Unknown fields are errors.
 func LoadMapping(path string) (Mapping, error) {
@@ -165,9 +171,7 @@ func (s *Source) text(f *file) io.Reader {
 }
 
 func (s *Source) check() error {
-	switch s.Format {
-	case "recbole", "double-colon", "csv", "jsonl", "parquet":
-	default:
+	if !slices.Contains(Formats(), s.Format) {
 		return fmt.Errorf("%w: unknown format %q; use one of %s", ErrOptions, s.Format, strings.Join(Formats(), ", "))
 	}
 	switch s.Encoding {

@@ -96,7 +96,7 @@ func createEvents(dir string, files []string, step int64, now time.Time) (*os.Fi
 		head = append(head, frame(restartEvent(step+1, now))...)
 	}
 	if _, err := f.Write(head); err != nil {
-		return nil, errors.Join(fmt.Errorf("runlog: open: %w", err), f.Close())
+		return nil, errors.Join(fmt.Errorf("runlog: open: %w", err), f.Close(), os.Remove(f.Name()))
 	}
 	return f, nil
 }
