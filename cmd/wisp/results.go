@@ -48,7 +48,7 @@ Data sets that are not in --shared are skipped, and said so.`,
 	f.StringVar(&b.shared, "shared", "../shared", "folder with the data sets")
 	f.StringVar(&b.work, "work", "out/results", "folder for prepared data and models")
 	f.StringVar(&b.docs, "docs", "docs/results", "folder for the figures")
-	f.StringSliceVar(&b.topics, "topic", nil, "only these topics: quality, speed, simulated, scale")
+	f.StringSliceVar(&b.topics, "topic", nil, "only these topics, the names of the pages in docs/results")
 	f.IntVar(&b.seeds, "seeds", 3, "models to train of each kind")
 	return c
 }
@@ -105,10 +105,14 @@ func (b *bench) present(sets ...set) []set {
 func (b *bench) run(ctx context.Context) error {
 	b.machine = results.Machine()
 	b.commit = results.Commit(ctx)
-	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"teachers", b.teachers}, {"ratings", b.ratings}, {"sentiment", b.sentiment}, {"speed", b.speed}, {"scale", b.scale}, {"times", b.times}}
+	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"teachers", b.teachers}, {"games", b.games}, {"ratings", b.ratings}, {"sentiment", b.sentiment}, {"speed", b.speed}, {"scale", b.scale}, {"times", b.times}}
+	var names []string
+	for _, t := range all {
+		names = append(names, t.name)
+	}
 	for _, name := range b.topics {
-		if !slices.ContainsFunc(all, func(t topic) bool { return t.name == name }) {
-			return fmt.Errorf("topic %q is unknown; choose among quality, simulated, teachers, ratings, sentiment, speed, scale, times", name)
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("topic %q is unknown; choose among %s", name, strings.Join(names, ", "))
 		}
 	}
 	for _, topic := range all {
@@ -161,7 +165,16 @@ func (b *bench) prepared(ctx context.Context, s set) (*data.Dataset, string, err
 type variant struct {
 	name    string
 	vectors givenVectors
+	options hostgpu.TrainOptions // what differs from the defaults; the seed is below
+	refit   bool
 	seed    int
+}
+
+// made reports whether a training came about as v asks.
+func (v variant) made(t training) bool {
+	o := t.Options
+	return t.Vectors == v.vectors && t.Refit == v.refit &&
+		(v.options.Epochs == 0 || v.options.Epochs == o.Epochs) && (v.options.Dropout == 0 || v.options.Dropout == o.Dropout)
 }
 
 // usual is the model of the chain.
@@ -171,18 +184,15 @@ func usual(seed int) variant { return variant{vectors: givenVectors{TFIDF: defau
 // folder there.
 func (b *bench) trained(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, v variant) (*model.Model, training, string, error) {
 	name := v.name
-	if v.vectors == usual(v.seed).vectors {
+	if v.vectors == usual(v.seed).vectors && v.options == (hostgpu.TrainOptions{}) {
 		name = "" // whatever it is compared with, it is trained once
 	}
 	dir := filepath.Join(b.work, ds.Name, fmt.Sprintf("%s%s-seed-%d", name, s.Protocol, v.seed))
-	// What happened between the training events and the test events counts where
-	// the split is by time: items appear, tastes change.
-	refit := s.Protocol == byTime
 	m, t, err := loadModel(dir)
-	if err == nil && t.fits(m, ds, fingerprint) == nil && t.Refit == refit && t.Vectors == v.vectors {
+	if err == nil && t.fits(m, ds, fingerprint) == nil && v.made(t) {
 		return m, t, dir, nil
 	}
-	r := trainRun{out: dir, vectors: v.vectors, refit: refit}
+	r := trainRun{out: dir, vectors: v.vectors, refit: v.refit, options: v.options}
 	r.options.Seed = uint64(v.seed)
 	if _, err := os.Stat(filepath.Join(dir, checkpointFile)); err == nil {
 		r.resume = true
@@ -198,6 +208,14 @@ func (b *bench) trained(ctx context.Context, ds *data.Dataset, fingerprint strin
 	}
 	m, t, err = loadModel(dir)
 	return m, t, dir, err
+}
+
+// again returns what trained does for v trained on the validation events too, for
+// the epochs that validation chose in training t.
+func (b *bench) again(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, v variant, t training) (*model.Model, training, string, error) {
+	v.name = "refit-" + v.name
+	v.options.Epochs = t.BestEpoch
+	return b.trained(ctx, ds, fingerprint, &data.Split{Protocol: s.Protocol, Train: fittingData(ds, s)}, v)
 }
 
 // built is a model from end to end.

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 
+	"gonum.org/v1/gonum/stat"
+
+	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/baseline"
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/eval"
@@ -23,13 +26,17 @@ Leave-one-out with the protocol of quality.md; means over seeds with Student's t
 - text-teacher: with the embeddings of a frozen pretrained encoder (all-MiniLM-L6-v2)
   in their place.
 - both-teacher: with both.
-- single-teacher: the one of these four with the best mean validation NDCG@10.
-- best-teacher: single-teacher with recency-weighted EASE, recency-weighted ItemKNN and
+- calm-teacher: both, with a dropout of 0.5 in the place of 0.4.
+- single-teacher: the one of these with the best mean validation NDCG@10, trained again
+  for the epochs that validation chose with the validation events, like the baselines.
+- best-teacher: all of these with recency-weighted EASE, recency-weighted ItemKNN and
   Markov, standardised and weighted. Weights are chosen on validation, with members
-  fitted on training events only; for the test the three are fitted on all events
-  before it, like the baselines.
+  fitted on training events only; for the test all that have a weight are fitted again
+  on all events before it.
 
-validation-ndcg10 is what the choices were made on.
+The others are trained without the validation events. validation-ndcg10 is what choices
+were made on. time-split: the split by time of quality.md, for the variant that
+leave-one-out chose.
 `
 
 // teachers compares what the item tower is given, and adds the ensemble.
@@ -40,7 +47,8 @@ func (b *bench) teachers(ctx context.Context) (results.Topic, error) {
 	if _, err := os.Stat(encoder); err == nil {
 		variants = append(variants,
 			variant{name: "text-", vectors: givenVectors{Encoder: encoder}},
-			variant{name: "both-", vectors: givenVectors{TFIDF: defaultTFIDF, Encoder: encoder}})
+			variant{name: "both-", vectors: givenVectors{TFIDF: defaultTFIDF, Encoder: encoder}},
+			variant{name: "calm-", vectors: givenVectors{TFIDF: defaultTFIDF, Encoder: encoder}, options: hostgpu.TrainOptions{Dropout: 0.5}})
 	} else {
 		b.p.line("no pretrained encoder: %v", err)
 	}
@@ -57,7 +65,7 @@ func (b *bench) teachers(ctx context.Context) (results.Topic, error) {
 		data.PrepareOptions{Core: 5, NoColdItems: true},
 	})
 	for _, set := range b.present(sets...) {
-		records, err := b.teachersOf(ctx, set, variants)
+		records, err := b.teachersOf(ctx, set, variants, companions)
 		if err != nil {
 			return t, err
 		}
@@ -66,102 +74,204 @@ func (b *bench) teachers(ctx context.Context) (results.Topic, error) {
 	return t, nil
 }
 
-func (b *bench) teachersOf(ctx context.Context, set set, variants []variant) ([]results.Record, error) {
+// weighed is the largest number of validation cases that ensembles are weighed on.
+const weighed = 5000
+
+// fitter fits the members of an ensemble that need no training.
+type fitter func(histories [][]data.Interaction, items int) ([]eval.Scorer, error)
+
+// teachersOf measures the variants on a set, chooses one of them, and adds the
+// ensemble of all with what members fits.
+func (b *bench) teachersOf(ctx context.Context, set set, variants []variant, members fitter) ([]results.Record, error) {
 	ds, fingerprint, err := b.prepared(ctx, set)
 	if err != nil {
 		return nil, err
 	}
-	s, err := split(ds, leaveOneOut)
-	if err != nil {
-		return nil, err
-	}
-	items := len(ds.Items)
-	histories := fittingData(ds, s)
-	counts := popularity(histories, items)
-	forTest, err := companions(histories, items)
-	if err != nil {
-		return nil, err
-	}
-	forValidation, err := companions(s.Train, items)
-	if err != nil {
-		return nil, err
-	}
-	measured := func(scorer eval.Scorer) (float64, error) {
-		r, err := eval.Run(ctx, scorer, items, s.Test, counts, eval.Options{}, nil)
-		if err != nil {
-			return 0, err
-		}
-		return r.Accuracy.NDCG, nil
-	}
 	var records []results.Record
-	add := func(name string, values []float64, note string) (float64, error) {
-		i := eval.Interval{Value: values[0], Low: values[0], High: values[0]}
-		if len(values) > 1 {
-			var err error
-			if i, err = eval.StudentT(values); err != nil {
-				return 0, err
-			}
+	for _, protocol := range []string{leaveOneOut, byTime} {
+		if protocol == byTime && ds.OrderOnly {
+			continue
 		}
-		records = append(records, results.Record{
-			Name: "quality." + set.name + "." + name, Value: i.Value, Low: i.Low, High: i.High, N: len(values), Note: note,
-		})
-		return i.Value, nil
+		s, err := split(ds, protocol)
+		if err != nil {
+			return nil, err
+		}
+		c := contest{bench: b, ds: ds, fingerprint: fingerprint, s: s, prefix: "quality." + set.name + ".", metric: "ndcg10"}
+		if protocol == byTime {
+			c.metric = "time-split-ndcg10"
+		}
+		best, err := c.run(ctx, variants, members)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, c.records...)
+		variants = []variant{best}
 	}
+	return records, nil
+}
+
+// contest measures teachers on one split of a set.
+type contest struct {
+	*bench
+	ds             *data.Dataset
+	fingerprint    string
+	s              *data.Split
+	counts         []int64
+	prefix, metric string
+	records        []results.Record
+}
+
+// network is a trained variant.
+type network struct {
+	variant
+	t      training
+	scorer eval.Scorer
+}
+
+// run measures every variant, the best one and the ensemble, and returns the best.
+func (c *contest) run(ctx context.Context, variants []variant, members fitter) (variant, error) {
+	histories := fittingData(c.ds, c.s)
+	c.counts = popularity(histories, len(c.ds.Items))
+	// Of each seed the networks, those of the best variant first.
+	networks := make([][]network, c.seeds)
 	best, bestValidation := variant{}, -1.0
-	var bestTest []float64
 	for _, v := range variants {
 		var test, validation []float64
-		for v.seed = 1; v.seed <= b.seeds; v.seed++ {
-			m, t, _, err := b.trained(ctx, ds, fingerprint, s, v)
+		for i := range networks {
+			v.seed = i + 1
+			m, t, _, err := c.trained(ctx, c.ds, c.fingerprint, c.s, v)
 			if err != nil {
-				return nil, err
+				return best, err
 			}
-			ndcg, err := measured(teacher(m, t.users).scorer)
+			n := network{v, t, teacher(m, t.users).scorer}
+			networks[i] = append(networks[i], n)
+			ndcg, err := c.test(ctx, n.scorer)
 			if err != nil {
-				return nil, err
+				return best, err
 			}
 			test, validation = append(test, ndcg), append(validation, t.BestNDCG)
 		}
-		if _, err := add(v.name+"teacher.ndcg10", test, ""); err != nil {
-			return nil, err
+		if err := c.add(v.name+"teacher."+c.metric, test, ""); err != nil {
+			return best, err
 		}
-		mean, err := add(v.name+"teacher.validation-ndcg10", validation, "")
-		if err != nil {
-			return nil, err
+		if err := c.add(v.name+"teacher.validation-"+c.metric, validation, ""); err != nil {
+			return best, err
 		}
-		if mean > bestValidation {
-			best, bestValidation, bestTest = v, mean, test
+		if mean := stat.Mean(validation, nil); mean > bestValidation {
+			best, bestValidation = v, mean
+			for _, n := range networks {
+				n[0], n[len(n)-1] = n[len(n)-1], n[0]
+			}
 		}
 	}
-	if _, err := add("single-teacher.ndcg10", bestTest, "the "+best.name+"teacher, chosen on validation"); err != nil {
+	var single []float64
+	for _, n := range networks {
+		scorer, err := c.refitted(ctx, n[0])
+		if err != nil {
+			return best, err
+		}
+		ndcg, err := c.test(ctx, scorer)
+		if err != nil {
+			return best, err
+		}
+		single = append(single, ndcg)
+	}
+	if err := c.add("single-teacher."+c.metric, single, "the "+best.name+"teacher, chosen on validation"); err != nil {
+		return best, err
+	}
+	return best, c.ensembles(ctx, networks, histories, members)
+}
+
+// ensembles measures the ensemble of each seed's networks with members.
+func (c *contest) ensembles(ctx context.Context, networks [][]network, histories [][]data.Interaction, members fitter) error {
+	forTest, err := members(histories, len(c.ds.Items))
+	if err != nil {
+		return err
+	}
+	forValidation, err := members(c.s.Train, len(c.ds.Items))
+	if err != nil {
+		return err
+	}
+	var values []float64
+	var names, weights []string
+	for _, n := range networks[0] {
+		names = append(names, strings.TrimSuffix(n.name, "-"))
+	}
+	for _, m := range forTest {
+		names = append(names, m.Name())
+	}
+	for i, ns := range networks {
+		c.p.line("%s: ensemble of seed %d", c.ds.Name, i+1)
+		var before, after []eval.Scorer
+		for _, n := range ns {
+			before = append(before, n.scorer)
+		}
+		fitted, err := eval.FitEnsemble(ctx, "best-teacher", append(before, forValidation...), len(c.ds.Items), spread(c.s.Valid, weighed))
+		if err != nil {
+			return err
+		}
+		w := fitted.Weights()
+		for j, n := range ns {
+			scorer := n.scorer
+			if w[j] > 0 {
+				if scorer, err = c.refitted(ctx, n); err != nil {
+					return err
+				}
+			}
+			after = append(after, scorer)
+		}
+		final, err := eval.NewEnsemble("best-teacher", append(after, forTest...), w)
+		if err != nil {
+			return err
+		}
+		ndcg, err := c.test(ctx, final)
+		if err != nil {
+			return err
+		}
+		values, weights = append(values, ndcg), append(weights, fmt.Sprint(w))
+	}
+	return c.add("best-teacher."+c.metric, values, "weights of "+strings.Join(names, ", ")+" for each seed: "+strings.Join(weights, " "))
+}
+
+// refitted is a network trained on the validation events too.
+func (c *contest) refitted(ctx context.Context, n network) (eval.Scorer, error) {
+	m, t, _, err := c.again(ctx, c.ds, c.fingerprint, c.s, n.variant, n.t)
+	if err != nil {
 		return nil, err
 	}
-	var ensemble []float64
-	var weights string
-	for best.seed = 1; best.seed <= b.seeds; best.seed++ {
-		m, t, _, err := b.trained(ctx, ds, fingerprint, s, best)
-		if err != nil {
-			return nil, err
-		}
-		teacher := teacher(m, t.users).scorer
-		b.p.line("%s: ensemble of seed %d", set.name, best.seed)
-		fitted, err := eval.FitEnsemble(ctx, "best-teacher", append([]eval.Scorer{teacher}, forValidation...), items, s.Valid)
-		if err != nil {
-			return nil, err
-		}
-		final, err := eval.NewEnsemble("best-teacher", append([]eval.Scorer{teacher}, forTest...), slices.Clone(fitted.Weights()))
-		if err != nil {
-			return nil, err
-		}
-		ndcg, err := measured(final)
-		if err != nil {
-			return nil, err
-		}
-		ensemble = append(ensemble, ndcg)
-		weights += fmt.Sprintf(" %v", fitted.Weights())
+	return teacher(m, t.users).scorer, nil
+}
+
+// test returns a scorer's NDCG@10 on the test events.
+func (c *contest) test(ctx context.Context, scorer eval.Scorer) (float64, error) {
+	r, err := eval.Run(ctx, scorer, len(c.ds.Items), c.s.Test, c.counts, eval.Options{}, nil)
+	if err != nil {
+		return 0, err
 	}
-	_, err = add("best-teacher.ndcg10", ensemble, "weights of teacher, EASE, ItemKNN, Markov for each seed:"+weights)
-	return records, err
+	return r.Accuracy.NDCG, nil
+}
+
+// add records the mean of values, one for each seed.
+func (c *contest) add(name string, values []float64, note string) error {
+	i := eval.Interval{Value: values[0], Low: values[0], High: values[0]}
+	if len(values) > 1 {
+		var err error
+		if i, err = eval.StudentT(values); err != nil {
+			return err
+		}
+	}
+	c.records = append(c.records, results.Record{Name: c.prefix + name, Value: i.Value, Low: i.Low, High: i.High, N: len(values), Note: note})
+	return nil
+}
+
+// spread returns every nth of the cases, at most the given number.
+func spread(cases []data.Case, most int) []data.Case {
+	var some []data.Case
+	step := (len(cases) + most - 1) / most
+	for i := 0; i < len(cases); i += step {
+		some = append(some, cases[i])
+	}
+	return some
 }
 
 // companions are the scorers that an ensemble adds to the teacher.
@@ -170,13 +280,6 @@ func companions(histories [][]data.Interaction, items int) ([]eval.Scorer, error
 	if err != nil {
 		return nil, err
 	}
-	knn, err := baseline.NewItemKNN(histories, items, baseline.ItemKNNOptions{Recency: true})
-	if err != nil {
-		return nil, err
-	}
-	markov, err := baseline.NewMarkov(histories, items)
-	if err != nil {
-		return nil, err
-	}
-	return []eval.Scorer{ease, knn, markov}, nil
+	others, err := neighbours(histories, items)
+	return append([]eval.Scorer{ease}, others...), err
 }

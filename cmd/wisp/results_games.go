@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/wisp-project/wisp/internal/baseline"
+	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/internal/eval"
+	"github.com/wisp-project/wisp/internal/results"
+)
+
+const gamesText = `
+A catalogue of 16,859 video games and accessories with the histories of 50,546 users:
+their order, without times, at most 50 events each. The data set's own files hold back
+the last event of each user for the test and the one before it for validation, which is
+the leave-one-out split; all users are asked about. The whole catalogue is ranked, items
+of the history left out. Baselines are fitted on all events before the test, with
+bootstrap intervals over cases; teachers are trained with one seed, without the
+validation events.
+
+The teachers are those of teachers.md: ids-teacher learns item embeddings only,
+text-teacher is given the titles' embeddings by a frozen pretrained encoder
+(all-MiniLM-L6-v2) too, single-teacher is the one with the better validation NDCG@10,
+and best-teacher adds recency-weighted ItemKNN and Markov to it, weighed on 5,000
+validation cases. EASE is left out: its matrix of 16,859 by 16,859 items takes gigabytes.
+
+ndcg10-ratio-to-pytorch is ours over that of a SASRec in PyTorch, above 1 is better; see
+peers-games.md.
+`
+
+// gamesSet is the data set, as bench/games.go prepares it too.
+func (b *bench) gamesSet() set {
+	at := func(name string) string { return filepath.Join(b.shared, "data", "games", name) }
+	return set{"games", data.Source{Format: "sequences", Events: at("Games-6k.test.inter"), Items: at("Games-6k.item")}, data.PrepareOptions{}}
+}
+
+// games measures baselines and teachers on a larger catalogue.
+func (b *bench) games(ctx context.Context) (results.Topic, error) {
+	t := results.Topic{Title: "A larger catalogue: video games", Text: gamesText}
+	for _, set := range b.present(b.gamesSet()) {
+		ds, _, err := b.prepared(ctx, set)
+		if err != nil {
+			return t, err
+		}
+		s, err := split(ds, leaveOneOut)
+		if err != nil {
+			return t, err
+		}
+		if t.Records, err = b.gamesBaselines(ctx, ds, s); err != nil {
+			return t, err
+		}
+		variants := []variant{{name: "ids-"}}
+		encoder := filepath.Join(b.shared, "models", "all-MiniLM-L6-v2")
+		if _, err := os.Stat(encoder); err == nil {
+			variants = append(variants, variant{name: "text-", vectors: givenVectors{Encoder: encoder}})
+		} else {
+			b.p.line("no pretrained encoder: %v", err)
+		}
+		one := *b
+		one.seeds = 1
+		teachers, err := one.teachersOf(ctx, set, variants, neighbours)
+		if err != nil {
+			return t, err
+		}
+		t.Records = append(t.Records, teachers...)
+	}
+	ratios, err := b.ratiosToPyTorch(t.Records)
+	t.Records = append(t.Records, ratios...)
+	return t, err
+}
+
+// gamesBaselines measures the baselines that a large catalogue allows.
+func (b *bench) gamesBaselines(ctx context.Context, ds *data.Dataset, s *data.Split) ([]results.Record, error) {
+	items := len(ds.Items)
+	histories := fittingData(ds, s)
+	counts := popularity(histories, items)
+	popular, err := baseline.NewPopularity(histories, items)
+	if err != nil {
+		return nil, err
+	}
+	knn, err := baseline.NewItemKNN(histories, items, baseline.ItemKNNOptions{})
+	if err != nil {
+		return nil, err
+	}
+	recent, err := neighbours(histories, items)
+	if err != nil {
+		return nil, err
+	}
+	var records []results.Record
+	for _, scorer := range append([]eval.Scorer{popular, knn}, recent...) {
+		b.p.line("games %s", scorer.Name())
+		r, err := eval.Run(ctx, scorer, items, s.Test, counts, eval.Options{}, nil)
+		if err != nil {
+			return nil, err
+		}
+		i, err := eval.Bootstrap(r.PerCase(eval.NDCG), eval.BootstrapOptions{})
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, results.Record{
+			Name: "quality.games." + scorer.Name() + ".ndcg10", Value: i.Value, Low: i.Low, High: i.High, N: r.Cases,
+		})
+	}
+	return records, nil
+}
+
+// neighbours are the companions that need no matrix of all items by all items.
+func neighbours(histories [][]data.Interaction, items int) ([]eval.Scorer, error) {
+	knn, err := baseline.NewItemKNN(histories, items, baseline.ItemKNNOptions{Recency: true})
+	if err != nil {
+		return nil, err
+	}
+	markov, err := baseline.NewMarkov(histories, items)
+	if err != nil {
+		return nil, err
+	}
+	return []eval.Scorer{knn, markov}, nil
+}
+
+// ratiosToPyTorch compares our best with the peer's figure where `make bench-games`
+// has made it.
+func (b *bench) ratiosToPyTorch(ours []results.Record) ([]results.Record, error) {
+	peers, err := results.Read(b.docs, "peers-games")
+	if err != nil {
+		return nil, err
+	}
+	named := func(records []results.Record, name string) int {
+		return slices.IndexFunc(records, func(r results.Record) bool { return r.Name == name })
+	}
+	peer := named(peers, "quality.games.sasrec-pytorch.ndcg10")
+	if peer < 0 {
+		return nil, nil
+	}
+	var ratios []results.Record
+	for _, name := range []string{"quality.games.single-teacher.ndcg10", "quality.games.best-teacher.ndcg10"} {
+		if i := named(ours, name); i >= 0 {
+			ratios = append(ratios, results.Record{
+				Name: name + "-ratio-to-pytorch", Value: ours[i].Value / peers[peer].Value, N: ours[i].N, Unit: "ratio",
+				Note: fmt.Sprintf("PyTorch's SASRec %.4f", peers[peer].Value),
+			})
+		}
+	}
+	return ratios, nil
+}
