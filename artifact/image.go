@@ -15,7 +15,9 @@ func (a *Artifact) SetImage(image *layout.Image) {
 	m.ABI, m.Model, m.Limits = layout.ABI, modelInfo(image.Shape), manifestLimits(image.Map)
 	a.Segments = nil
 	for i, part := range image.Split() {
-		a.Segments = append(a.Segments, Segment{Name: layout.Segments[i], Data: part})
+		if len(part) > 0 { // a part that the image does not have has no segment
+			a.Segments = append(a.Segments, Segment{Name: layout.Segments[i], Data: part})
+		}
 	}
 }
 
@@ -25,15 +27,15 @@ func (a *Artifact) Image() (*layout.Image, error) {
 	if a.Manifest.ABI != layout.ABI {
 		return nil, fmt.Errorf("%w: it has ABI %d, this program reads ABI %d", ErrContent, a.Manifest.ABI, layout.ABI)
 	}
-	if len(a.Segments) != len(layout.Segments) {
-		return nil, fmt.Errorf("%w: it has %d segments, ABI %d has %d", ErrContent, len(a.Segments), layout.ABI, len(layout.Segments))
-	}
-	parts := make([][]byte, len(a.Segments))
-	for i, s := range a.Segments {
-		if s.Name != layout.Segments[i] {
-			return nil, fmt.Errorf("%w: segment %d is %q, want %q", ErrContent, i, s.Name, layout.Segments[i])
+	parts, next := make([][]byte, len(layout.Segments)), 0
+	for i, name := range layout.Segments {
+		if next < len(a.Segments) && a.Segments[next].Name == name {
+			parts[i] = a.Segments[next].Data
+			next++
 		}
-		parts[i] = s.Data
+	}
+	if next < len(a.Segments) {
+		return nil, fmt.Errorf("%w: segment %d is %q; the segments of ABI %d are %q, in this order", ErrContent, next, a.Segments[next].Name, layout.ABI, layout.Segments)
 	}
 	image, err := layout.Open(bytes.Join(parts, nil))
 	if err != nil {

@@ -54,7 +54,11 @@ func build(t testing.TB, s layout.Shape) (*artifact.Artifact, *q8.Model) {
 	for i := range s.Items {
 		a.Items = append(a.Items, artifact.Item{ID: id(i), Title: fmt.Sprintf("Item %d", i)})
 	}
-	for _, r := range layouttest.Requests(s, image.Map, 32, 5) {
+	requests := layouttest.Requests(s, image.Map, 32, 5)
+	if s.Text.Dim > 0 {
+		requests = append(requests, layouttest.TextRequests(s, image.Map, 32, 6)...)
+	}
+	for _, r := range requests {
 		answer := q.Run(r)
 		a.Goldens = append(a.Goldens, artifact.Golden{Request: r.Append(nil), Answer: answer.Append(nil)})
 	}
@@ -194,7 +198,9 @@ func TestHammer(t *testing.T) {
 // TestChangedInstruction replaces one instruction of the kernel at a time, an
 // integer addition by a subtraction: no such kernel gets past the goldens.
 func TestChangedInstruction(t *testing.T) {
-	a, _ := build(t, mid)
+	s := mid
+	s.Text = layouttest.TextShapes()[1].Text
+	a, _ := build(t, s)
 	add, sub := []byte{0xfd, 0xae, 0x01}, []byte{0xfd, 0xb1, 0x01} // i32x4.add, i32x4.sub
 	var places []int
 	for at := 0; ; {
@@ -272,7 +278,7 @@ func TestForeignKernels(t *testing.T) {
 
 func TestArtefactsThatDoNotFit(t *testing.T) {
 	for name, breakIt := range map[string]func(a *artifact.Artifact){
-		"abi":          func(a *artifact.Artifact) { a.Manifest.ABI = 2 },
+		"abi":          func(a *artifact.Artifact) { a.Manifest.ABI = layout.ABI + 1 },
 		"dimensions":   func(a *artifact.Artifact) { a.Manifest.Model.FFN++ },
 		"limits":       func(a *artifact.Artifact) { a.Manifest.Limits.MaxHistory++ },
 		"segment name": func(a *artifact.Artifact) { a.Segments[1].Name = "tower" },

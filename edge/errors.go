@@ -16,6 +16,10 @@ var (
 	ErrGolden = errors.New("edge: golden request failed")
 	// ErrRequest reports a request that cannot be answered as it stands.
 	ErrRequest = errors.New("edge: invalid request")
+	// ErrNoText reports a request with a text to an artefact that lacks what the
+	// text is to go through: a text encoder, or what leads from it to items or
+	// users.
+	ErrNoText = errors.New("edge: the artefact does not read this text")
 	// ErrSandbox reports a guest that trapped, ran too long or answered nonsense.
 	// Its sandbox was thrown away; the next request gets a new one.
 	ErrSandbox = errors.New("edge: sandbox failed")

@@ -28,6 +28,9 @@ type Request struct {
 	// response. Only the last Manifest().Limits.MaxHistory events are looked at,
 	// but the items of all of them are left out of the answer.
 	History []Event `json:"history"`
+	// Description says what the user is like, in words; it counts beside the
+	// history, and alone where that is empty. Empty means none. See MaxText.
+	Description string `json:"description,omitempty"`
 	// K is the number of items wanted; 0 means 10. At most Limits.MaxK.
 	K int `json:"k,omitempty"`
 	// Exclude names items to leave out; unknown ones are ignored.
@@ -64,7 +67,7 @@ type Response struct {
 	// Unknown are the ids of the history that the catalogue does not have.
 	Unknown []string `json:"unknown,omitempty"`
 	// ColdStart says that no event of the history was known, and the answer is
-	// the one for a new user.
+	// the one for a new user, of whom no more than the description is known.
 	ColdStart bool `json:"cold_start,omitempty"`
 }
 
@@ -77,38 +80,34 @@ type history struct {
 }
 
 // Recommend returns the best items for a history. Its errors wrap ErrRequest for
-// a request that makes no sense, ErrSandbox for a guest that failed, ErrClosed,
-// or the context's error.
+// a request that makes no sense, ErrNoText for a description that the artefact
+// cannot read, ErrSandbox for a guest that failed, ErrClosed, or the context's
+// error.
 func (r *Runtime) Recommend(ctx context.Context, q Request) (Response, error) {
-	if q.K == 0 {
-		q.K = 10
+	k, err := r.hits(q.K)
+	if err != nil {
+		return Response{}, err
 	}
-	if q.K < 0 {
-		return Response{}, fmt.Errorf("%w: k is %d, must lie between 1 and %d", ErrRequest, q.K, r.image.Map.MaxK)
+	if q.Description != "" && !r.image.Shape.Text.UserMap {
+		return Response{}, fmt.Errorf("%w: it does not know descriptions of users; ask without one", ErrNoText)
 	}
-	// A small catalogue cannot give more than it has, and that is no mistake.
-	q.K = min(q.K, r.image.Map.MaxK)
 	h, err := r.history(q.History)
 	if err != nil {
 		return Response{}, err
 	}
-	request := layout.Request{Kind: layout.KindRecommend, K: uint32(q.K), History: h.last(r.image.Map.MaxHistory)}
+	request := layout.Request{Kind: layout.KindRecommend, K: k, History: h.last(r.image.Map.MaxHistory), Text: cut(q.Description)}
 	if err := r.exclude(&request, q, h); err != nil {
 		return Response{}, err
 	}
 	response := Response{Unknown: h.unknown, ColdStart: len(h.events) == 0}
 	err = r.with(ctx, func(ctx context.Context, s *sandbox) error {
-		hits, err := s.do(ctx, r.image.Map, &request)
+		answer, err := s.do(ctx, r.image, &request)
 		if err != nil {
 			return err
 		}
-		response.Items = make([]Recommendation, len(hits))
-		for i, hit := range hits {
-			item := &r.items[hit.Item]
-			response.Items[i] = Recommendation{Item: item.ID, Title: item.Title, Score: hit.Score}
-		}
+		response.Items = r.recommendations(answer.Hits)
 		if q.Explain {
-			return r.explain(ctx, s, h, slices.Clone(hits), response.Items)
+			return r.explain(ctx, s, h, request.Text, slices.Clone(answer.Hits), response.Items)
 		}
 		return nil
 	})
@@ -116,6 +115,25 @@ func (r *Runtime) Recommend(ctx context.Context, q Request) (Response, error) {
 		return Response{}, err
 	}
 	return response, nil
+}
+
+// hits checks a number of hits that is asked for; 0 means 10. A small catalogue
+// cannot give more than it has, and that is no mistake.
+func (r *Runtime) hits(k int) (uint32, error) {
+	if k < 0 {
+		return 0, fmt.Errorf("%w: k is %d, must lie between 1 and %d", ErrRequest, k, r.image.Map.MaxK)
+	}
+	return uint32(min(cmp.Or(k, 10), r.image.Map.MaxK)), nil
+}
+
+// recommendations names the items of hits.
+func (r *Runtime) recommendations(hits []layout.Hit) []Recommendation {
+	items := make([]Recommendation, len(hits))
+	for i, hit := range hits {
+		item := &r.items[hit.Item]
+		items[i] = Recommendation{Item: item.ID, Title: item.Title, Score: hit.Score}
+	}
+	return items
 }
 
 // Score is what the model thinks of one item.
@@ -142,11 +160,11 @@ func (r *Runtime) Score(ctx context.Context, events []Event, items []string) ([]
 	scores := make([]Score, 0, len(items))
 	err = r.with(ctx, func(ctx context.Context, s *sandbox) error {
 		for part := range slices.Chunk(list, r.image.Map.MaxList) {
-			hits, err := s.do(ctx, r.image.Map, &layout.Request{Kind: layout.KindScore, History: h.last(r.image.Map.MaxHistory), List: part})
+			answer, err := s.do(ctx, r.image, &layout.Request{Kind: layout.KindScore, History: h.last(r.image.Map.MaxHistory), List: part})
 			if err != nil {
 				return err
 			}
-			for _, hit := range hits {
+			for _, hit := range answer.Hits {
 				scores = append(scores, Score{Value: hit.Score, Integer: hit.Acc})
 			}
 		}
@@ -255,7 +273,12 @@ func (r *Runtime) exclude(request *layout.Request, q Request, h history) error {
 			request.List = append(request.List, e.Item)
 		}
 	}
-	for _, id := range q.Exclude {
+	return r.leaveOut(request, q.Exclude)
+}
+
+// leaveOut adds items to the request's list; unknown ones are ignored.
+func (r *Runtime) leaveOut(request *layout.Request, ids []string) error {
+	for _, id := range ids {
 		if n, ok := r.index[id]; ok {
 			request.List = append(request.List, n)
 		}
@@ -273,7 +296,7 @@ func (r *Runtime) exclude(request *layout.Request, q Request, h history) error {
 
 // explain finds, for each hit, the event whose removal lowers its score most:
 // it scores the hits again without each event in turn.
-func (r *Runtime) explain(ctx context.Context, s *sandbox, h history, hits []layout.Hit, items []Recommendation) error {
+func (r *Runtime) explain(ctx context.Context, s *sandbox, h history, text string, hits []layout.Hit, items []Recommendation) error {
 	n := r.image.Map.MaxHistory
 	list := make([]uint32, len(hits))
 	for i, hit := range hits {
@@ -283,11 +306,11 @@ func (r *Runtime) explain(ctx context.Context, s *sandbox, h history, hits []lay
 	var reduced []layout.Event
 	for i := max(0, len(h.events)-n); i < len(h.events); i++ {
 		reduced = h.without(reduced, i, n)
-		again, err := s.do(ctx, r.image.Map, &layout.Request{Kind: layout.KindScore, History: reduced, List: list})
+		again, err := s.do(ctx, r.image, &layout.Request{Kind: layout.KindScore, History: reduced, List: list, Text: text})
 		if err != nil {
 			return err
 		}
-		for j, hit := range again {
+		for j, hit := range again.Hits {
 			if drop := hits[j].Score - hit.Score; drop > reasons[j].Drop {
 				event := &r.items[h.events[i].Item]
 				reasons[j] = Reason{Event: h.index[i], Item: event.ID, Title: event.Title, Drop: drop}

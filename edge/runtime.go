@@ -172,7 +172,7 @@ func (r *Runtime) goldens(ctx context.Context, goldens []artifact.Golden) error 
 		}
 		var got []byte
 		err = r.with(ctx, func(ctx context.Context, s *sandbox) error {
-			b, err := s.answer(ctx, r.image.Map, g.Request, max(int(request.K), len(request.List)))
+			b, err := s.answer(ctx, r.image.Map, g.Request, request.AnswerLimits(r.image.Shape))
 			got = bytes.Clone(b)
 			return err
 		})

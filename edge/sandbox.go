@@ -44,11 +44,11 @@ func newSandbox(ctx context.Context, r wazero.Runtime, kernel wazero.CompiledMod
 
 // answer runs an encoded request and returns the bytes of the answer, a view
 // into the guest's memory that is valid until the next call. limit is the
-// largest number of hits that makes sense.
+// largest answer that makes sense.
 //
 // The kernel works in slices; between two of them ctx is looked at. A sandbox
 // whose answer returned an error must be closed.
-func (s *sandbox) answer(ctx context.Context, m layout.Map, request []byte, limit int) ([]byte, error) {
+func (s *sandbox) answer(ctx context.Context, m layout.Map, request []byte, limit layout.AnswerHeader) ([]byte, error) {
 	if !s.memory.Write(m.Request, request) {
 		return nil, fmt.Errorf("%w: a request of %d bytes does not fit", ErrSandbox, len(request))
 	}
@@ -66,15 +66,16 @@ func (s *sandbox) answer(ctx context.Context, m layout.Map, request []byte, limi
 			break
 		}
 	}
-	head, ok := s.memory.Read(m.Answer, uint32(layout.AnswerLen(0)))
+	head, ok := s.memory.Read(m.Answer, layout.AnswerHeaderLen)
 	if !ok {
 		return nil, fmt.Errorf("%w: the answer lies outside the memory", ErrSandbox)
 	}
-	_, hits := layout.AnswerHeader(head)
-	if hits > limit {
-		return nil, fmt.Errorf("%w: it answers with %d hits where at most %d were asked for", ErrSandbox, hits, limit)
+	h := layout.ParseAnswerHeader(head)
+	if !h.Within(limit) {
+		return nil, fmt.Errorf("%w: it answers with %d hits, %d values and a row of %d where at most %d, %d and %d were asked for",
+			ErrSandbox, h.Hits, h.Vector, h.Row, limit.Hits, limit.Vector, limit.Row)
 	}
-	b, ok := s.memory.Read(m.Answer, uint32(layout.AnswerLen(hits)))
+	b, ok := s.memory.Read(m.Answer, uint32(h.Len()))
 	if !ok {
 		return nil, fmt.Errorf("%w: the answer lies outside the memory", ErrSandbox)
 	}
@@ -82,25 +83,22 @@ func (s *sandbox) answer(ctx context.Context, m layout.Map, request []byte, limi
 }
 
 // do answers a request; the hits are valid until the next call.
-func (s *sandbox) do(ctx context.Context, m layout.Map, r *layout.Request) ([]layout.Hit, error) {
-	limit := int(r.K)
-	if r.Kind == layout.KindScore {
-		limit = len(r.List)
-	}
+func (s *sandbox) do(ctx context.Context, image *layout.Image, r *layout.Request) (layout.Answer, error) {
+	limit := r.AnswerLimits(image.Shape)
 	s.request = r.Append(s.request[:0])
-	b, err := s.answer(ctx, m, s.request, limit)
+	b, err := s.answer(ctx, image.Map, s.request, limit)
 	if err != nil {
-		return nil, err
+		return layout.Answer{}, err
 	}
 	a, err := layout.ParseAnswer(b, limit, s.hits[:0])
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSandbox, err)
+		return layout.Answer{}, fmt.Errorf("%w: %w", ErrSandbox, err)
 	}
 	s.hits = a.Hits
 	if a.Status != layout.StatusOK {
-		return nil, fmt.Errorf("%w: it refuses a valid request with status %d", ErrSandbox, a.Status)
+		return layout.Answer{}, fmt.Errorf("%w: it refuses a valid request with status %d", ErrSandbox, a.Status)
 	}
-	return a.Hits, nil
+	return a, nil
 }
 
 func (s *sandbox) close() { _ = s.module.Close(context.Background()) }

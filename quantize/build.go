@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 
 	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/edge"
@@ -22,17 +23,22 @@ type BuildOptions struct {
 	Licences []artifact.Licence
 	Metrics  []artifact.Metric
 	Created  string // RFC 3339, or empty
+	Text     *Text  // the text encoder; nil for none
 }
 
-// goldenRequests is how many requests with exact answers an artefact carries.
-const goldenRequests = 32
+// goldenRequests is how many requests with exact answers an artefact carries;
+// goldenTexts how many texts are asked for in every way that it can be.
+const (
+	goldenRequests = 32
+	goldenTexts    = 6
+)
 
 // Build quantizes m, which was trained on ds, and returns the artefact: the
 // image, the kernel, the catalogue, and golden requests with the answers that
 // internal/q8 gives. Ranges are calibrated on histories, which must come from
 // training data. The artefact was run in a sandbox before Build returns it.
 func Build(ctx context.Context, m *model.Model, ds *data.Dataset, histories [][]model.Event, o BuildOptions) (*artifact.Artifact, error) {
-	b, err := Image(m, histories)
+	b, err := Image(m, histories, o.Text)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +62,7 @@ func Build(ctx context.Context, m *model.Model, ds *data.Dataset, histories [][]
 	for _, item := range ds.Items {
 		a.Items = append(a.Items, artifact.Item{ID: item.ID, Title: item.Title, Categories: item.Categories})
 	}
-	if a.Goldens, err = goldens(b, image, histories); err != nil {
+	if a.Goldens, err = goldens(b, image, histories, a.Items); err != nil {
 		return nil, err
 	}
 	r, err := edge.New(ctx, a, edge.Options{Sandboxes: 1, AllowUnsigned: true})
@@ -67,8 +73,8 @@ func Build(ctx context.Context, m *model.Model, ds *data.Dataset, histories [][]
 }
 
 // goldens makes requests of every kind and length, from real histories where
-// there are any, and answers them.
-func goldens(b []byte, image *layout.Image, histories [][]model.Event) ([]artifact.Golden, error) {
+// there are any, and answers them. The titles of the items are the texts.
+func goldens(b []byte, image *layout.Image, histories [][]model.Event, items []artifact.Item) ([]artifact.Golden, error) {
 	q, err := q8.New(b)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrGolden, err)
@@ -103,6 +109,25 @@ func goldens(b []byte, image *layout.Image, histories [][]model.Event) ([]artifa
 			r.Kind, r.K, r.List = layout.KindScore, 0, []uint32{0, uint32(s.Items - 1), uint32(rng.IntN(s.Items))}[:min(3, m.MaxList)]
 		}
 		requests = append(requests, r)
+	}
+	for i := range goldenTexts * min(s.Text.Dim, 1) {
+		text := items[rng.IntN(len(items))].Title
+		if i == 0 {
+			text = strings.Repeat("one text of the greatest length ", layout.MaxText/32)
+		}
+		embed := layout.Request{Kind: layout.KindEmbed, Text: text}
+		if s.Text.ItemMap {
+			embed.Flags = layout.FlagItemRow
+		}
+		requests = append(requests, embed)
+		if s.Text.ItemTexts {
+			requests = append(requests, layout.Request{Kind: layout.KindSearch, K: uint32(min(10, m.MaxK)), Text: text})
+		}
+		if s.Text.UserMap {
+			described := requests[i]
+			described.Text = text
+			requests = append(requests, described)
+		}
 	}
 	golden := make([]artifact.Golden, len(requests))
 	for i, r := range requests {

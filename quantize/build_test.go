@@ -71,7 +71,7 @@ func TestBuildManifest(t *testing.T) {
 			t.Fatalf("item %d is %+v, want %+v", i, a.Items[i], item)
 		}
 	}
-	if whole, err := quantize.Image(m, h); err != nil || !bytes.Equal(image(a), whole) {
+	if whole, err := quantize.Image(m, h, nil); err != nil || !bytes.Equal(image(a), whole) {
 		t.Errorf("the segments are not the model's image (%v)", err)
 	}
 	plain := build(t, m, ds, h, quantize.BuildOptions{Kernel: wasm.Kernel}).Manifest

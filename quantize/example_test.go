@@ -57,7 +57,7 @@ func ExampleBuild() {
 func ExampleLayerErrors() {
 	m, _ := shop()
 	histories := [][]model.Event{{{Item: 0}, {Item: 1, Gap: 30}}, {{Item: 3}}}
-	image, err := quantize.Image(m, histories)
+	image, err := quantize.Image(m, histories, nil)
 	if err != nil {
 		panic(err)
 	}

@@ -28,8 +28,9 @@ func LayerErrors(m *model.Model, image []byte, histories [][]model.Event) ([]Lay
 	if err != nil {
 		return nil, fmt.Errorf("quantize: layer errors: %w", err)
 	}
-	if want := Shape(m.Config); q.Shape() != want {
-		return nil, fmt.Errorf("%w: it has the dimensions %+v, the model has %+v", ErrImage, q.Shape(), want)
+	got, want := q.Shape(), Shape(m.Config)
+	if got.Text = want.Text; got != want { // the text encoder is no part of the model
+		return nil, fmt.Errorf("%w: it has the dimensions %+v, the model has %+v", ErrImage, got, want)
 	}
 	type sums struct {
 		LayerError

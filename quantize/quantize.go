@@ -29,11 +29,13 @@ func Shape(c model.Config) layout.Shape {
 	}
 }
 
-// Params quantizes m with the ranges in cal. The result shares nothing with m.
-func Params(m *model.Model, cal *Calibration) (layout.Params, error) {
+// Params quantizes m with the ranges in cal, and a text encoder where text is not
+// nil. The result shares nothing with m.
+func Params(m *model.Model, cal *Calibration, text *Text) (layout.Params, error) {
 	c := m.Config
-	if c.Descriptions > 0 {
-		return layout.Params{}, fmt.Errorf("%w: it reads the users' descriptions, which are not yet part of an artefact; train one without them (wisp train without --descriptions)", ErrModel)
+	if c.Descriptions > 0 && (text == nil || text.UserMap == nil) {
+		return layout.Params{}, fmt.Errorf("%w: it reads the users' descriptions, which needs the text encoder that read them in training; "+
+			"give it one, or train without them (wisp train without --descriptions)", ErrModel)
 	}
 	p := layout.Params{
 		Shape:    Shape(c),
@@ -44,11 +46,21 @@ func Params(m *model.Model, cal *Calibration) (layout.Params, error) {
 		Cold:     make([]int16, c.Dim),
 	}
 
+	if text != nil {
+		var err error
+		if p.Shape.Text, p.Text, err = TextParams(*text); err != nil {
+			return layout.Params{}, err
+		}
+	}
+
 	// The cold-start vector is no output of the normalisation, and may be longer
 	// than any: it shares the user vector's scale all the same.
 	userMax := cal.Max(model.SiteUserOut)
 	for _, v := range m.Weights[model.UserCold].Data {
 		userMax = max(userMax, math.Abs(float64(v)))
+	}
+	if text != nil {
+		userMax += text.userMax()
 	}
 	if userMax == 0 {
 		userMax = userLevels
@@ -170,13 +182,14 @@ func round(v float32, levels int) int {
 
 func clone(t *model.Tensor) []float32 { return append([]float32(nil), t.Data...) }
 
-// Image quantizes m and packs it as the guest reads it.
-func Image(m *model.Model, histories [][]model.Event) ([]byte, error) {
+// Image quantizes m, and the text encoder where text is not nil, and packs them
+// as the guest reads them.
+func Image(m *model.Model, histories [][]model.Event, text *Text) ([]byte, error) {
 	cal, err := Calibrate(m, histories)
 	if err != nil {
 		return nil, err
 	}
-	p, err := Params(m, cal)
+	p, err := Params(m, cal, text)
 	if err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ func params(t *testing.T, m *model.Model, histories [][]model.Event) (layout.Par
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := quantize.Params(m, cal)
+	p, err := quantize.Params(m, cal, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestImageOfFaintModels(t *testing.T) {
 				}
 			}
 			histories := calibration(m.Config, 4, 3)
-			image, err := quantize.Image(m, histories)
+			image, err := quantize.Image(m, histories, nil)
 			if err != nil {
 				t.Errorf("%q times %v: %v", part, factor, err)
 				continue
@@ -273,7 +273,7 @@ func TestImageIsCloseToTheModel(t *testing.T) {
 		{Items: 60, Dim: 16, Layers: 6, Heads: 2, FFN: 64, Window: 4, EventTypes: 4, GapBuckets: 2},
 	}...) {
 		m := random(t, s, 4)
-		image, err := quantize.Image(m, calibration(m.Config, 8, 4))
+		image, err := quantize.Image(m, calibration(m.Config, 8, 4), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -292,7 +292,7 @@ func TestImageIsCloseToTheModel(t *testing.T) {
 // A trained model keeps its order: what float32 puts first, int8 does too.
 func TestImageOfATrainedModel(t *testing.T) {
 	tr := train(t)
-	image, err := quantize.Image(tr.model, histories(tr.split))
+	image, err := quantize.Image(tr.model, histories(tr.split), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,11 +350,11 @@ func top(scores []float32, k int) []int {
 func TestImageIsReproducible(t *testing.T) {
 	m := random(t, layouttest.Shapes()[3], 6)
 	histories := calibration(m.Config, 4, 6)
-	first, err := quantize.Image(m, histories)
+	first, err := quantize.Image(m, histories, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := quantize.Image(m, histories)
+	second, err := quantize.Image(m, histories, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +384,7 @@ func TestImageRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := random(t, s, 7)
 			test.spoil(m)
-			if image, err := quantize.Image(m, test.h); !errors.Is(err, test.want) || image != nil {
+			if image, err := quantize.Image(m, test.h, nil); !errors.Is(err, test.want) || image != nil {
 				t.Errorf("%d bytes, error %v, want %v", len(image), err, test.want)
 			}
 		})
@@ -396,7 +396,7 @@ func TestImageRefuses(t *testing.T) {
 	}
 	deeper := s
 	deeper.Layers++
-	if _, err := quantize.Params(random(t, deeper, 7), cal); !errors.Is(err, quantize.ErrCalibration) {
+	if _, err := quantize.Params(random(t, deeper, 7), cal, nil); !errors.Is(err, quantize.ErrCalibration) {
 		t.Errorf("calibration of a shallower model: %v, want ErrCalibration", err)
 	}
 }

@@ -36,13 +36,15 @@ func (g *gateway) handler() http.Handler {
 		}
 		fmt.Fprintln(w, "ready")
 	})
-	mux.HandleFunc("POST /v1/recommend", g.recommend)
+	mux.HandleFunc("POST /v1/recommend", answer(g, (*edge.Runtime).Recommend))
+	mux.HandleFunc("POST /v1/search", answer(g, (*edge.Runtime).Search))
 	// What is left over gets the same form of error as the rest.
 	mux.HandleFunc("/healthz", g.wrongMethod("GET, HEAD"))
 	mux.HandleFunc("/readyz", g.wrongMethod("GET, HEAD"))
 	mux.HandleFunc("/v1/recommend", g.wrongMethod("POST"))
+	mux.HandleFunc("/v1/search", g.wrongMethod("POST"))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		g.fail(w, http.StatusNotFound, "not_found", fmt.Sprintf("there is no %s; POST to /v1/recommend", r.URL.Path))
+		g.fail(w, http.StatusNotFound, "not_found", fmt.Sprintf("there is no %s; POST to /v1/recommend or /v1/search", r.URL.Path))
 	})
 	return g.logged(mux)
 }
@@ -62,26 +64,34 @@ type failure struct {
 	} `json:"error"`
 }
 
-func (g *gateway) recommend(w http.ResponseWriter, r *http.Request) {
-	runtime := g.runtime.Load()
-	if runtime == nil {
-		w.Header().Set("Retry-After", "1")
-		g.fail(w, http.StatusServiceUnavailable, "not_ready", "the artefact is being checked; ask again in a second")
-		return
-	}
-	q, err := decode(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			g.fail(w, http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("a request may have %d bytes; send the latest events only", maxBody))
+// answer returns the handler of requests that one method of the runtime answers.
+func answer[Q any](g *gateway, method func(*edge.Runtime, context.Context, Q) (edge.Response, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		runtime := g.runtime.Load()
+		if runtime == nil {
+			w.Header().Set("Retry-After", "1")
+			g.fail(w, http.StatusServiceUnavailable, "not_ready", "the artefact is being checked; ask again in a second")
 			return
 		}
-		g.fail(w, http.StatusBadRequest, "bad_json", err.Error())
-		return
+		var q Q
+		if err := decode(http.MaxBytesReader(w, r.Body, maxBody), &q); err != nil {
+			var tooLarge *http.MaxBytesError
+			if errors.As(err, &tooLarge) {
+				g.fail(w, http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("a request may have %d bytes; send the latest events only", maxBody))
+				return
+			}
+			g.fail(w, http.StatusBadRequest, "bad_json", err.Error())
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), g.timeout)
+		defer cancel()
+		response, err := method(runtime, ctx, q)
+		g.respond(w, response, err)
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), g.timeout)
-	defer cancel()
-	response, err := runtime.Recommend(ctx, q)
+}
+
+// respond writes a response, or what its error means to a client.
+func (g *gateway) respond(w http.ResponseWriter, response edge.Response, err error) {
 	switch {
 	case err == nil:
 		var body bytes.Buffer
@@ -94,6 +104,8 @@ func (g *gateway) recommend(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(body.Bytes()) // the client may be gone; there is nobody to tell
 	case errors.Is(err, edge.ErrRequest):
 		g.fail(w, http.StatusBadRequest, "bad_request", err.Error())
+	case errors.Is(err, edge.ErrNoText):
+		g.fail(w, http.StatusBadRequest, "no_text", err.Error())
 	case errors.Is(err, context.DeadlineExceeded):
 		g.fail(w, http.StatusGatewayTimeout, "timeout", fmt.Sprintf("no answer within %v", g.timeout))
 	case errors.Is(err, context.Canceled):
@@ -101,27 +113,26 @@ func (g *gateway) recommend(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, edge.ErrClosed):
 		g.fail(w, http.StatusServiceUnavailable, "stopping", "the gateway is stopping")
 	default:
-		g.log.Error("recommend", "error", err)
+		g.log.Error("sandbox", "error", err)
 		g.fail(w, http.StatusInternalServerError, "sandbox", "the sandbox failed; it was replaced")
 	}
 }
 
-// decode reads one JSON object and nothing behind it. Unknown fields are errors,
-// so that a misspelt one is not silently ignored.
-func decode(body io.Reader) (edge.Request, error) {
-	var q edge.Request
+// decode reads one JSON object into q and nothing behind it. Unknown fields are
+// errors, so that a misspelt one is not silently ignored.
+func decode(body io.Reader, q any) error {
 	d := json.NewDecoder(body)
 	d.DisallowUnknownFields()
-	if err := d.Decode(&q); err != nil {
-		return q, fmt.Errorf("the body is not a request: %w", err)
+	if err := d.Decode(q); err != nil {
+		return fmt.Errorf("the body is not a request: %w", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		if err == nil {
 			err = errors.New("more follows the JSON object")
 		}
-		return q, fmt.Errorf("the body is not a request: %w", err)
+		return fmt.Errorf("the body is not a request: %w", err)
 	}
-	return q, nil
+	return nil
 }
 
 func (g *gateway) fail(w http.ResponseWriter, status int, code, message string) {

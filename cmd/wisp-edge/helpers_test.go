@@ -32,7 +32,12 @@ const items = 60
 // build returns an artefact of random parameters.
 func build(t testing.TB) *artifact.Artifact {
 	t.Helper()
-	s := layout.Shape{Items: items, Dim: 12, Layers: 1, Heads: 2, FFN: 16, Window: 8, EventTypes: 3, GapBuckets: 24}
+	return buildShape(t, layout.Shape{Items: items, Dim: 12, Layers: 1, Heads: 2, FFN: 16, Window: 8, EventTypes: 3, GapBuckets: 24})
+}
+
+// buildShape is build for a shape with three event types.
+func buildShape(t testing.TB, s layout.Shape) *artifact.Artifact {
+	t.Helper()
 	b, err := layout.Pack(layouttest.Params(s, 1))
 	if err != nil {
 		t.Fatal(err)

@@ -25,6 +25,7 @@ const usage = `usage: wisp-edge [flags] FILE.wisp
 Serves the artefact:
 
   POST /v1/recommend   {"history":[{"item":"a","type":"click","time":1700000000}],"k":10}
+  POST /v1/search      {"text":"a rainy night in Paris","k":10}, where the artefact has a text encoder
   GET  /healthz        200 while the process lives
   GET  /readyz         200 while requests are answered, 503 before and while stopping
 

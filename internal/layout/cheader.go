@@ -27,7 +27,7 @@ func CHeader() string {
 	for i, name := range scalarNames {
 		define("S_"+name, i)
 	}
-	section("Messages, in words.")
+	section("Messages, in words, and the other numbers of the arithmetic.")
 	for _, d := range []struct {
 		name  string
 		value int
@@ -39,12 +39,26 @@ func CHeader() string {
 		{"STATE_WORDS", stateWords},
 		{"KIND_RECOMMEND", KindRecommend},
 		{"KIND_SCORE", KindScore},
+		{"KIND_SEARCH", KindSearch},
+		{"KIND_EMBED", KindEmbed},
 		{"FLAG_EXCLUDE_HISTORY", FlagExcludeHistory},
+		{"FLAG_ITEM_ROW", FlagItemRow},
 		{"STATUS_OK", StatusOK},
 		{"STATUS_MORE", StatusMore},
 		{"STATUS_REQUEST", StatusRequest},
 		{"STATUS_ITEM", StatusItem},
 		{"STATUS_TYPE", StatusType},
+		{"STATUS_NO_TEXT", StatusNoText},
+		{"STATUS_LONG", StatusLong},
+		{"TEXT_CLS", textCLS},
+		{"TEXT_NORMALISE", textNormalise},
+		{"TEXT_ITEM_MAP", textItemMap},
+		{"TEXT_USER_MAP", textUserMap},
+		{"TEXT_ITEM_TEXTS", textItemTexts},
+		{"TOKENIZER_STATE_BYTES", tokenizerState},
+		{"TOKEN_LEVELS", TokenMax},
+		{"QUERY_ONE", QueryOne},
+		{"ITEM_SCALE_MAX", ItemScaleMax},
 		{"LEVELS", WeightMax},
 		{"USER_LEVELS", UserMax},
 		{"PROB_ONE", ProbOne},

@@ -10,7 +10,7 @@ import (
 const Magic = 0x70736977
 
 // headerSize is the length of the header segment in bytes.
-const headerSize = 512
+const headerSize = 1024
 
 // The words of the header. Everything the guest needs to find its way is here,
 // so that it computes no offset itself: dimensions, padded dimensions, offsets
@@ -30,6 +30,17 @@ const (
 	hInputScale // float32
 	hUserInv    // float32
 
+	// The text encoder; zero where there is none.
+	hTextVocabulary
+	hTextTokens
+	hTextDim
+	hTextLayers
+	hTextHeads
+	hTextFFN
+	hTextFlags
+	hTokenizerBytes
+	hTextEpsilon // float32
+
 	hReach
 	hDimK
 	hFFNK
@@ -38,16 +49,40 @@ const (
 	hInner
 	hInnerK
 	hItemK
+	hTextDimK
+	hTextFFNK
+	hTextPad // width of a float vector of the encoder, with zeros behind it
+	hTextHeadPad
+	hTextInner
+	hTextInnerK
 
-	// Offsets from the start of the image.
-	hType     // (E, D) float32
-	hGap      // (G, D) float32
-	hNormGain // (D) float32
-	hNormBias // (D) float32
-	hCold     // (itemK) int16
-	hBlocks   // L blocks, hBlockStride apart
+	// Offsets from the start of the image, in the order of its segments.
+	hTokenizer
+	hWord          // (V, D) int8; D is the width of the encoder here
+	hWordScale     // (V) float32
+	hPosition      // (Tokens, D) int8
+	hPositionScale // (Tokens) float32
+	hTextNormGain  // (D) float32, as all vectors of the encoder filled up to hTextPad
+	hTextNormBias
+	hItemMap // packed (M, dimK) int8, M the width of the model
+	hItemMapScale
+	hItemMapBias
+	hUserMap
+	hUserMapScale
+	hUserMapBias
+	hTextBlocks // L blocks, hTextBlockStride apart
+	hTextBlockStride
+	hUserStart // where the user tower begins
+	hType      // (E, D) float32
+	hGap       // (G, D) float32
+	hNormGain  // (D) float32
+	hNormBias  // (D) float32
+	hCold      // (itemK) int16
+	hBlocks    // L blocks, hBlockStride apart
 	hBlockStride
 	hItemRows // blocks of four rows: [itemK/8][4][8] int8, then four float32 scales
+	hTextRows // the same of the items' texts, textPad wide
+	hImageEnd
 
 	// Offsets from the start of a block.
 	hBlockScalars  // scalarCount float32
@@ -69,13 +104,31 @@ const (
 	hBlockDownScale
 	hBlockDownBias
 
+	// Offsets from the start of a block of the text encoder.
+	hTextQKV // packed (3·inner, dimK) int8
+	hTextQKVScale
+	hTextQKVBias
+	hTextOut // packed (D, innerK) int8
+	hTextOutScale
+	hTextOutBias
+	hTextUp // packed (FFN, dimK) int8
+	hTextUpScale
+	hTextUpBias
+	hTextDown // packed (D, ffnK) int8
+	hTextDownScale
+	hTextDownBias
+	hTextAttnGain
+	hTextAttnBias
+	hTextFFNGain
+	hTextFFNBias
+
 	// Addresses in the guest's memory: the scratch area behind the image.
 	hState
 	hRequest
 	hAnswer
-	hX      // (reach+3, D) float32, the residual stream
+	hX      // (reach+3, D) float32, the residual stream; the text encoder's (tokens+3, textPad)
 	hNorm   // (D) float32, a normalised row
-	hQ      // (4, inner) int16
+	hQ      // (4, inner) int16; (tokens+3, inner) in the encoder
 	hK      // (reach+3, inner) int16
 	hV      // (reach+3, inner) int16
 	hAct    // packed (4, max K) int16, the input of a matrix product
@@ -83,31 +136,58 @@ const (
 	hScores // (W) float32
 	hProbs  // (W) int32
 	hUser   // (itemK) int16
-	hHeap   // maxK hits
-	hSeen   // (maxHistory + maxList) uint32
-	hBits   // a bit for each item
+	hTextState
+	hTokenizerState
+	hTokens    // (tokens) int32
+	hQStep     // (H, tokens+3) float32
+	hKStep     // (H, tokens+3) float32
+	hVStep     // (H) float32
+	hValues    // (tokens+3, inner) float32, v before it is quantized
+	hVector    // (textPad) float32, the embedding
+	hQuery     // (textPad) int16, the embedding as a query
+	hProjected // (M) float32, an item vector or what a description adds
+	hHeap      // maxK hits
+	hSeen      // (maxHistory + maxList) uint32
+	hBits      // a bit for each item
 	hEnd
 
 	hMaxHistory
 	hMaxK
 	hMaxList
+	hMaxText
 	headerWords
 )
 
 var headerNames = [headerWords]string{
 	hMagic: "MAGIC", hABI: "ABI", hItems: "ITEMS", hDim: "DIM", hLayers: "LAYERS", hHeads: "HEADS", hFFN: "FFN",
 	hWindow: "WINDOW", hEventTypes: "EVENT_TYPES", hGapBuckets: "GAP_BUCKETS", hInputScale: "INPUT_SCALE", hUserInv: "USER_INV",
+	hTextVocabulary: "TEXT_VOCABULARY", hTextTokens: "TEXT_TOKENS", hTextDim: "TEXT_DIM", hTextLayers: "TEXT_LAYERS", hTextHeads: "TEXT_HEADS",
+	hTextFFN: "TEXT_FFN", hTextFlags: "TEXT_FLAGS", hTokenizerBytes: "TOKENIZER_BYTES", hTextEpsilon: "TEXT_EPSILON",
 	hReach: "REACH", hDimK: "DIM_K", hFFNK: "FFN_K", hHeadDim: "HEAD_DIM", hHeadPad: "HEAD_PAD", hInner: "INNER", hInnerK: "INNER_K", hItemK: "ITEM_K",
-	hType: "TYPE", hGap: "GAP", hNormGain: "NORM_GAIN", hNormBias: "NORM_BIAS", hCold: "COLD", hBlocks: "BLOCKS", hBlockStride: "BLOCK_STRIDE", hItemRows: "ITEM_ROWS",
+	hTextDimK: "TEXT_DIM_K", hTextFFNK: "TEXT_FFN_K", hTextPad: "TEXT_PAD", hTextHeadPad: "TEXT_HEAD_PAD", hTextInner: "TEXT_INNER", hTextInnerK: "TEXT_INNER_K",
+	hTokenizer: "TOKENIZER", hWord: "WORD", hWordScale: "WORD_SCALE", hPosition: "POSITION", hPositionScale: "POSITION_SCALE",
+	hTextNormGain: "TEXT_NORM_GAIN", hTextNormBias: "TEXT_NORM_BIAS",
+	hItemMap: "ITEM_MAP", hItemMapScale: "ITEM_MAP_SCALE", hItemMapBias: "ITEM_MAP_BIAS",
+	hUserMap: "USER_MAP", hUserMapScale: "USER_MAP_SCALE", hUserMapBias: "USER_MAP_BIAS",
+	hTextBlocks: "TEXT_BLOCKS", hTextBlockStride: "TEXT_BLOCK_STRIDE", hUserStart: "USER_START",
+	hType: "TYPE", hGap: "GAP", hNormGain: "NORM_GAIN", hNormBias: "NORM_BIAS", hCold: "COLD", hBlocks: "BLOCKS", hBlockStride: "BLOCK_STRIDE", hItemRows: "ITEM_ROWS", hTextRows: "TEXT_ROWS", hImageEnd: "IMAGE_END",
 	hBlockScalars: "BLOCK_SCALARS", hBlockAttnGain: "BLOCK_ATTN_GAIN", hBlockAttnBias: "BLOCK_ATTN_BIAS", hBlockDistance: "BLOCK_DISTANCE",
 	hBlockQKV: "BLOCK_QKV", hBlockQKVScale: "BLOCK_QKV_SCALE", hBlockQKVBias: "BLOCK_QKV_BIAS",
 	hBlockOut: "BLOCK_OUT", hBlockOutScale: "BLOCK_OUT_SCALE", hBlockOutBias: "BLOCK_OUT_BIAS",
 	hBlockFFNGain: "BLOCK_FFN_GAIN", hBlockFFNBias: "BLOCK_FFN_BIAS",
 	hBlockUp: "BLOCK_UP", hBlockUpScale: "BLOCK_UP_SCALE", hBlockUpBias: "BLOCK_UP_BIAS",
 	hBlockDown: "BLOCK_DOWN", hBlockDownScale: "BLOCK_DOWN_SCALE", hBlockDownBias: "BLOCK_DOWN_BIAS",
+	hTextQKV: "TEXT_QKV", hTextQKVScale: "TEXT_QKV_SCALE", hTextQKVBias: "TEXT_QKV_BIAS",
+	hTextOut: "TEXT_OUT", hTextOutScale: "TEXT_OUT_SCALE", hTextOutBias: "TEXT_OUT_BIAS",
+	hTextUp: "TEXT_UP", hTextUpScale: "TEXT_UP_SCALE", hTextUpBias: "TEXT_UP_BIAS",
+	hTextDown: "TEXT_DOWN", hTextDownScale: "TEXT_DOWN_SCALE", hTextDownBias: "TEXT_DOWN_BIAS",
+	hTextAttnGain: "TEXT_ATTN_GAIN", hTextAttnBias: "TEXT_ATTN_BIAS", hTextFFNGain: "TEXT_FFN_GAIN", hTextFFNBias: "TEXT_FFN_BIAS",
 	hState: "STATE", hRequest: "REQUEST", hAnswer: "ANSWER", hX: "X", hNorm: "NORM", hQ: "Q", hK: "K", hV: "V", hAct: "ACT", hAcc: "ACC",
-	hScores: "SCORES", hProbs: "PROBS", hUser: "USER", hHeap: "HEAP", hSeen: "SEEN", hBits: "BITS", hEnd: "END",
-	hMaxHistory: "MAX_HISTORY", hMaxK: "MAX_K", hMaxList: "MAX_LIST",
+	hScores: "SCORES", hProbs: "PROBS", hUser: "USER",
+	hTextState: "TEXT_STATE", hTokenizerState: "TOKENIZER_STATE", hTokens: "TOKENS", hQStep: "Q_STEP", hKStep: "K_STEP", hVStep: "V_STEP",
+	hValues: "VALUES", hVector: "VECTOR", hQuery: "QUERY", hProjected: "PROJECTED",
+	hHeap: "HEAP", hSeen: "SEEN", hBits: "BITS", hEnd: "END",
+	hMaxHistory: "MAX_HISTORY", hMaxK: "MAX_K", hMaxList: "MAX_LIST", hMaxText: "MAX_TEXT",
 }
 
 // header is the parsed form of the header segment.
@@ -124,9 +204,12 @@ func (p *placer) place(bytes, align int) uint32 {
 	return uint32(start)
 }
 
-// newHeader computes every word from the shape and the two scales. It fails
-// where image and scratch area do not fit into 4 GiB.
-func newHeader(s Shape, inputScale, userInv float32) (header, error) {
+// headerFloats are the words of a header that do not follow from the shape.
+type headerFloats struct{ inputScale, userInv, textEpsilon float32 }
+
+// newHeader computes every word from the shape and the floats. It fails where
+// image and scratch area do not fit into 4 GiB.
+func newHeader(s Shape, f headerFloats) (header, error) {
 	var h header
 	if err := s.Validate(); err != nil {
 		return h, err
@@ -142,7 +225,19 @@ func newHeader(s Shape, inputScale, userInv float32) (header, error) {
 	set(hWindow, s.Window)
 	set(hEventTypes, s.EventTypes)
 	set(hGapBuckets, s.GapBuckets)
-	h[hInputScale], h[hUserInv] = math.Float32bits(inputScale), math.Float32bits(userInv)
+	h[hInputScale], h[hUserInv] = math.Float32bits(f.inputScale), math.Float32bits(f.userInv)
+	t := s.Text
+	if t.Dim > 0 {
+		h[hTextEpsilon] = math.Float32bits(f.textEpsilon)
+	}
+	set(hTextVocabulary, t.Vocabulary)
+	set(hTextTokens, t.Tokens)
+	set(hTextDim, t.Dim)
+	set(hTextLayers, t.Layers)
+	set(hTextHeads, t.Heads)
+	set(hTextFFN, t.FFN)
+	set(hTextFlags, t.flags())
+	set(hTokenizerBytes, t.Tokenizer)
 	set(hReach, s.Reach())
 	set(hDimK, s.dimK())
 	set(hFFNK, s.ffnK())
@@ -151,10 +246,39 @@ func newHeader(s Shape, inputScale, userInv float32) (header, error) {
 	set(hInner, s.inner())
 	set(hInnerK, s.innerK())
 	set(hItemK, s.itemK())
+	set(hTextDimK, t.dimK())
+	set(hTextFFNK, t.ffnK())
+	set(hTextPad, t.pad())
+	set(hTextHeadPad, t.headPad())
+	set(hTextInner, t.inner())
+	set(hTextInnerK, t.innerK())
 
 	const vector = 16 // bytes
 	image := placer{at: headerSize}
 	floats := func(p *placer, n int) uint32 { return p.place(4*n, vector) }
+	linear := func(p *placer, first, rows, k int) {
+		h[first] = p.place(rows*k, vector)
+		h[first+1], h[first+2] = floats(p, rows), floats(p, rows)
+	}
+	h[hTokenizer] = image.place(t.Tokenizer, alignment)
+	h[hWord] = image.place(t.Vocabulary*t.Dim, alignment)
+	h[hWordScale] = floats(&image, t.Vocabulary)
+	h[hPosition] = image.place(t.Tokens*t.Dim, vector)
+	h[hPositionScale] = floats(&image, t.Tokens)
+	h[hTextNormGain], h[hTextNormBias] = floats(&image, t.pad()), floats(&image, t.pad())
+	linear(&image, hItemMap, t.mapRows(t.ItemMap, s.Dim), t.dimK())
+	linear(&image, hUserMap, t.mapRows(t.UserMap, s.Dim), t.dimK())
+	var text placer
+	linear(&text, hTextQKV, roundUp(3*t.inner(), 8), t.dimK())
+	linear(&text, hTextOut, t.pad(), t.innerK())
+	linear(&text, hTextUp, roundUp(t.FFN, 8), t.dimK())
+	linear(&text, hTextDown, t.pad(), t.ffnK())
+	h[hTextAttnGain], h[hTextAttnBias] = floats(&text, t.pad()), floats(&text, t.pad())
+	h[hTextFFNGain], h[hTextFFNBias] = floats(&text, t.pad()), floats(&text, t.pad())
+	set(hTextBlockStride, roundUp(int(text.at), alignment))
+	h[hTextBlocks] = image.place(t.Layers*int(h[hTextBlockStride]), alignment)
+
+	h[hUserStart] = image.place(0, alignment)
 	h[hType] = floats(&image, s.EventTypes*s.Dim)
 	h[hGap] = floats(&image, s.GapBuckets*s.Dim)
 	h[hNormGain], h[hNormBias] = floats(&image, s.Dim), floats(&image, s.Dim)
@@ -164,36 +288,52 @@ func newHeader(s Shape, inputScale, userInv float32) (header, error) {
 	h[hBlockScalars] = floats(&block, scalarCount)
 	h[hBlockAttnGain], h[hBlockAttnBias] = floats(&block, s.Dim), floats(&block, s.Dim)
 	h[hBlockDistance] = floats(&block, s.Heads*s.Window)
-	linear := func(first, rows, k int) {
-		h[first] = block.place(rowsPad(rows)*k, vector)
-		h[first+1], h[first+2] = floats(&block, rowsPad(rows)), floats(&block, rowsPad(rows))
-	}
-	linear(hBlockQKV, 3*s.inner(), s.dimK())
-	linear(hBlockOut, s.Dim, s.innerK())
+	linear(&block, hBlockQKV, rowsPad(3*s.inner()), s.dimK())
+	linear(&block, hBlockOut, rowsPad(s.Dim), s.innerK())
 	h[hBlockFFNGain], h[hBlockFFNBias] = floats(&block, s.Dim), floats(&block, s.Dim)
-	linear(hBlockUp, s.FFN, s.dimK())
-	linear(hBlockDown, s.Dim, s.ffnK())
+	linear(&block, hBlockUp, rowsPad(s.FFN), s.dimK())
+	linear(&block, hBlockDown, rowsPad(s.Dim), s.ffnK())
 	set(hBlockStride, roundUp(int(block.at), alignment))
 	h[hBlocks] = image.place(s.Layers*int(h[hBlockStride]), alignment)
-	h[hItemRows] = image.place(rowsPad(s.Items)/4*itemBlock(s), alignment)
+	h[hItemRows] = image.place(rowsPad(s.Items)/4*rowBlock(s.itemK()), alignment)
+	h[hTextRows] = image.place(t.textRows(s.Items)/4*rowBlock(t.pad()), alignment)
+	h[hImageEnd] = image.place(0, vector)
 
 	end := ImageBase + image.at
 	scratch := placer{at: (end + pageSize - 1) / pageSize * pageSize}
-	rows := s.Reach() + 3 // a block of four rows may start at the last one
+	rows, tokens := s.Reach()+3, t.Tokens+3 // a block of four rows may start at the last one
 	maxK, maxList := min(s.Items, maxAnswerItems), min(s.Items, maxListItems)
+	maxText := 0
+	if t.Dim > 0 {
+		maxText = MaxText
+	}
+	inner := max(rows*s.inner(), tokens*t.inner())
 	h[hState] = scratch.place(4*stateWords, alignment)
-	h[hRequest] = scratch.place(4*(requestWords+eventWords*s.Reach()+maxList), alignment)
-	h[hAnswer] = scratch.place(4*(answerWords+hitWords*max(maxK, maxList)), alignment)
-	h[hX] = scratch.place(4*rows*s.Dim, alignment)
-	h[hNorm] = scratch.place(4*roundUp(s.Dim, 8), alignment)
-	h[hQ] = scratch.place(2*4*s.inner(), alignment)
-	h[hK] = scratch.place(2*rows*s.inner(), alignment)
-	h[hV] = scratch.place(2*rows*s.inner(), alignment)
-	h[hAct] = scratch.place(2*4*max(s.dimK(), s.innerK(), s.ffnK()), alignment)
-	h[hAcc] = scratch.place(4*4*max(rowsPad(3*s.inner()), rowsPad(s.FFN), rowsPad(s.Dim)), alignment)
-	h[hScores] = scratch.place(4*s.Window, alignment)
-	h[hProbs] = scratch.place(4*s.Window, alignment)
+	h[hRequest] = scratch.place(4*(requestWords+eventWords*s.Reach()+maxList)+maxText, alignment)
+	h[hAnswer] = scratch.place(max(AnswerHeader{Hits: max(maxK, maxList)}.Len(), AnswerHeader{Vector: t.Dim, Row: s.Dim}.Len()), alignment)
+	h[hX] = scratch.place(4*max(rows*s.Dim, tokens*t.pad()), alignment)
+	h[hNorm] = scratch.place(4*max(roundUp(s.Dim, 8), t.inner()), alignment)
+	h[hQ] = scratch.place(2*max(4*s.inner(), tokens*t.inner()), alignment)
+	h[hK] = scratch.place(2*inner, alignment)
+	h[hV] = scratch.place(2*inner, alignment)
+	h[hAct] = scratch.place(2*4*max(s.dimK(), s.innerK(), s.ffnK(), t.dimK(), t.innerK(), t.ffnK()), alignment)
+	h[hAcc] = scratch.place(4*4*max(rowsPad(3*s.inner()), rowsPad(s.FFN), roundUp(s.Dim, 8), roundUp(3*t.inner(), 8), roundUp(t.FFN, 8), t.pad()), alignment)
+	h[hScores] = scratch.place(4*max(s.Window, t.Tokens), alignment)
+	h[hProbs] = scratch.place(4*max(s.Window, t.Tokens), alignment)
 	h[hUser] = scratch.place(2*s.itemK(), alignment)
+	if t.Dim == 0 {
+		tokens = 0
+	}
+	h[hTextState] = scratch.place(4*stateWords, alignment)
+	h[hTokenizerState] = scratch.place(tokenizerState, alignment)
+	h[hTokens] = scratch.place(4*t.Tokens, alignment)
+	h[hQStep] = scratch.place(4*tokens*t.Heads, alignment)
+	h[hKStep] = scratch.place(4*tokens*t.Heads, alignment)
+	h[hVStep] = scratch.place(4*t.Heads, alignment)
+	h[hValues] = scratch.place(4*tokens*t.inner(), alignment)
+	h[hVector] = scratch.place(4*t.pad(), alignment)
+	h[hQuery] = scratch.place(2*t.pad(), alignment)
+	h[hProjected] = scratch.place(4*roundUp(s.Dim, 8), alignment)
 	h[hHeap] = scratch.place(4*hitWords*maxK, alignment)
 	h[hSeen] = scratch.place(4*(s.Reach()+maxList), alignment)
 	h[hBits] = scratch.place(roundUp(s.Items, 32)/8, alignment)
@@ -205,11 +345,12 @@ func newHeader(s Shape, inputScale, userInv float32) (header, error) {
 	set(hMaxHistory, s.Reach())
 	set(hMaxK, maxK)
 	set(hMaxList, maxList)
+	set(hMaxText, maxText)
 	return h, nil
 }
 
-// itemBlock is the number of bytes of four item rows with their scales.
-func itemBlock(s Shape) int { return 4*s.itemK() + 16 }
+// rowBlock is the number of bytes of four rows of k values with their scales.
+func rowBlock(k int) int { return 4*k + 16 }
 
 // encode writes the header segment.
 func (h *header) encode(dst []byte) {
@@ -242,12 +383,17 @@ func parseHeader(b []byte) (header, Shape, error) {
 	s := Shape{
 		Items: int(h[hItems]), Dim: int(h[hDim]), Layers: int(h[hLayers]), Heads: int(h[hHeads]), FFN: int(h[hFFN]),
 		Window: int(h[hWindow]), EventTypes: int(h[hEventTypes]), GapBuckets: int(h[hGapBuckets]),
+		Text: TextShape{
+			Vocabulary: int(h[hTextVocabulary]), Tokens: int(h[hTextTokens]), Dim: int(h[hTextDim]), Layers: int(h[hTextLayers]),
+			Heads: int(h[hTextHeads]), FFN: int(h[hTextFFN]), Tokenizer: int(h[hTokenizerBytes]),
+		},
 	}
-	scales := []float32{math.Float32frombits(h[hInputScale]), math.Float32frombits(h[hUserInv])}
-	if err := checkFloats("scale", scales, false); err != nil {
+	s.Text.setFlags(h[hTextFlags])
+	f := headerFloats{math.Float32frombits(h[hInputScale]), math.Float32frombits(h[hUserInv]), math.Float32frombits(h[hTextEpsilon])}
+	if err := checkFloats("scale", []float32{f.inputScale, f.userInv, f.textEpsilon}, false); err != nil {
 		return h, Shape{}, fmt.Errorf("%w: header: %w", ErrImage, err)
 	}
-	want, err := newHeader(s, scales[0], scales[1])
+	want, err := newHeader(s, f)
 	if err != nil {
 		return h, Shape{}, fmt.Errorf("%w: header: %w", ErrImage, err)
 	}

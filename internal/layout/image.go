@@ -8,8 +8,10 @@ import (
 )
 
 // Segments are the names of the parts of an image, in order. An artefact keeps
-// them apart, so that an update of the items alone does not carry the tower.
-var Segments = []string{"header", "user", "items"}
+// them apart, so that an update of the items alone does not carry the towers.
+// The tokenizer and the text encoder are empty where the image has none, and so
+// are the vectors of the items' texts.
+var Segments = []string{"header", "tokenizer", "text", "user", "items", "texts"}
 
 // Image is a validated image. It shares the bytes it was opened on.
 type Image struct {
@@ -24,13 +26,13 @@ func (im *Image) Bytes() []byte { return im.bytes }
 
 // Split cuts a valid image into its segments, in the order of Segments.
 func (im *Image) Split() [][]byte {
-	items := im.h[hItemRows]
-	return [][]byte{im.bytes[:headerSize], im.bytes[headerSize:items], im.bytes[items:]}
-}
-
-// imageLen is the length that header h calls for.
-func imageLen(h *header, s Shape) uint64 {
-	return uint64(h[hItemRows]) + uint64(rowsPad(s.Items)/4)*uint64(itemBlock(s))
+	var parts [][]byte
+	from := uint32(0)
+	for _, to := range []uint32{headerSize, im.h[hWord], im.h[hUserStart], im.h[hItemRows], im.h[hTextRows], im.h[hImageEnd]} {
+		parts = append(parts, im.bytes[from:to:to])
+		from = to
+	}
+	return parts
 }
 
 // Pack lays p out as the guest reads it. It returns an error that wraps
@@ -39,22 +41,105 @@ func Pack(p Params) ([]byte, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
-	s := p.Shape
-	h, err := newHeader(s, p.InputScale, p.UserInv)
+	h, err := newHeader(p.Shape, p.headerFloats())
 	if err != nil {
 		return nil, err
 	}
-	b := make([]byte, imageLen(&h, s))
-	h.encode(b)
-	packTower(b, &h, &p)
-	for i := range s.Items {
-		block := b[int(h[hItemRows])+i/4*itemBlock(s):]
-		for d := range s.Dim {
-			block[itemByte(d, i%4)] = byte(p.ItemRows[i*s.Dim+d])
-		}
-		putFloat(block, 4*s.itemK()+4*(i%4), p.ItemScale[i])
+	b := make([]byte, h[hImageEnd])
+	packTowers(b, &h, &p)
+	for _, t := range p.tables(&h) {
+		t.pack(b)
 	}
 	return b, nil
+}
+
+func (p *Params) headerFloats() headerFloats {
+	f := headerFloats{inputScale: p.InputScale, userInv: p.UserInv}
+	if p.Text != nil {
+		f.textEpsilon = p.Text.NormEpsilon
+	}
+	return f
+}
+
+// table is a table of rows that the guest takes dot products with: blocks of
+// four, each [k/8][4][8] int8 and then four scales.
+type table struct {
+	name        string
+	at, n, cols int
+	values      []int8
+	scales      []float32
+}
+
+// tables returns those of an image of p: items, and their texts if it has them.
+func (p *Params) tables(h *header) []table {
+	s := p.Shape
+	all := []table{{"item", int(h[hItemRows]), s.Items, s.Dim, p.ItemRows, p.ItemScale}}
+	if s.Text.ItemTexts && p.Text != nil {
+		all = append(all, table{"item text", int(h[hTextRows]), s.Items, s.Text.Dim, p.Text.ItemTexts.W, p.Text.ItemTexts.Scale})
+	}
+	return all
+}
+
+func (t *table) k() int { return roundUp(t.cols, 8) }
+
+// block returns the bytes of row i's block of four in image b.
+func (t *table) block(b []byte, i int) []byte {
+	size := rowBlock(t.k())
+	return b[t.at+i/4*size:][:size]
+}
+
+func (t *table) pack(b []byte) {
+	for i := range t.n {
+		block := t.block(b, i)
+		for d := range t.cols {
+			block[itemByte(d, i%4)] = byte(t.values[i*t.cols+d])
+		}
+		putFloat(block, 4*t.k()+4*(i%4), t.scales[i])
+	}
+}
+
+func (t *table) unpack(b []byte) {
+	for i := range t.n {
+		block := t.block(b, i)
+		for d := range t.cols {
+			t.values[i*t.cols+d] = int8(block[itemByte(d, i%4)])
+		}
+		t.scales[i] = getFloat(block, 4*t.k()+4*(i%4))
+	}
+}
+
+// check checks the table in image b, which goes on to end, the padding included.
+func (t *table) check(b []byte, end int, largest float32) error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: "+t.name+" "+format, append([]any{ErrImage}, args...)...)
+	}
+	for i := 0; i < t.n; i += 4 {
+		block := t.block(b, i)
+		for r := range 4 {
+			scale := getFloat(block, 4*t.k()+4*r)
+			if err := checkFloats("scale", []float32{scale}, false); err != nil {
+				return bad("%d: %w", i+r, err)
+			}
+			if scale > largest {
+				return bad("%d: scale %v is above %v", i+r, scale, largest)
+			}
+			for d := range t.k() {
+				v := int8(block[itemByte(d, r)])
+				if (i+r >= t.n || d >= t.cols) && v != 0 || v == -128 {
+					return bad("%d holds %d at position %d", i+r, v, d)
+				}
+			}
+			if i+r >= t.n && math.Float32bits(scale) != 0 {
+				return bad("table: the padding behind the last row is not zero")
+			}
+		}
+	}
+	for _, c := range b[t.at+rowsPad(t.n)/4*rowBlock(t.k()) : end] {
+		if c != 0 {
+			return bad("table: the padding behind it is not zero")
+		}
+	}
+	return nil
 }
 
 // itemByte is the place of dimension d of row r within a block of four rows.
@@ -64,9 +149,13 @@ func itemByte(d, r int) int { return d/8*32 + r*8 + d%8 }
 // [rows/2][k/8][2][8].
 func weightByte(r, c, k int) int { return r/2*2*k + c/8*16 + r%2*8 + c%8 }
 
-// packTower writes everything between the header and the item rows.
-func packTower(b []byte, h *header, p *Params) {
+// packTowers writes everything before the item rows.
+func packTowers(b []byte, h *header, p *Params) {
 	s := p.Shape
+	h.encode(b)
+	if p.Text != nil {
+		p.Text.pack(b, h, s)
+	}
 	putFloats(b, h[hType], p.Type)
 	putFloats(b, h[hGap], p.Gap)
 	putFloats(b, h[hNormGain], p.NormGain)
@@ -83,14 +172,7 @@ func packTower(b []byte, h *header, p *Params) {
 		putFloats(b, at+h[hBlockFFNGain], block.FFNNormGain)
 		putFloats(b, at+h[hBlockFFNBias], block.FFNNormBias)
 		for _, m := range s.maps(block) {
-			for r := range m.Rows {
-				pr := m.row(r)
-				for c := range m.Cols {
-					b[int(at+h[m.word])+weightByte(pr, m.col(c), m.k)] = byte(m.W[r*m.Cols+c])
-				}
-				putFloat(b, int(at+h[m.word+1])+4*pr, m.Scale[r])
-				putFloat(b, int(at+h[m.word+2])+4*pr, m.Bias[r])
-			}
+			m.pack(b, h, at)
 		}
 	}
 }
@@ -104,9 +186,40 @@ type packedLinear struct {
 	row, col func(int) int
 }
 
+// pack writes m, whose header words are offsets from at.
+func (m *packedLinear) pack(b []byte, h *header, at uint32) {
+	for r := range m.Rows {
+		pr := m.row(r)
+		for c := range m.Cols {
+			b[int(at+h[m.word])+weightByte(pr, m.col(c), m.k)] = byte(m.W[r*m.Cols+c])
+		}
+		putFloat(b, int(at+h[m.word+1])+4*pr, m.Scale[r])
+		putFloat(b, int(at+h[m.word+2])+4*pr, m.Bias[r])
+	}
+}
+
+// unpack is the reverse of pack.
+func (m *packedLinear) unpack(b []byte, h *header, at uint32) {
+	for r := range m.Rows {
+		pr := m.row(r)
+		for c := range m.Cols {
+			m.W[r*m.Cols+c] = int8(b[int(at+h[m.word])+weightByte(pr, m.col(c), m.k)])
+		}
+		m.Scale[r] = getFloat(b, int(at+h[m.word+1])+4*pr)
+		m.Bias[r] = getFloat(b, int(at+h[m.word+2])+4*pr)
+	}
+}
+
+func same(i int) int { return i }
+
+// headPlace returns where the values of concatenated heads of a width lie when
+// each is filled up to pad.
+func headPlace(width, pad int) func(int) int {
+	return func(i int) int { return i/width*pad + i%width }
+}
+
 func (s Shape) maps(b *Block) [4]packedLinear {
-	same := func(i int) int { return i }
-	head := func(i int) int { return i/s.headDim()*s.headPad() + i%s.headDim() }
+	head := headPlace(s.headDim(), s.headPad())
 	return [4]packedLinear{
 		{&b.QKV, hBlockQKV, s.dimK(), head, same}, // 3H heads of q, k and v one after the other
 		{&b.Out, hBlockOut, s.innerK(), same, head},
@@ -123,54 +236,36 @@ func Open(b []byte) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n := imageLen(&h, s); uint64(len(b)) != n {
-		return nil, fmt.Errorf("%w: it has %d bytes, its header calls for %d", ErrImage, len(b), n)
+	if uint64(len(b)) != uint64(h[hImageEnd]) {
+		return nil, fmt.Errorf("%w: it has %d bytes, its header calls for %d", ErrImage, len(b), h[hImageEnd])
 	}
 	im := &Image{Shape: s, Map: h.memoryMap(), bytes: b, h: h}
-	if err := im.checkItems(); err != nil {
-		return nil, err
+	p := im.towers()
+	for i, t := range p.tables(&h) {
+		end, largest := h[hTextRows], float32(floatMax)
+		if i == 1 {
+			end, largest = h[hImageEnd], 1
+		}
+		if err := t.check(b, int(end), largest); err != nil {
+			return nil, err
+		}
 	}
-	p := im.tower()
 	v := validator{}
-	p.checkTower(&v)
+	p.checkTowers(&v)
 	if v.err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrImage, v.err)
 	}
 	// Padding is whatever packing the same values again does not write.
 	again := make([]byte, h[hItemRows])
-	h.encode(again)
-	packTower(again, &h, &p)
+	packTowers(again, &h, &p)
 	if !bytes.Equal(again, b[:len(again)]) {
 		return nil, fmt.Errorf("%w: its padding is not zero", ErrImage)
 	}
 	return im, nil
 }
 
-func (im *Image) checkItems() error {
-	s, k := im.Shape, im.Shape.itemK()
-	for at, i := int(im.h[hItemRows]), 0; i < s.Items; at, i = at+itemBlock(s), i+4 {
-		block := im.bytes[at : at+itemBlock(s)]
-		for r := range 4 {
-			scale := getFloat(block, 4*k+4*r)
-			if err := checkFloats("item scale", []float32{scale}, false); err != nil {
-				return fmt.Errorf("%w: item %d: %w", ErrImage, i+r, err)
-			}
-			for d := range k {
-				v := int8(block[itemByte(d, r)])
-				if (i+r >= s.Items || d >= s.Dim) && v != 0 || v == -128 {
-					return fmt.Errorf("%w: item %d holds %d at position %d", ErrImage, i+r, v, d)
-				}
-			}
-			if i+r >= s.Items && math.Float32bits(scale) != 0 {
-				return fmt.Errorf("%w: the padding behind the last item is not zero", ErrImage)
-			}
-		}
-	}
-	return nil
-}
-
-// tower unpacks everything but the item rows.
-func (im *Image) tower() Params {
+// towers unpacks everything but the tables of items.
+func (im *Image) towers() Params {
 	s, b, h := im.Shape, im.bytes, &im.h
 	p := Params{
 		Shape: s, InputScale: math.Float32frombits(h[hInputScale]), UserInv: math.Float32frombits(h[hUserInv]),
@@ -192,30 +287,25 @@ func (im *Image) tower() Params {
 		block.QKV, block.Out = newLinear(3*s.Dim, s.Dim), newLinear(s.Dim, s.Dim)
 		block.Up, block.Down = newLinear(s.FFN, s.Dim), newLinear(s.Dim, s.FFN)
 		for _, m := range s.maps(block) {
-			for r := range m.Rows {
-				pr := m.row(r)
-				for c := range m.Cols {
-					m.W[r*m.Cols+c] = int8(b[int(at+h[m.word])+weightByte(pr, m.col(c), m.k)])
-				}
-				m.Scale[r] = getFloat(b, int(at+h[m.word+1])+4*pr)
-				m.Bias[r] = getFloat(b, int(at+h[m.word+2])+4*pr)
-			}
+			m.unpack(b, h, at)
 		}
+	}
+	if s.Text.Dim > 0 {
+		p.Text = unpackText(b, h, s)
 	}
 	return p
 }
 
 // Params unpacks the image; the result shares nothing with it.
 func (im *Image) Params() Params {
-	s, k := im.Shape, im.Shape.itemK()
-	p := im.tower()
+	s := im.Shape
+	p := im.towers()
 	p.ItemRows, p.ItemScale = make([]int8, s.Items*s.Dim), make([]float32, s.Items)
-	for i := range s.Items {
-		block := im.bytes[int(im.h[hItemRows])+i/4*itemBlock(s):]
-		for d := range s.Dim {
-			p.ItemRows[i*s.Dim+d] = int8(block[itemByte(d, i%4)])
-		}
-		p.ItemScale[i] = getFloat(block, 4*k+4*(i%4))
+	if s.Text.ItemTexts {
+		p.Text.ItemTexts = Rows{W: make([]int8, s.Items*s.Text.Dim), Scale: make([]float32, s.Items)}
+	}
+	for _, t := range p.tables(&im.h) {
+		t.unpack(im.bytes)
 	}
 	return p
 }

@@ -24,7 +24,7 @@ func TestCHeaderIsCommitted(t *testing.T) {
 }
 
 func TestPackOpen(t *testing.T) {
-	for _, s := range layouttest.Shapes() {
+	for _, s := range append(layouttest.Shapes(), layouttest.TextShapes()...) {
 		p := layouttest.Params(s, 1)
 		b, err := layout.Pack(p)
 		if err != nil {
@@ -46,39 +46,44 @@ func TestPackOpen(t *testing.T) {
 	}
 }
 
-// TestOpenIsExact flips every bit of an image: what Open still accepts must be
-// an image that Pack makes of other parameters, never one with ignored bits.
+// TestOpenIsExact flips bits of images, every one without a text encoder and a
+// sample of those with one: what Open still accepts must be an image that Pack makes
+// of other parameters, never one with ignored bits.
 func TestOpenIsExact(t *testing.T) {
-	s := layouttest.Shapes()[1]
-	b, err := layout.Pack(layouttest.Params(s, 1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	accepted := 0
-	for i := range b {
-		for bit := range 8 {
-			b[i] ^= 1 << bit
+	for _, c := range []struct {
+		s    layout.Shape
+		step int
+	}{{layouttest.Shapes()[1], 1}, {layouttest.TextShapes()[0], 1601}} {
+		b, err := layout.Pack(layouttest.Params(c.s, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		accepted, flips := 0, 0
+		for at := 0; at < 8*len(b); at += c.step {
+			i, flip := at/8, byte(1)<<(at%8)
+			b[i] ^= flip
+			flips++
 			if image, err := layout.Open(b); err == nil {
 				accepted++
 				if again, err := layout.Pack(image.Params()); err != nil || !bytes.Equal(again, b) {
-					t.Fatalf("bit %d of byte %d is ignored (%v)", bit, i, err)
+					t.Fatalf("bit %#x of byte %d is ignored (%v)", flip, i, err)
 				}
 			} else if !errors.Is(err, layout.ErrImage) {
-				t.Fatalf("bit %d of byte %d: %v does not wrap ErrImage", bit, i, err)
+				t.Fatalf("bit %#x of byte %d: %v does not wrap ErrImage", flip, i, err)
 			}
-			b[i] ^= 1 << bit
+			b[i] ^= flip
 		}
-	}
-	if accepted == 0 || accepted == len(b)*8 {
-		t.Errorf("%d of %d flips accepted: the test sees nothing", accepted, len(b)*8)
-	}
-	for n := range b {
-		if _, err := layout.Open(b[:n]); err == nil {
-			t.Fatalf("the first %d of %d bytes are accepted", n, len(b))
+		if accepted == 0 || accepted == flips {
+			t.Errorf("%d of %d flips accepted: the test sees nothing", accepted, flips)
 		}
-	}
-	if _, err := layout.Open(append(b, 0)); err == nil {
-		t.Error("a trailing byte is accepted")
+		for n := 0; n < len(b); n += c.step {
+			if _, err := layout.Open(b[:n]); err == nil {
+				t.Fatalf("the first %d of %d bytes are accepted", n, len(b))
+			}
+		}
+		if _, err := layout.Open(append(b, 0)); err == nil {
+			t.Error("a trailing byte is accepted")
+		}
 	}
 }
 
@@ -96,6 +101,38 @@ func TestPackRefuses(t *testing.T) {
 		"cold":            func(p *layout.Params) { p.Cold[0] = 2048 },
 		"missing block":   func(p *layout.Params) { p.Blocks = nil },
 		"short item rows": func(p *layout.Params) { p.ItemRows = p.ItemRows[1:] },
+	} {
+		p := layouttest.Params(s, 1)
+		breakIt(&p)
+		if _, err := layout.Pack(p); !errors.Is(err, layout.ErrParams) && !errors.Is(err, layout.ErrShape) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	s = layouttest.TextShapes()[1]
+	for name, breakIt := range map[string]func(p *layout.Params){
+		"no encoder": func(p *layout.Params) { p.Text = nil },
+		"no shape":   func(p *layout.Params) { p.Shape.Text = layout.TextShape{} },
+		"one token":  func(p *layout.Params) { p.Shape.Text.Tokens = 1 },
+		"tokens":     func(p *layout.Params) { p.Shape.Text.Tokens = 257 },
+		"text heads": func(p *layout.Params) { p.Shape.Text.Heads = 4 },
+		"tokenizer":  func(p *layout.Params) { p.Text.Tokenizer = make([]byte, len(p.Text.Tokenizer)) },
+		"small vocabulary": func(p *layout.Params) {
+			p.Shape.Text.Vocabulary = 5
+			p.Text.Word.W = p.Text.Word.W[:5*15]
+			p.Text.Word.Scale = p.Text.Word.Scale[:5]
+		},
+		"word scale":        func(p *layout.Params) { p.Text.Word.Scale[3] = 2 },
+		"position -128":     func(p *layout.Params) { p.Text.Position.W[3] = -128 },
+		"epsilon":           func(p *layout.Params) { p.Text.NormEpsilon = 0 },
+		"nan gain":          func(p *layout.Params) { p.Text.NormGain[0] = float32(math.NaN()) },
+		"large gain":        func(p *layout.Params) { p.Text.Blocks[0].FFNNormGain[0] = 1025 },
+		"large bias":        func(p *layout.Params) { p.Text.Blocks[1].Down.Bias[0] = -1025 },
+		"large scale":       func(p *layout.Params) { p.Text.Blocks[1].Up.Scale[0] = 1.5 },
+		"missing block":     func(p *layout.Params) { p.Text.Blocks = p.Text.Blocks[:1] },
+		"map without shape": func(p *layout.Params) { p.Shape.Text.ItemMap = false },
+		"shape without map": func(p *layout.Params) { p.Text.UserMap = layout.Linear{} },
+		"texts of no shape": func(p *layout.Params) { p.Shape.Text.ItemTexts = false },
+		"short texts":       func(p *layout.Params) { p.Text.ItemTexts.W = p.Text.ItemTexts.W[1:] },
 	} {
 		p := layouttest.Params(s, 1)
 		breakIt(&p)
@@ -123,15 +160,42 @@ func TestMessages(t *testing.T) {
 			t.Errorf("request %d: %+v came back as %+v (%v)", i, r, got, err)
 		}
 	}
+	text := layouttest.TextShapes()[1]
+	if image, err = layout.Open(must(layout.Pack(layouttest.Params(text, 1)))); err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range layouttest.TextRequests(text, image.Map, 50, 1) {
+		if err := r.Check(text, image.Map); err != nil {
+			t.Errorf("request %d: %v", i, err)
+		}
+		b := r.Append(nil)
+		if got, err := layout.ParseRequest(b); err != nil || !reflect.DeepEqual(got, r) {
+			t.Errorf("request %d: %+v came back as %+v (%v)", i, r, got, err)
+		}
+		if len(r.Text)%4 != 0 {
+			b[len(b)-1] = 1
+			if _, err := layout.ParseRequest(b); !errors.Is(err, layout.ErrRequest) {
+				t.Errorf("request %d: padding that is not zero: %v", i, err)
+			}
+		}
+	}
+	v := layout.Answer{Vector: []float32{1, -2, 3}, Row: []int8{1, 2, -3, 4, 127}, Scale: 0.5}
+	if b := v.Append(nil); len(b) != layout.ParseAnswerHeader(b).Len() {
+		t.Errorf("an answer of %d bytes says that it has %d", len(b), layout.ParseAnswerHeader(b).Len())
+	} else if got, err := layout.ParseAnswer(b, layout.AnswerHeader{Vector: 3, Row: 5}, nil); err != nil || !reflect.DeepEqual(got, v) {
+		t.Errorf("%+v came back as %+v (%v)", v, got, err)
+	} else if _, err := layout.ParseAnswer(b, layout.AnswerHeader{Vector: 3, Row: 4}, nil); !errors.Is(err, layout.ErrAnswer) {
+		t.Errorf("a longer row than asked for: %v", err)
+	}
 	a := layout.Answer{Status: 0, Hits: []layout.Hit{{Item: 3, Acc: -5, Score: -0.25}, {Item: 1, Acc: 7, Score: -0.5}}}
-	got, err := layout.ParseAnswer(a.Append(nil), 2, nil)
+	got, err := layout.ParseAnswer(a.Append(nil), layout.AnswerHeader{Hits: 2}, nil)
 	if err != nil || !reflect.DeepEqual(got, a) {
 		t.Errorf("%+v came back as %+v (%v)", a, got, err)
 	}
-	if _, err := layout.ParseAnswer(a.Append(nil), 1, nil); !errors.Is(err, layout.ErrAnswer) {
+	if _, err := layout.ParseAnswer(a.Append(nil), layout.AnswerHeader{Hits: 1}, nil); !errors.Is(err, layout.ErrAnswer) {
 		t.Errorf("more hits than asked for: %v", err)
 	}
-	if _, err := layout.ParseAnswer(a.Append(nil)[:20], 2, nil); !errors.Is(err, layout.ErrAnswer) {
+	if _, err := layout.ParseAnswer(a.Append(nil)[:20], layout.AnswerHeader{Hits: 2}, nil); !errors.Is(err, layout.ErrAnswer) {
 		t.Errorf("a short answer: %v", err)
 	}
 }
@@ -144,7 +208,7 @@ func must(b []byte, err error) []byte {
 }
 
 func FuzzOpen(f *testing.F) {
-	for _, s := range layouttest.Shapes()[:2] {
+	for _, s := range append(layouttest.Shapes()[:2], layouttest.TextShapes()[0]) {
 		f.Add(must(layout.Pack(layouttest.Params(s, 1))))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -159,7 +223,7 @@ func FuzzOpen(f *testing.F) {
 }
 
 func FuzzParseRequest(f *testing.F) {
-	r := layout.Request{Kind: 1, K: 3, History: []layout.Event{{Item: 1, Type: 2, Gap: 3}}, List: []uint32{4}}
+	r := layout.Request{Kind: 1, K: 3, History: []layout.Event{{Item: 1, Type: 2, Gap: 3}}, List: []uint32{4}, Text: "t"}
 	f.Add(r.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := layout.ParseRequest(b)

@@ -19,10 +19,20 @@ const (
 	KindRecommend = 1
 	// KindScore asks for the score of each item in List, in its order; K is 0.
 	KindScore = 2
+	// KindSearch asks for the K items whose texts are nearest to Text, by the
+	// cosine of their vectors; those in List are left out.
+	KindSearch = 3
+	// KindEmbed asks for the vector of Text; K is 0.
+	KindEmbed = 4
 )
 
-// FlagExcludeHistory leaves the items of the history out of a recommendation.
-const FlagExcludeHistory = 1
+// Flags of a request.
+const (
+	// FlagExcludeHistory leaves the items of the history out of a recommendation.
+	FlagExcludeHistory = 1
+	// FlagItemRow asks for the item row that goes with an embedding.
+	FlagItemRow = 2
+)
 
 // Request is what the guest is asked. The zero gaps, the trimming of the
 // history to Map.MaxHistory events and the bounds are the host's business.
@@ -31,15 +41,20 @@ type Request struct {
 	K           uint32
 	History     []Event // oldest first
 	List        []uint32
+	// Text is what is searched for or embedded, of any content; otherwise the
+	// description of the user, none where it is empty.
+	Text string
 }
 
 // Statuses of an answer, and results of the guest's run export.
 const (
 	StatusOK      = 0 // the answer is complete
 	StatusMore    = 1 // call run again
-	StatusRequest = 2 // the request is not valid: kind, flags, K or a length
+	StatusRequest = 2 // the request is not valid: kind, flags, K or a length other than the text's
 	StatusItem    = 3 // an item of the history or the list is not in the table
 	StatusType    = 4 // an event type is not in the vocabulary
+	StatusNoText  = 5 // the image lacks what the text is to go through
+	StatusLong    = 6 // the text has more than MaxText bytes
 )
 
 // Hit is one scored item.
@@ -49,18 +64,22 @@ type Hit struct {
 	Score float32 // Acc times the item's scale
 }
 
-// Answer is what the guest returns: for KindRecommend hits by falling score,
-// ties by rising item.
+// Answer is what the guest returns: for KindRecommend and KindSearch hits by
+// falling score, ties by rising item; for KindEmbed a vector.
 type Answer struct {
 	Status uint32
 	Hits   []Hit
+	Vector []float32 // (D of the text encoder)
+	// Row and Scale are the item row of the text, with FlagItemRow: (D of the model).
+	Row   []int8
+	Scale float32
 }
 
 // Words of the messages.
 const (
-	requestWords = 8 // phase, kind, flags, K, history length, list length, two zeros
+	requestWords = 8 // phase, kind, flags, K, history length, list length, bytes of text, zero
 	eventWords   = 3
-	answerWords  = 4 // status, hits, two zeros
+	answerWords  = 4 // status, hits, length of the vector, length of the row
 	hitWords     = 3
 	stateWords   = 16
 )
@@ -71,19 +90,26 @@ func (r *Request) Check(s Shape, m Map) error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: "+format, append([]any{ErrRequest}, args...)...)
 	}
+	ranks := r.Kind == KindRecommend || r.Kind == KindSearch
 	switch {
-	case r.Kind != KindRecommend && r.Kind != KindScore:
+	case r.Kind < KindRecommend || r.Kind > KindEmbed:
 		return bad("kind %d is unknown", r.Kind)
-	case r.Kind == KindRecommend && r.Flags&^FlagExcludeHistory != 0, r.Kind == KindScore && r.Flags != 0:
+	case r.Flags&^flagsOf(r.Kind) != 0:
 		return bad("flags %#x are unknown", r.Flags)
-	case r.Kind == KindRecommend && (r.K < 1 || int64(r.K) > int64(m.MaxK)):
+	case ranks && (r.K < 1 || int64(r.K) > int64(m.MaxK)):
 		return bad("k is %d, must lie between 1 and %d", r.K, m.MaxK)
-	case r.Kind == KindScore && r.K != 0:
-		return bad("k is %d, a request for scores has none", r.K)
+	case !ranks && r.K != 0:
+		return bad("k is %d, a request for scores or a vector has none", r.K)
+	case r.Kind == KindEmbed && len(r.List) > 0, r.Kind >= KindSearch && len(r.History) > 0:
+		return bad("it has a history or a list that its kind does not take")
 	case len(r.History) > m.MaxHistory:
 		return bad("the history has %d events, the model looks at %d", len(r.History), m.MaxHistory)
 	case len(r.List) > m.MaxList:
 		return bad("the list has %d items, at most %d are possible", len(r.List), m.MaxList)
+	case !s.answersText(r):
+		return bad("the image lacks what its text is to go through")
+	case len(r.Text) > MaxText:
+		return bad("the text has %d bytes, at most %d are possible", len(r.Text), MaxText)
 	}
 	for i, e := range r.History {
 		if int64(e.Item) >= int64(s.Items) {
@@ -101,10 +127,33 @@ func (r *Request) Check(s Shape, m Map) error {
 	return nil
 }
 
+// flagsOf returns the flags that a kind of request may have.
+func flagsOf(kind uint32) uint32 {
+	switch kind {
+	case KindRecommend:
+		return FlagExcludeHistory
+	case KindEmbed:
+		return FlagItemRow
+	}
+	return 0
+}
+
+// answersText reports whether an image of shape s has what the text of r, if
+// there is one, is to go through.
+func (s Shape) answersText(r *Request) bool {
+	switch r.Kind {
+	case KindSearch:
+		return s.Text.ItemTexts
+	case KindEmbed:
+		return s.Text.Dim > 0 && (r.Flags&FlagItemRow == 0 || s.Text.ItemMap)
+	}
+	return r.Text == "" || s.Text.UserMap
+}
+
 // Append encodes r behind dst, in the form that is written to Map.Request.
 func (r *Request) Append(dst []byte) []byte {
 	word := binary.LittleEndian.AppendUint32
-	for _, w := range [requestWords]uint32{0, r.Kind, r.Flags, r.K, uint32(len(r.History)), uint32(len(r.List))} {
+	for _, w := range [requestWords]uint32{0, r.Kind, r.Flags, r.K, uint32(len(r.History)), uint32(len(r.List)), uint32(len(r.Text))} {
 		dst = word(dst, w)
 	}
 	for _, e := range r.History {
@@ -113,7 +162,8 @@ func (r *Request) Append(dst []byte) []byte {
 	for _, item := range r.List {
 		dst = word(dst, item)
 	}
-	return dst
+	dst = append(dst, r.Text...)
+	return append(dst, make([]byte, roundUp(len(r.Text), 4)-len(r.Text))...)
 }
 
 // ParseRequest decodes what Append wrote.
@@ -122,9 +172,9 @@ func ParseRequest(b []byte) (Request, error) {
 		return Request{}, fmt.Errorf("%w: %d bytes are too few for a request", ErrRequest, len(b))
 	}
 	word := func(i int) uint32 { return binary.LittleEndian.Uint32(b[4*i:]) }
-	events, list := uint64(word(4)), uint64(word(5))
-	if uint64(len(b)) != 4*(requestWords+eventWords*events+list) || word(0) != 0 || word(6) != 0 || word(7) != 0 {
-		return Request{}, fmt.Errorf("%w: %d bytes do not hold %d events and %d items", ErrRequest, len(b), events, list)
+	events, list, text := uint64(word(4)), uint64(word(5)), uint64(word(6))
+	if uint64(len(b)) != 4*(requestWords+eventWords*events+list+(text+3)/4) || word(0) != 0 || word(7) != 0 {
+		return Request{}, fmt.Errorf("%w: %d bytes do not hold %d events, %d items and a text of %d bytes", ErrRequest, len(b), events, list, text)
 	}
 	r := Request{Kind: word(1), Flags: word(2), K: word(3)}
 	at := requestWords
@@ -136,43 +186,111 @@ func ParseRequest(b []byte) (Request, error) {
 		r.List = append(r.List, word(at))
 		at++
 	}
+	rest := b[4*at:]
+	r.Text = string(rest[:text])
+	for _, c := range rest[text:] {
+		if c != 0 {
+			return Request{}, fmt.Errorf("%w: the padding behind the text is not zero", ErrRequest)
+		}
+	}
 	return r, nil
 }
 
-// AnswerLen returns the number of bytes of an answer with the given number of hits.
-func AnswerLen(hits int) int { return 4 * (answerWords + hitWords*hits) }
+// AnswerHeader is the beginning of an answer: its status and what follows.
+type AnswerHeader struct {
+	Status            uint32
+	Hits, Vector, Row int
+}
 
-// AnswerHeader decodes the first bytes of an answer (AnswerLen(0) of them).
-func AnswerHeader(b []byte) (status uint32, hits int) {
-	return binary.LittleEndian.Uint32(b), int(binary.LittleEndian.Uint32(b[4:]))
+// AnswerHeaderLen is the number of bytes that an AnswerHeader is read from.
+const AnswerHeaderLen = 4 * answerWords
+
+// ParseAnswerHeader decodes the first AnswerHeaderLen bytes of an answer.
+func ParseAnswerHeader(b []byte) AnswerHeader {
+	word := func(i int) int { return int(binary.LittleEndian.Uint32(b[4*i:])) }
+	return AnswerHeader{Status: uint32(word(0)), Hits: word(1), Vector: word(2), Row: word(3)}
+}
+
+// Len returns the number of bytes of the whole answer. A row comes with its
+// scale and is filled up to whole words.
+func (h AnswerHeader) Len() int {
+	n := AnswerHeaderLen + 4*hitWords*h.Hits + 4*h.Vector
+	if h.Row > 0 {
+		n += 4 + roundUp(h.Row, 4)
+	}
+	return n
+}
+
+// AnswerLimits returns the header of the largest answer that r can have from an
+// image of shape s.
+func (r *Request) AnswerLimits(s Shape) AnswerHeader {
+	switch r.Kind {
+	case KindScore:
+		return AnswerHeader{Hits: len(r.List)}
+	case KindEmbed:
+		h := AnswerHeader{Vector: s.Text.Dim}
+		if r.Flags&FlagItemRow != 0 {
+			h.Row = s.Dim
+		}
+		return h
+	}
+	return AnswerHeader{Hits: int(r.K)}
+}
+
+// Within reports whether h promises no more than limit.
+func (h AnswerHeader) Within(limit AnswerHeader) bool {
+	return h.Hits <= limit.Hits && h.Vector <= limit.Vector && h.Row <= limit.Row
 }
 
 // Append encodes a behind dst, as the guest writes it to Map.Answer.
 func (a *Answer) Append(dst []byte) []byte {
 	word := binary.LittleEndian.AppendUint32
-	dst = word(word(word(word(dst, a.Status), uint32(len(a.Hits))), 0), 0)
+	dst = word(word(word(word(dst, a.Status), uint32(len(a.Hits))), uint32(len(a.Vector))), uint32(len(a.Row)))
 	for _, h := range a.Hits {
 		dst = word(word(word(dst, h.Item), uint32(h.Acc)), math.Float32bits(h.Score))
 	}
-	return dst
+	for _, v := range a.Vector {
+		dst = word(dst, math.Float32bits(v))
+	}
+	if len(a.Row) == 0 {
+		return dst
+	}
+	dst = word(dst, math.Float32bits(a.Scale))
+	for _, v := range a.Row {
+		dst = append(dst, byte(v))
+	}
+	return append(dst, make([]byte, roundUp(len(a.Row), 4)-len(a.Row))...)
 }
 
-// ParseAnswer decodes an answer of at most limit hits and appends them to hits.
-// b may be longer than the answer.
-func ParseAnswer(b []byte, limit int, hits []Hit) (Answer, error) {
-	if len(b) < AnswerLen(0) {
+// ParseAnswer decodes an answer that is within limit and appends its hits to
+// hits. b may be longer than the answer.
+func ParseAnswer(b []byte, limit AnswerHeader, hits []Hit) (Answer, error) {
+	if len(b) < AnswerHeaderLen {
 		return Answer{}, fmt.Errorf("%w: %d bytes are too few", ErrAnswer, len(b))
 	}
-	status, n := AnswerHeader(b)
-	if n > limit || len(b) < AnswerLen(n) {
-		return Answer{}, fmt.Errorf("%w: %d hits where at most %d were asked for", ErrAnswer, n, limit)
+	h := ParseAnswerHeader(b)
+	if !h.Within(limit) || len(b) < h.Len() {
+		return Answer{}, fmt.Errorf("%w: %+v where at most %+v was asked for", ErrAnswer, h, limit)
 	}
-	for i := range n {
-		at := b[AnswerLen(i):]
+	a := Answer{Status: h.Status}
+	at := b[AnswerHeaderLen:]
+	for range h.Hits {
 		hits = append(hits, Hit{
 			Item: binary.LittleEndian.Uint32(at), Acc: int32(binary.LittleEndian.Uint32(at[4:])),
-			Score: math.Float32frombits(binary.LittleEndian.Uint32(at[8:])),
+			Score: getFloat(at, 8),
 		})
+		at = at[4*hitWords:]
 	}
-	return Answer{Status: status, Hits: hits}, nil
+	a.Hits = hits
+	if h.Vector > 0 {
+		a.Vector = getFloats(at, 0, h.Vector)
+		at = at[4*h.Vector:]
+	}
+	if h.Row > 0 {
+		a.Scale, a.Row = getFloat(at, 0), make([]int8, h.Row)
+		for i := range a.Row {
+			a.Row[i] = int8(at[4+i])
+		}
+	}
+	return a, nil
 }

@@ -39,9 +39,10 @@ type Params struct {
 	Blocks             []Block
 	NormGain, NormBias []float32 // (D)
 	UserInv            float32
-	Cold               []int16   // (D) -2047 … 2047
-	ItemRows           []int8    // (N, D) -127 … 127
-	ItemScale          []float32 // (N), each with the user vector's step in it
+	Cold               []int16     // (D) -2047 … 2047
+	ItemRows           []int8      // (N, D) -127 … 127
+	ItemScale          []float32   // (N), each with the user vector's step in it
+	Text               *TextParams // nil where Shape.Text is zero
 }
 
 const (
@@ -53,6 +54,8 @@ const (
 	// ProbOne is the integer that stands for an attention weight of one before
 	// normalisation.
 	ProbOne = 32767
+	// ItemScaleMax is the largest scale of an item row.
+	ItemScaleMax = floatMax
 	// floatMax bounds every float32 parameter. With it no sum or product of the
 	// arithmetic overflows, so that no infinity and no NaN can arise.
 	floatMax = 1 << 20
@@ -83,18 +86,22 @@ func (p *Params) Validate() error {
 		return err
 	}
 	v := validator{}
-	p.checkTower(&v)
-	v.prefix = ""
+	p.checkTowers(&v)
 	v.scales("item scale", p.ItemScale, p.Shape.Items)
 	v.int8s("item rows", p.ItemRows, p.Shape.Items*p.Shape.Dim)
+	if t := p.Text; t != nil && p.Shape.Text.ItemTexts {
+		v.rows("item texts", t.ItemTexts, p.Shape.Items, p.Shape.Text.Dim)
+	} else if t != nil {
+		v.check(t.ItemTexts.W == nil && t.ItemTexts.Scale == nil, "there are item texts that the shape does not have")
+	}
 	if v.err != nil {
 		return fmt.Errorf("%w: %w", ErrParams, v.err)
 	}
 	return nil
 }
 
-// checkTower checks everything but the item rows.
-func (p *Params) checkTower(v *validator) {
+// checkTowers checks everything but the tables of items.
+func (p *Params) checkTowers(v *validator) {
 	s := p.Shape
 	v.floats("type", p.Type, s.EventTypes*s.Dim)
 	v.floats("gap", p.Gap, s.GapBuckets*s.Dim)
@@ -119,6 +126,12 @@ func (p *Params) checkTower(v *validator) {
 		v.linear("out", b.Out, s.Dim, s.Dim)
 		v.linear("up", b.Up, s.FFN, s.Dim)
 		v.linear("down", b.Down, s.Dim, s.FFN)
+	}
+	v.prefix = ""
+	v.check((p.Text != nil) == (s.Text.Dim > 0), "the shape and the parameters do not agree on whether there is a text encoder")
+	if p.Text != nil && v.err == nil {
+		p.Text.check(v, s)
+		v.prefix = ""
 	}
 }
 

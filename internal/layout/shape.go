@@ -8,11 +8,12 @@ import "fmt"
 
 // ABI is the version of everything this package describes. A kernel and an
 // image with different numbers do not run together.
-const ABI = 1
+const ABI = 2
 
 // Shape holds the dimensions of a model; see model.Config for their meaning.
 type Shape struct {
 	Items, Dim, Layers, Heads, FFN, Window, EventTypes, GapBuckets int
+	Text                                                           TextShape
 }
 
 // Limits on shapes. With them, every int32 sum of the arithmetic is safe: the
@@ -52,7 +53,7 @@ func (s Shape) Validate() error {
 	if s.Dim%s.Heads != 0 {
 		return fmt.Errorf("%w: dim %d is not a multiple of heads %d", ErrShape, s.Dim, s.Heads)
 	}
-	return nil
+	return s.Text.Validate()
 }
 
 // Reach returns the number of latest events that an answer depends on.

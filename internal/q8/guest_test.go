@@ -61,11 +61,11 @@ func (g *guest) answer(t testing.TB, request []byte) []byte {
 			break
 		}
 	}
-	head, _ := g.memory.Read(g.m.Answer, uint32(layout.AnswerLen(0)))
-	_, hits := layout.AnswerHeader(head)
-	b, ok := g.memory.Read(g.m.Answer, uint32(layout.AnswerLen(hits)))
+	head, _ := g.memory.Read(g.m.Answer, layout.AnswerHeaderLen)
+	h := layout.ParseAnswerHeader(head)
+	b, ok := g.memory.Read(g.m.Answer, uint32(h.Len()))
 	if !ok {
-		t.Fatalf("answer with %d hits lies outside the memory", hits)
+		t.Fatalf("answer %+v lies outside the memory", h)
 	}
 	return bytes.Clone(b)
 }
@@ -92,7 +92,7 @@ func same(t *testing.T, g *guest, m *q8.Model, requests []layout.Request) {
 	for i, r := range requests {
 		answer := m.Run(r)
 		if got, want := g.answer(t, r.Append(nil)), answer.Append(nil); !bytes.Equal(got, want) {
-			a, err := layout.ParseAnswer(got, 1<<20, nil)
+			a, err := layout.ParseAnswer(got, layout.AnswerHeader{Hits: 1 << 20, Vector: 1 << 20, Row: 1 << 20}, nil)
 			t.Fatalf("request %d (%d events, k %d, %d listed): the guest answers\n%v (%v)\nq8 answers\n%v", i, len(r.History), r.K, len(r.List), a, err, answer)
 		}
 	}
@@ -200,7 +200,7 @@ func TestBadRequests(t *testing.T) {
 		r    layout.Request
 		want uint32
 	}{
-		"kind":         {layout.Request{Kind: 3, K: 1}, layout.StatusRequest},
+		"kind":         {layout.Request{Kind: 5, K: 1}, layout.StatusRequest},
 		"flags":        {layout.Request{Kind: layout.KindRecommend, K: 1, Flags: 2}, layout.StatusRequest},
 		"k zero":       {layout.Request{Kind: layout.KindRecommend}, layout.StatusRequest},
 		"k too large":  {layout.Request{Kind: layout.KindRecommend, K: 6}, layout.StatusRequest},
@@ -226,8 +226,8 @@ func TestBadRequests(t *testing.T) {
 	for word := 4; word <= 5; word++ {
 		b := (&layout.Request{Kind: layout.KindScore}).Append(nil)
 		b[4*word+3] = 0xff
-		if status, _ := layout.AnswerHeader(g.answer(t, b)); status != layout.StatusRequest {
-			t.Errorf("length word %d: status %d, want %d", word, status, layout.StatusRequest)
+		if h := layout.ParseAnswerHeader(g.answer(t, b)); h.Status != layout.StatusRequest {
+			t.Errorf("length word %d: status %d, want %d", word, h.Status, layout.StatusRequest)
 		}
 	}
 }
@@ -236,9 +236,9 @@ func TestBadRequests(t *testing.T) {
 // machine or an engine can be compared with every other one.
 func TestIdentityDigest(t *testing.T) {
 	h := sha256.New()
-	for _, s := range layouttest.Shapes() {
+	for _, s := range append(layouttest.Shapes(), layouttest.TextShapes()...) {
 		image, m := open(t, layouttest.Params(s, 1))
-		for _, r := range layouttest.Requests(s, image.Map, 42, 11) {
+		for _, r := range requestsOf(s, image.Map, 42, 11) {
 			a := m.Run(r)
 			h.Write(a.Append(nil))
 		}
@@ -266,6 +266,15 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
+// requestsOf returns n requests that fit an image of shape s, with texts where it
+// has a text encoder.
+func requestsOf(s layout.Shape, m layout.Map, n int, seed uint64) []layout.Request {
+	if s.Text.Dim > 0 {
+		return layouttest.TextRequests(s, m, n, seed)
+	}
+	return layouttest.Requests(s, m, n, seed)
+}
+
 // TestV8 runs the same requests in Node's engine.
 func TestV8(t *testing.T) {
 	node, err := exec.LookPath("node")
@@ -281,10 +290,10 @@ func TestV8(t *testing.T) {
 		return path
 	}
 	kernel := write("kernel.wasm", wasm.Kernel)
-	for i, s := range layouttest.Shapes() {
+	for i, s := range append(layouttest.Shapes(), layouttest.TextShapes()...) {
 		image, m := open(t, layouttest.Params(s, 1))
 		var requests, want []byte
-		for _, r := range layouttest.Requests(s, image.Map, 64, 12) {
+		for _, r := range requestsOf(s, image.Map, 64, 12) {
 			b := r.Append(nil)
 			requests = append(append(requests, byte(len(b)), byte(len(b)>>8), byte(len(b)>>16), byte(len(b)>>24)), b...)
 			a := m.Run(r)

@@ -9,7 +9,7 @@
 //   - Each float32 operation is rounded on its own: a product that feeds a sum
 //     is written float32(x*y), which keeps the compiler from fusing the two.
 //   - Float sums run in four lanes by index mod 4, added (l0+l1)+(l2+l3).
-//   - Only + - * / sqrt, and exp as defined here, are used.
+//   - Only + - * / sqrt, and exp and erfc as defined here, are used.
 //   - Values are clamped before they become integers, and rounded to the nearest
 //     integer, ties to even.
 //   - No NaN and no infinity can arise: layout bounds every parameter.
@@ -22,6 +22,7 @@ import (
 	"slices"
 
 	"github.com/wisp-project/wisp/internal/layout"
+	"github.com/wisp-project/wisp/internal/tokenize"
 )
 
 // NormEpsilon is added to the variance in every layer normalisation.
@@ -31,6 +32,8 @@ const NormEpsilon = 1e-5
 type Model struct {
 	p layout.Params
 	m layout.Map
+
+	tokenizer *tokenize.Tokenizer // nil where there is no text encoder
 }
 
 // New opens an image; its errors are those of layout.Open.
@@ -39,7 +42,13 @@ func New(image []byte) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("q8: %w", err)
 	}
-	return &Model{p: im.Params(), m: im.Map}, nil
+	q := &Model{p: im.Params(), m: im.Map}
+	if q.p.Text != nil {
+		if q.tokenizer, err = tokenize.OpenPacked(q.p.Text.Tokenizer); err != nil {
+			return nil, fmt.Errorf("q8: %w", err)
+		}
+	}
+	return q, nil
 }
 
 // Shape returns the dimensions of the image.
@@ -58,11 +67,21 @@ func (q *Model) Run(r layout.Request) layout.Answer {
 	if status := q.check(r); status != layout.StatusOK {
 		return layout.Answer{Status: status}
 	}
-	u := q.User(r.History, nil)
+	table, u := itemTable(&q.p), []int16(nil)
+	switch {
+	case r.Kind == layout.KindEmbed:
+		return q.embed(r)
+	case r.Kind == layout.KindSearch:
+		table, u = textTable(&q.p), q.query(r.Text)
+	case r.Text != "":
+		u = q.user(r.History, project(&q.p.Text.UserMap, q.TextVector(q.tokens(r.Text))), nil)
+	default:
+		u = q.User(r.History, nil)
+	}
 	if r.Kind == layout.KindScore {
 		hits := make([]layout.Hit, len(r.List))
 		for i, item := range r.List {
-			hits[i] = q.hit(u, int(item))
+			hits[i] = table.hit(u, int(item))
 		}
 		return layout.Answer{Hits: hits}
 	}
@@ -78,7 +97,7 @@ func (q *Model) Run(r layout.Request) layout.Answer {
 	var hits []layout.Hit
 	for i := range q.p.Shape.Items {
 		if !excluded[i] {
-			hits = append(hits, q.hit(u, i))
+			hits = append(hits, table.hit(u, i))
 		}
 	}
 	slices.SortStableFunc(hits, func(a, b layout.Hit) int {
@@ -94,13 +113,33 @@ func (q *Model) Run(r layout.Request) layout.Answer {
 }
 
 func (q *Model) check(r layout.Request) uint32 {
-	recommend := r.Kind == layout.KindRecommend
-	switch {
-	case !recommend && r.Kind != layout.KindScore,
-		recommend && (r.Flags&^layout.FlagExcludeHistory != 0 || r.K < 1 || int64(r.K) > int64(q.m.MaxK)),
-		!recommend && (r.Flags != 0 || r.K != 0),
-		len(r.History) > q.m.MaxHistory, len(r.List) > q.m.MaxList:
+	ranks := r.Kind == layout.KindRecommend || r.Kind == layout.KindSearch
+	var flags uint32
+	switch r.Kind {
+	case layout.KindRecommend:
+		flags = layout.FlagExcludeHistory
+	case layout.KindEmbed:
+		flags = layout.FlagItemRow
+	case layout.KindScore, layout.KindSearch:
+	default:
 		return layout.StatusRequest
+	}
+	switch {
+	case r.Flags&^flags != 0,
+		ranks && (r.K < 1 || int64(r.K) > int64(q.m.MaxK)), !ranks && r.K != 0,
+		len(r.History) > q.m.MaxHistory, len(r.List) > q.m.MaxList,
+		r.Kind == layout.KindEmbed && len(r.List) > 0,
+		(r.Kind == layout.KindEmbed || r.Kind == layout.KindSearch) && len(r.History) > 0:
+		return layout.StatusRequest
+	}
+	t := q.p.Shape.Text
+	switch {
+	case r.Kind == layout.KindSearch && !t.ItemTexts, r.Kind == layout.KindEmbed && t.Dim == 0,
+		r.Flags&layout.FlagItemRow != 0 && r.Kind == layout.KindEmbed && !t.ItemMap,
+		r.Kind != layout.KindSearch && r.Kind != layout.KindEmbed && r.Text != "" && !t.UserMap:
+		return layout.StatusNoText
+	case len(r.Text) > layout.MaxText:
+		return layout.StatusLong
 	}
 	for _, e := range r.History {
 		if int64(e.Item) >= int64(q.p.Shape.Items) {
@@ -120,29 +159,40 @@ func (q *Model) check(r layout.Request) uint32 {
 
 // Scores writes the score of every item for user vector u, (D), to dst, (N).
 func (q *Model) Scores(dst []float32, u []int16) {
+	table := itemTable(&q.p)
 	for i := range dst {
-		dst[i] = q.hit(u, i).Score
+		dst[i] = table.hit(u, i).Score
 	}
 }
 
 // Hits returns the score of every item for user vector u, (D), in the order of
 // the item table.
 func (q *Model) Hits(u []int16) []layout.Hit {
+	table := itemTable(&q.p)
 	hits := make([]layout.Hit, q.p.Shape.Items)
 	for i := range hits {
-		hits[i] = q.hit(u, i)
+		hits[i] = table.hit(u, i)
 	}
 	return hits
 }
 
-func (q *Model) hit(u []int16, item int) layout.Hit {
-	D := q.p.Shape.Dim
-	row := q.p.ItemRows[item*D : (item+1)*D]
+// itemTable and textTable are the tables that vectors are compared with: the
+// items, and their texts.
+func itemTable(p *layout.Params) table {
+	return table{layout.Rows{W: p.ItemRows, Scale: p.ItemScale}}
+}
+
+func textTable(p *layout.Params) table { return table{p.Text.ItemTexts} }
+
+type table struct{ layout.Rows }
+
+func (t table) hit(u []int16, item int) layout.Hit {
+	row := t.W[item*len(u) : (item+1)*len(u)]
 	var acc int32
 	for d, v := range row {
 		acc += int32(u[d]) * int32(v)
 	}
-	return layout.Hit{Item: uint32(item), Acc: acc, Score: float32(acc) * q.p.ItemScale[item]}
+	return layout.Hit{Item: uint32(item), Acc: acc, Score: float32(acc) * t.Scale[item]}
 }
 
 // User returns the user vector, (D), in steps of 1/UserInv. The history holds
@@ -150,15 +200,40 @@ func (q *Model) hit(u []int16, item int) layout.Hit {
 //
 // Only what the answer depends on is computed: block l gives outputs at the last
 // (L-1-l)(W-1)+1 positions.
-func (q *Model) User(history []layout.Event, tap Tap) []int16 {
+func (q *Model) User(history []layout.Event, tap Tap) []int16 { return q.user(history, nil, tap) }
+
+// user is User with something, (D), to add to the vector before it is rounded.
+func (q *Model) user(history []layout.Event, add []float32, tap Tap) []int16 {
 	if tap == nil {
 		tap = func(string, int, []float32) {}
 	}
+	p, T, D := &q.p, len(history), q.p.Shape.Dim
+	y := make([]float32, D) // in steps of 1/UserInv
+	if T == 0 {
+		for d, v := range p.Cold {
+			y[d] = float32(v)
+		}
+	} else {
+		norm(y, q.encode(history, tap), p.NormGain, p.NormBias, NormEpsilon)
+		for d := range y {
+			y[d] *= p.UserInv
+		}
+	}
+	for d, v := range add {
+		y[d] += float32(v * p.UserInv)
+	}
+	u := make([]int16, D)
+	quant(u, y, 1, layout.UserMax)
+	if T > 0 {
+		tap("user.out", T-1, scaled(u, p.UserInv))
+	}
+	return u
+}
+
+// encode returns what the blocks make of the last event of a history.
+func (q *Model) encode(history []layout.Event, tap Tap) []float32 {
 	p, s := &q.p, q.p.Shape
 	T, D := len(history), s.Dim
-	if T == 0 {
-		return slices.Clone(p.Cold)
-	}
 	x := make([][]float32, T) // (T, D)
 	for t, e := range history {
 		x[t] = make([]float32, D)
@@ -172,12 +247,7 @@ func (q *Model) User(history []layout.Event, tap Tap) []int16 {
 	for l := range p.Blocks {
 		q.block(l, x, tap)
 	}
-	u := make([]int16, D)
-	y := make([]float32, D)
-	norm(y, x[T-1], p.NormGain, p.NormBias)
-	quant(u, y, p.UserInv, layout.UserMax)
-	tap("user.out", T-1, scaled(u, p.UserInv))
-	return u
+	return x[T-1]
 }
 
 // block applies transformer block l to x, (T, D), in place.
@@ -193,7 +263,7 @@ func (q *Model) block(l int, x [][]float32, tap Tap) {
 	h, in := make([]float32, D), make([]int16, D)
 	qkv := make([]float32, 3*D)
 	for t := firstIn; t < T; t++ {
-		norm(h, x[t], b.AttnNormGain, b.AttnNormBias)
+		norm(h, x[t], b.AttnNormGain, b.AttnNormBias, NormEpsilon)
 		quant(in, h, b.AttnInInv, layout.WeightMax)
 		site(t, "attn.in", scaled(in, b.AttnInInv))
 		linear(qkv, &b.QKV, in)
@@ -223,7 +293,7 @@ func (q *Model) block(l int, x [][]float32, tap Tap) {
 		for d := range y {
 			x[t][d] += y[d]
 		}
-		norm(h, x[t], b.FFNNormGain, b.FFNNormBias)
+		norm(h, x[t], b.FFNNormGain, b.FFNNormBias, NormEpsilon)
 		quant(in, h, b.FFNInInv, layout.WeightMax)
 		site(t, "ffn.in", scaled(in, b.FFNInInv))
 		linear(hidden, &b.Up, in)
@@ -244,7 +314,6 @@ func (q *Model) block(l int, x [][]float32, tap Tap) {
 // distances with keys and values at(d), a bias for each distance.
 func attend(o []float32, query []int16, n int, at func(d int) (k, v []int16), scoreScale float32, bias []float32, vScale float32) {
 	scores := make([]float32, n)
-	best := float32(math.Inf(-1))
 	for d := range n {
 		k, _ := at(d)
 		var acc int32
@@ -252,14 +321,20 @@ func attend(o []float32, query []int16, n int, at func(d int) (k, v []int16), sc
 			acc += int32(v) * int32(k[j])
 		}
 		scores[d] = float32(float32(acc)*scoreScale) + bias[d]
-		best = max(best, scores[d])
 	}
+	weighted(o, scores, vScale, func(d int) []int16 { _, v := at(d); return v })
+}
+
+// weighted writes the mean of the values, in steps of vScale, to o; the weights
+// are the softmax of the scores.
+func weighted(o, scores []float32, vScale float32, value func(i int) []int16) {
+	best := slices.Max(scores)
 	var sum int32
 	acc := make([]int32, len(o))
-	for d := range n {
-		e := int32(math.RoundToEven(float64(float32(exp(scores[d]-best) * layout.ProbOne))))
+	for i, s := range scores {
+		e := int32(math.RoundToEven(float64(float32(exp(s-best) * layout.ProbOne))))
 		sum += e
-		_, v := at(d)
+		v := value(i)
 		for j := range acc {
 			acc[j] += e * int32(v[j])
 		}
@@ -281,8 +356,8 @@ func linear(y []float32, l *layout.Linear, x []int16) {
 }
 
 // norm is layer normalisation: y = ((x-mean)·r)·gain + bias with
-// r = 1/sqrt(var+eps).
-func norm(y, x, gain, bias []float32) {
+// r = 1/sqrt(var+epsilon).
+func norm(y, x, gain, bias []float32, epsilon float32) {
 	n := float32(len(x))
 	var l [4]float32
 	for i, v := range x {
@@ -295,7 +370,7 @@ func norm(y, x, gain, bias []float32) {
 		l[i%4] += float32(d * d)
 	}
 	variance := ((l[0] + l[1]) + (l[2] + l[3])) / n
-	r := 1 / float32(math.Sqrt(float64(variance+NormEpsilon)))
+	r := 1 / float32(math.Sqrt(float64(variance+epsilon)))
 	for i, v := range x {
 		y[i] = float32(float32((v-mean)*r)*gain[i]) + bias[i]
 	}

@@ -68,7 +68,11 @@ type SpecialTokens struct {
 
 // SpecialIDs are the ids of the special tokens; Mask is -1 where there is none.
 type SpecialIDs struct {
-	Unknown, Class, Separator, Pad, Mask int32
+	Unknown   int32 `json:"unknown"`
+	Class     int32 `json:"class"`
+	Separator int32 `json:"separator"`
+	Pad       int32 `json:"pad"`
+	Mask      int32 `json:"mask"`
 }
 
 // Tokenizer turns text into token ids. Any number of goroutines may use one.
@@ -100,6 +104,18 @@ func New(vocab []string, o Options) (*Tokenizer, error) {
 // build is New for a vocabulary from a place that starts its errors, such as
 // "FILE: ".
 func build(place string, vocab []string, o Options) (*Tokenizer, error) {
+	t, err := compose(place, vocab, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.setSpecial(place, o.Special.orBERT()); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// compose is build without the ids of the special tokens.
+func compose(place string, vocab []string, o Options) (*Tokenizer, error) {
 	if o.MaxWord < 0 {
 		return nil, fmt.Errorf("%w: %swords of at most %d characters; want 1 or more", ErrUnsupported, place, o.MaxWord)
 	}
@@ -136,11 +152,7 @@ func build(place string, vocab []string, o Options) (*Tokenizer, error) {
 	t.encoders.New = func() any { return &encoder{t: t} }
 	t.pieces = newTrie(vocab)
 	t.continuing = t.pieces.walk(0, t.prefix)
-	names := o.Special.orBERT()
-	if err := t.add(place, names, o.Added); err != nil {
-		return nil, err
-	}
-	if err := t.setSpecial(place, names); err != nil {
+	if err := t.add(place, o.Special.orBERT(), o.Added); err != nil {
 		return nil, err
 	}
 	return t, nil
@@ -175,7 +187,7 @@ func (t *Tokenizer) add(place string, names SpecialTokens, added []string) error
 
 // setSpecial looks the special tokens up.
 func (t *Tokenizer) setSpecial(place string, names SpecialTokens) error {
-	ids := []*int32{&t.special.Unknown, &t.special.Class, &t.special.Separator, &t.special.Pad, &t.special.Mask}
+	ids := t.special.list()
 	for i, name := range names.list() {
 		id, ok := t.ids[name]
 		if !ok && ids[i] != &t.special.Mask {
@@ -203,6 +215,11 @@ func (s SpecialTokens) orBERT() SpecialTokens {
 // list returns the names in the order of the fields.
 func (s SpecialTokens) list() [5]string {
 	return [5]string{s.Unknown, s.Class, s.Separator, s.Pad, s.Mask}
+}
+
+// list returns the ids in the order of the fields.
+func (s *SpecialIDs) list() [5]*int32 {
+	return [5]*int32{&s.Unknown, &s.Class, &s.Separator, &s.Pad, &s.Mask}
 }
 
 // orDefault returns s, or def where s is empty.

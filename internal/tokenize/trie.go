@@ -52,6 +52,17 @@ func newTrie(tokens []string) *trie {
 	return t
 }
 
+// tokens returns the number of tokens.
+func (t *trie) tokens() int {
+	n := 0
+	for _, id := range t.id {
+		if id >= 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // child returns the child of node n by label c, or -1.
 func (t *trie) child(n int32, c byte) int32 {
 	lo, hi := t.first[n], t.first[n+1]

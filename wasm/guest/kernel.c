@@ -22,9 +22,11 @@ static inline u32 round_up(u32 n, u32 to) { return (n + to - 1) / to * to; }
 // each has a cost in multiply-adds, and a call takes steps until their sum
 // reaches SLICE.
 #define SLICE (1 << 20)
+#define NORM_EPSILON 1e-5f
 
 enum phase {
   START,      // check the request
+  TEXT,       // encode its text
   EMBED,      // x = item + type + gap, four events a step
   NORM_ATTN,  // four events: normalise and quantize
   QKV,        // their q, k, v, some rows a step
@@ -37,10 +39,12 @@ enum phase {
   DOWN,
   RESIDUAL,   // add it; on to the next four events, or the next layer
   USER,       // the user vector
+  QUERY,      // the vector that is searched for
   EXCLUDE,    // mark what is not to be recommended
   SCAN,       // score the table, some blocks a step
   SORT,       // take the heap apart, some hits a step
   LIST,       // score the entries of the list
+  VECTOR,     // write the vector of the text
 };
 
 struct state {
@@ -54,8 +58,8 @@ struct state {
 };
 
 struct request {
-  u32 started, kind, flags, k, history, list, zero[2];
-  u32 data[];  // history events, then the list
+  u32 started, kind, flags, k, history, list, text, zero;
+  u32 data[];  // history events, then the list, then the bytes of the text
 };
 struct event {
   u32 item, type, gap;
@@ -66,8 +70,8 @@ struct hit {
   f32 score;
 };
 struct answer {
-  u32 status, hits, zero[2];
-  struct hit hit[];
+  u32 status, hits, vector, row;
+  struct hit hit[];  // then the vector, then the row
 };
 
 #define ST AT(struct state, STATE)
@@ -85,7 +89,6 @@ static inline const u32 *list(void) { return RQ->data + EVENT_WORDS * RQ->histor
 
 static u32 finish(u32 status) {
   AN->status = status;
-  if (status != STATUS_OK) AN->hits = 0;
   RQ->started = 0;
   ST->phase = START;
   return status;
@@ -98,19 +101,30 @@ static inline const char *block(void) { return (const char *)(IMAGE_BASE + H(BLO
 static inline f32 scalar(u32 i) { return BLOCK(f32, SCALARS)[i]; }
 
 // item row: byte offset of its block of four, and its scale
-static inline u32 item_block_bytes(void) { return 4 * H(ITEM_K) + 16; }
-static inline const i8 *item_block(u32 item) { return IMAGE(i8, ITEM_ROWS) + (item / 4) * item_block_bytes(); }
+static inline u32 row_block_bytes(u32 k) { return 4 * k + 16; }
+static inline const i8 *item_block(u32 item) { return IMAGE(i8, ITEM_ROWS) + (item / 4) * row_block_bytes(H(ITEM_K)); }
 static inline f32 item_scale(u32 item) { return ((const f32 *)(item_block(item) + 4 * H(ITEM_K)))[item & 3]; }
 
 // ---- the request
 
+// whether the image has what the text of the request is to go through
+static u32 answers_text(void) {
+  u32 has = H(TEXT_FLAGS);
+  if (RQ->kind == KIND_SEARCH) return has & TEXT_ITEM_TEXTS;
+  if (RQ->kind == KIND_EMBED) return H(TEXT_DIM) && (!(RQ->flags & FLAG_ITEM_ROW) || has & TEXT_ITEM_MAP);
+  return !RQ->text || has & TEXT_USER_MAP;
+}
+
 static u32 check(void) {
   const struct request *r = RQ;
-  u32 recommend = r->kind == KIND_RECOMMEND;
-  if (!recommend && r->kind != KIND_SCORE) return STATUS_REQUEST;
-  if (recommend && ((r->flags & ~(u32)FLAG_EXCLUDE_HISTORY) || r->k < 1 || r->k > H(MAX_K))) return STATUS_REQUEST;
-  if (!recommend && (r->flags || r->k)) return STATUS_REQUEST;
+  u32 ranks = r->kind == KIND_RECOMMEND || r->kind == KIND_SEARCH;
+  u32 flags = r->kind == KIND_RECOMMEND ? FLAG_EXCLUDE_HISTORY : r->kind == KIND_EMBED ? FLAG_ITEM_ROW : 0;
+  if (r->kind < KIND_RECOMMEND || r->kind > KIND_EMBED || r->flags & ~flags) return STATUS_REQUEST;
+  if (ranks ? r->k < 1 || r->k > H(MAX_K) : r->k) return STATUS_REQUEST;
   if (r->history > H(MAX_HISTORY) || r->list > H(MAX_LIST)) return STATUS_REQUEST;
+  if ((r->kind == KIND_EMBED && r->list) || (r->kind >= KIND_SEARCH && r->history)) return STATUS_REQUEST;
+  if (!answers_text()) return STATUS_NO_TEXT;
+  if (r->text > H(MAX_TEXT)) return STATUS_LONG;
   const struct event *e = events();
   for (u32 i = 0; i < r->history; i++) {
     if (e[i].item >= H(ITEMS)) return STATUS_ITEM;
@@ -156,7 +170,7 @@ static void norm_quant(u32 m, const f32 *gain, const f32 *bias, f32 inv) {
   u32 d_max = H(DIM);
   f32 *y = AT(f32, NORM);
   i16 *a = AT(i16, ACT);
-  norm(y, AT(f32, X) + (ST->pos + m) * d_max, gain, bias, d_max);
+  norm(y, AT(f32, X) + (ST->pos + m) * d_max, gain, bias, d_max, NORM_EPSILON);
   u32 d = 0;
   v128_t inv4 = wasm_f32x4_splat(inv), limit = wasm_f32x4_splat(LEVELS);
   for (; d + 8 <= d_max; d += 8)
@@ -165,17 +179,20 @@ static void norm_quant(u32 m, const f32 *gain, const f32 *bias, f32 inv) {
   for (; d < H(DIM_K); d++) a[packed(m, d)] = 0;
 }
 
-// One step of a matrix product into ACC; returns its cost, and sets the phase
-// when all rows are done.
-static u32 product(u32 rows, const i8 *w, u32 k, u32 next) {
-  u32 step = round_up(SLICE / 4 / k + 1, 4), from = ST->row, to = min_u32(rows, from + step);
+// One step of a matrix product of ACT into ACC, from *row on; returns its cost.
+// Sets *row to the next row, or to 0 when all are done.
+static u32 product(u32 *row, u32 rows, const i8 *w, u32 k) {
+  u32 step = round_up(SLICE / 4 / k + 1, 4), from = *row, to = min_u32(rows, from + step);
   gemm4(AT(i32, ACC), rows, AT(i16, ACT), w, k, from, to);
-  ST->row = to;
-  if (to == rows) {
-    ST->row = 0;
-    ST->phase = next;
-  }
+  *row = to == rows ? 0 : to;
   return 4 * (to - from) * k;
+}
+
+// product, and the phase after it
+static u32 block_product(u32 rows, const i8 *w, u32 k, u32 next) {
+  u32 cost = product(&ST->row, rows, w, k);
+  if (!ST->row) ST->phase = next;
+  return cost;
 }
 
 // y[0..8) = acc·scale + bias
@@ -222,17 +239,7 @@ static u32 attend(u32 m) {
       score[d] = s;
       best = s > best ? s : best;
     }
-    // Behind the last score lie values of no meaning: they get weight zero.
-    v128_t best4 = wasm_f32x4_splat(best), one = wasm_f32x4_splat(PROB_ONE), lanes = wasm_i32x4_make(0, 1, 2, 3);
-    v128_t total = wasm_i32x4_splat(0);
-    for (u32 d = 0; d < w; d += 4) {
-      v128_t e = exp4(wasm_f32x4_sub(wasm_v128_load(score + d), best4));
-      e = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(wasm_f32x4_mul(e, one)));
-      e = wasm_v128_and(e, wasm_i32x4_lt(wasm_i32x4_add(lanes, wasm_i32x4_splat((i32)d)), wasm_i32x4_splat((i32)w)));
-      total = wasm_i32x4_add(total, e);
-      wasm_v128_store(prob + d, e);
-    }
-    v128_t sum = wasm_f32x4_splat((f32)hsum(total));
+    v128_t sum = wasm_f32x4_splat((f32)weights(prob, score, w, best));
     for (u32 j = 0; j < pad; j += 8) {
       v128_t lo = wasm_i32x4_splat(0), hi = lo;
       const i16 *v = AT(i16, V) + t * n + h * pad + j;
@@ -286,25 +293,26 @@ static void hidden(u32 m) {
 static void user(void) {
   i16 *u = AT(i16, USER);
   u32 d_max = H(DIM), t = RQ->history;
-  for (u32 d = d_max; d < H(ITEM_K); d++) u[d] = 0;
-  if (!t) {
-    const i16 *cold = IMAGE(i16, COLD);
-    for (u32 d = 0; d < d_max; d++) u[d] = cold[d];
-    return;
+  f32 *y = AT(f32, NORM), inv = header_float(H_USER_INV);
+  const i16 *cold = IMAGE(i16, COLD);
+  if (t) norm(y, AT(f32, X) + (t - 1) * d_max, IMAGE(f32, NORM_GAIN), IMAGE(f32, NORM_BIAS), d_max, NORM_EPSILON);
+  for (u32 d = 0; d < d_max; d++) {
+    f32 x = t ? y[d] * inv : (f32)cold[d];
+    if (RQ->text) x += AT(f32, PROJECTED)[d] * inv;
+    u[d] = (i16)quant(x, 1, USER_LEVELS);
   }
-  f32 *y = AT(f32, NORM);
-  norm(y, AT(f32, X) + (t - 1) * d_max, IMAGE(f32, NORM_GAIN), IMAGE(f32, NORM_BIAS), d_max);
-  f32 inv = header_float(H_USER_INV);
-  for (u32 d = 0; d < d_max; d++) u[d] = (i16)quant(y[d], inv, USER_LEVELS);
+  for (u32 d = d_max; d < H(ITEM_K); d++) u[d] = 0;
 }
+
+#include "text.h"
 
 // ---- exact top-K
 
-// The integer products of the user vector with the four rows of a block:
-// [itemK/8][4][8] int8, behind one pointer.
-static inline v128_t dot_rows(const i16 *u, const i8 *p) {
+// The integer products of a vector, (k), with the four rows of a block:
+// [k/8][4][8] int8, behind one pointer.
+static inline v128_t dot_rows(const i16 *u, const i8 *p, u32 k) {
   v128_t a = wasm_i32x4_splat(0), b = a, c = a, d = a;
-  const i16 *end = u + H(ITEM_K);
+  const i16 *end = u + k;
   do {
     v128_t x = wasm_v128_load(u);
     d = wasm_i32x4_add(d, wasm_i32x4_dot_i16x8(x, wasm_i16x8_load8x8(p + 24)));
@@ -366,14 +374,15 @@ static void exclude(void) {
 }
 
 static u32 scan(void) {
-  u32 n = H(ITEMS), k = H(ITEM_K), stride = item_block_bytes();
+  // A search goes through the texts of the items instead of the items.
+  u32 search = RQ->kind == KIND_SEARCH, n = H(ITEMS), k = search ? H(TEXT_PAD) : H(ITEM_K), stride = row_block_bytes(k);
   u32 from = ST->row, to = min_u32(n, from + round_up(SLICE / k, 4));
-  const i16 *u = AT(i16, USER);
-  const i8 *p = item_block(from);
+  const i16 *u = search ? AT(i16, QUERY) : AT(i16, USER);
+  const i8 *p = (search ? IMAGE(i8, TEXT_ROWS) : IMAGE(i8, ITEM_ROWS)) + from / 4 * stride;
   u32 full = ST->heap == RQ->k;
   f32 threshold = full ? AT(struct hit, HEAP)->score : 0;
   for (u32 i = from; i < to; i += 4, p += stride) {
-    v128_t acc = dot_rows(u, p);
+    v128_t acc = dot_rows(u, p, k);
     v128_t score = wasm_f32x4_mul(wasm_f32x4_convert_i32x4(acc), wasm_v128_load(p + 4 * k));
     // Items come in rising order: one with the score of the worst hit is worse still.
     if (full && !wasm_v128_any_true(wasm_f32x4_gt(score, wasm_f32x4_splat(threshold)))) continue;
@@ -415,7 +424,7 @@ static u32 score_list(void) {
   const u32 *l = list();
   for (u32 i = from; i < to; i++) {
     i32 a[4];
-    wasm_v128_store(a, dot_rows(AT(i16, USER), item_block(l[i])));
+    wasm_v128_store(a, dot_rows(AT(i16, USER), item_block(l[i]), k));
     i32 acc = a[l[i] & 3];
     AN->hit[i] = (struct hit){l[i], acc, (f32)acc * item_scale(l[i])};
   }
@@ -429,6 +438,11 @@ static u32 score_list(void) {
 static u32 step(void) {
   u32 d = H(DIM), n = events_here(), first = first_here();
   switch (ST->phase) {
+    case TEXT: {
+      u32 cost = text_step();
+      if (TS->phase == TEXT_DONE) ST->phase = RQ->kind == KIND_EMBED ? VECTOR : RQ->kind == KIND_SEARCH ? QUERY : EMBED;
+      return cost;
+    }
     case EMBED: {
       u32 to = min_u32(RQ->history, ST->row + 64), cost = (to - ST->row) * d + 1;
       for (u32 t = ST->row; t < to; t++) embed(t);
@@ -450,7 +464,7 @@ static u32 step(void) {
       ST->phase = QKV;
       return 8 * n * d;
     case QKV:
-      return product(round_up(3 * H(INNER), 4), BLOCK(i8, QKV), H(DIM_K), STORE_QKV);
+      return block_product(round_up(3 * H(INNER), 4), BLOCK(i8, QKV), H(DIM_K), STORE_QKV);
     case STORE_QKV:
       for (u32 m = 0; m < n; m++) store_qkv(m);
       ST->row = first;
@@ -465,7 +479,7 @@ static u32 step(void) {
       return cost;
     }
     case OUT:
-      return product(round_up(d, 4), BLOCK(i8, OUT), H(INNER_K), NORM_FFN);
+      return block_product(round_up(d, 4), BLOCK(i8, OUT), H(INNER_K), NORM_FFN);
     case NORM_FFN:
       for (u32 m = first; m < n; m++) {
         add(m, BLOCK(f32, OUT_SCALE), BLOCK(f32, OUT_BIAS));
@@ -474,13 +488,13 @@ static u32 step(void) {
       ST->phase = UP;
       return 8 * n * d;
     case UP:
-      return product(round_up(H(FFN), 4), BLOCK(i8, UP), H(DIM_K), HIDDEN);
+      return block_product(round_up(H(FFN), 4), BLOCK(i8, UP), H(DIM_K), HIDDEN);
     case HIDDEN:
       for (u32 m = first; m < n; m++) hidden(m);
       ST->phase = DOWN;
       return 4 * n * H(FFN);
     case DOWN:
-      return product(round_up(d, 4), BLOCK(i8, DOWN), H(FFN_K), RESIDUAL);
+      return block_product(round_up(d, 4), BLOCK(i8, DOWN), H(FFN_K), RESIDUAL);
     case RESIDUAL:
       for (u32 m = first; m < n; m++) add(m, BLOCK(f32, DOWN_SCALE), BLOCK(f32, DOWN_BIAS));
       ST->pos += n;
@@ -498,6 +512,10 @@ static u32 step(void) {
       ST->heap = 0;
       ST->phase = RQ->kind == KIND_SCORE ? LIST : EXCLUDE;
       return 8 * d;
+    case QUERY:
+      query();
+      ST->phase = EXCLUDE;
+      return 8 * H(TEXT_DIM);
     case EXCLUDE:
       exclude();
       ST->phase = SCAN;
@@ -509,6 +527,9 @@ static u32 step(void) {
     case LIST:
       if (ST->row < RQ->list) return score_list();
       AN->hits = RQ->list;
+      return 0;
+    case VECTOR:
+      answer_vector();
       return 0;
   }
   return 0;
@@ -524,11 +545,14 @@ u32 EXPORT(run)(void) {
     RQ->started = 1;
     ST->row = 0;
     ST->heap = 0;
-    AN->hits = 0;
-    AN->zero[0] = AN->zero[1] = 0;
+    AN->hits = AN->vector = AN->row = 0;
     u32 status = check();
     if (status != STATUS_OK) return finish(status);
     ST->phase = EMBED;
+    if (RQ->text || RQ->kind >= KIND_SEARCH) {
+      text_begin();
+      ST->phase = TEXT;
+    }
   }
   for (u32 cost, sum = 0; sum < SLICE; sum += cost)
     if (!(cost = step())) return finish(STATUS_OK);

@@ -1,6 +1,7 @@
 // Vector helpers and the float32 part of the arithmetic. internal/q8 defines it;
 // every function here gives the same bits as its namesake there.
 #pragma once
+#include "layout.h"
 #include <stdint.h>
 #include <wasm_simd128.h>
 
@@ -38,7 +39,7 @@ static inline v128_t quant4(v128_t x, v128_t inv, v128_t limit) {
 }
 
 // layer normalisation of x, (n)
-static void norm(f32 *y, const f32 *x, const f32 *gain, const f32 *bias, u32 n) {
+static void norm(f32 *y, const f32 *x, const f32 *gain, const f32 *bias, u32 n, f32 epsilon) {
   u32 whole = n & ~3u;
   v128_t sum = wasm_f32x4_splat(0);
   for (u32 i = 0; i < whole; i += 4) sum = wasm_f32x4_add(sum, wasm_v128_load(x + i));
@@ -59,7 +60,7 @@ static void norm(f32 *y, const f32 *x, const f32 *gain, const f32 *bias, u32 n) 
     l[i - whole] += d * d;
   }
   f32 variance = ((l[0] + l[1]) + (l[2] + l[3])) / count;
-  f32 r = 1.0f / __builtin_sqrtf(variance + 1e-5f);
+  f32 r = 1.0f / __builtin_sqrtf(variance + epsilon);
   v128_t r4 = wasm_f32x4_splat(r);
   for (u32 i = 0; i < whole; i += 4) {
     v128_t d = wasm_f32x4_mul(wasm_f32x4_sub(wasm_v128_load(x + i), m4), r4);
@@ -84,4 +85,20 @@ static inline v128_t exp4(v128_t x) {
   p = wasm_f32x4_add(wasm_f32x4_mul(p, r), C(1));
   return wasm_i32x4_add(p, wasm_i32x4_shl(wasm_i32x4_trunc_sat_f32x4(n), 23));
 #undef C
+}
+
+// Integer attention weights of n scores, whose largest is best: e^(s-best) in
+// units of 1/PROB_ONE. Behind the last score lie values of no meaning: they get
+// weight zero. Returns the sum.
+static i32 weights(i32 *prob, const f32 *score, u32 n, f32 best) {
+  v128_t best4 = wasm_f32x4_splat(best), one = wasm_f32x4_splat(PROB_ONE), lanes = wasm_i32x4_make(0, 1, 2, 3);
+  v128_t total = wasm_i32x4_splat(0);
+  for (u32 i = 0; i < n; i += 4) {
+    v128_t e = exp4(wasm_f32x4_sub(wasm_v128_load(score + i), best4));
+    e = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(wasm_f32x4_mul(e, one)));
+    e = wasm_v128_and(e, wasm_i32x4_lt(wasm_i32x4_add(lanes, wasm_i32x4_splat((i32)i)), wasm_i32x4_splat((i32)n)));
+    total = wasm_i32x4_add(total, e);
+    wasm_v128_store(prob + i, e);
+  }
+  return hsum(total);
 }

@@ -5,8 +5,12 @@ package layouttest
 import (
 	"math"
 	"math/rand/v2"
+	"strings"
+	"sync"
+	"unicode/utf8"
 
 	"github.com/wisp-project/wisp/internal/layout"
+	"github.com/wisp-project/wisp/internal/tokenize"
 )
 
 // Params returns random parameters of the given shape.
@@ -60,7 +64,90 @@ func Params(s layout.Shape, seed uint64) layout.Params {
 			QKV: linear(3*s.Dim, s.Dim), Out: linear(s.Dim, s.Dim), Up: linear(s.FFN, s.Dim), Down: linear(s.Dim, s.FFN),
 		})
 	}
+	t := s.Text
+	if t.Dim == 0 {
+		return p
+	}
+	// Inputs of the encoder's maps are about one in size, so that steps times
+	// these scales give outputs of about the same.
+	textLinear := func(rows, cols int) layout.Linear {
+		return layout.Linear{
+			Rows: rows, Cols: cols, W: weights(rows * cols),
+			Scale: scales(rows, 1/(73*math.Sqrt(float64(cols)))), Bias: floats(rows, 0, 0.1),
+		}
+	}
+	rows := func(n, cols int, mid float64) layout.Rows {
+		return layout.Rows{W: weights(n * cols), Scale: scales(n, mid)}
+	}
+	p.Text = &layout.TextParams{
+		Tokenizer: Tokenizer(),
+		Word:      rows(t.Vocabulary, t.Dim, 0.01), Position: rows(t.Tokens, t.Dim, 0.005),
+		NormGain: floats(t.Dim, 1, 0.2), NormBias: floats(t.Dim, 0, 0.2), NormEpsilon: 1e-12,
+	}
+	for range t.Layers {
+		p.Text.Blocks = append(p.Text.Blocks, layout.TextBlock{
+			QKV: textLinear(3*t.Dim, t.Dim), Out: textLinear(t.Dim, t.Dim), Up: textLinear(t.FFN, t.Dim), Down: textLinear(t.Dim, t.FFN),
+			AttnNormGain: floats(t.Dim, 1, 0.2), AttnNormBias: floats(t.Dim, 0, 0.2),
+			FFNNormGain: floats(t.Dim, 1, 0.2), FFNNormBias: floats(t.Dim, 0, 0.2),
+		})
+	}
+	if t.ItemMap {
+		p.Text.ItemMap = textLinear(s.Dim, t.Dim)
+	}
+	if t.UserMap {
+		p.Text.UserMap = textLinear(s.Dim, t.Dim)
+	}
+	if t.ItemTexts {
+		p.Text.ItemTexts = rows(s.Items, t.Dim, 1/(32767*73*math.Sqrt(float64(t.Dim))))
+	}
 	return p
+}
+
+// Tokenizer returns the packed tokenizer of every text encoder of this package:
+// a few letters, signs and words of them.
+func Tokenizer() []byte { return tokenizer() }
+
+var tokenizer = sync.OnceValue(func() []byte {
+	vocab := []string{"[PAD]", "[UNK]", "[CLS]", "[SEP]"}
+	for _, s := range strings.Fields("a b c d e f ab bad cafe face fed ! , . - # [ ] é й 中 ก 😀") {
+		vocab = append(vocab, s, "##"+s)
+	}
+	t, err := tokenize.New(vocab, tokenize.Options{})
+	if err != nil {
+		panic(err)
+	}
+	b, err := tokenize.Pack(t)
+	if err != nil {
+		panic(err)
+	}
+	return b
+})
+
+// TextShapes are dimensions with text encoders: widths that are no multiples of
+// any block, one head, one layer, texts of [CLS] and [SEP] alone and of the most
+// tokens, both poolings, with and without length 1, with and without each of
+// the optional parts.
+func TextShapes() []layout.Shape {
+	small := layout.Shape{Items: 33, Dim: 12, Layers: 2, Heads: 2, FFN: 17, Window: 5, EventTypes: 3, GapBuckets: 24}
+	tokenizer, vocabulary := len(Tokenizer()), 60
+	shapes := []layout.TextShape{
+		{Tokens: 2, Dim: 1, Layers: 1, Heads: 1, FFN: 1, Normalise: true, ItemMap: true, UserMap: true, ItemTexts: true},
+		{Tokens: 7, Dim: 15, Layers: 2, Heads: 3, FFN: 21, CLS: true, ItemMap: true, UserMap: true, ItemTexts: true},
+		{Tokens: 33, Dim: 40, Layers: 3, Heads: 1, FFN: 70, Normalise: true, ItemMap: true, ItemTexts: true},
+		{Tokens: 64, Dim: 36, Layers: 1, Heads: 4, FFN: 96, UserMap: true},
+		{Tokens: 256, Dim: 64, Layers: 2, Heads: 4, FFN: 128, Normalise: true, ItemMap: true, UserMap: true, ItemTexts: true},
+		{Tokens: 19, Dim: 24, Layers: 2, Heads: 12, FFN: 200, CLS: true, Normalise: true, ItemTexts: true},
+		{Tokens: 128, Dim: 33, Layers: 4, Heads: 11, FFN: 5},
+	}
+	all := make([]layout.Shape, len(shapes))
+	for i, t := range shapes {
+		t.Tokenizer, t.Vocabulary = tokenizer, vocabulary
+		all[i] = small
+		all[i].Text = t
+	}
+	all[4].Dim, all[4].Items = 30, 401
+	all[4].Heads = 3
+	return all
 }
 
 // Shapes are the dimensions that every implementation is compared on: lengths
@@ -114,4 +201,51 @@ func Requests(s layout.Shape, m layout.Map, n int, seed uint64) []layout.Request
 		requests[i] = q
 	}
 	return requests
+}
+
+// TextRequests returns n random requests that fit m, with texts that go through
+// every part of the encoder that s has.
+func TextRequests(s layout.Shape, m layout.Map, n int, seed uint64) []layout.Request {
+	r := rand.New(rand.NewPCG(seed, 0x7e87))
+	requests := Requests(s, m, n, seed)
+	for i := range requests {
+		q := &requests[i]
+		kind := r.IntN(4)
+		switch {
+		case kind == 0 && s.Text.ItemTexts:
+			*q = layout.Request{Kind: layout.KindSearch, K: uint32(1 + r.IntN(m.MaxK)), List: q.List, Text: Text(r)}
+		case kind <= 1 || !s.Text.UserMap:
+			*q = layout.Request{Kind: layout.KindEmbed, Text: Text(r)}
+			if s.Text.ItemMap && i%2 == 0 {
+				q.Flags = layout.FlagItemRow
+			}
+		default:
+			q.Text = Text(r)
+		}
+	}
+	return requests
+}
+
+// Text returns a text that a tokenizer may stumble over: from none to some
+// hundred words, of letters, marks, signs of all planes and bytes that are not
+// UTF-8.
+func Text(r *rand.Rand) string {
+	var b []byte
+	for range r.IntN(1 << r.IntN(9)) {
+		switch r.IntN(12) {
+		case 0:
+			b = utf8.AppendRune(b, rune(r.IntN(utf8.MaxRune+1)))
+		case 1:
+			b = append(b, byte(r.IntN(256)))
+		case 2, 3:
+			b = append(b, ' ')
+		case 4:
+			b = utf8.AppendRune(b, rune(0x300+r.IntN(0x70)))
+		case 5:
+			b = append(b, "!,.-#[]"[r.IntN(7)])
+		default:
+			b = append(b, byte('a'+r.IntN(6)))
+		}
+	}
+	return string(b)
 }

@@ -4,7 +4,6 @@ package unidata
 
 import (
 	"fmt"
-	"math"
 	"unicode"
 
 	"golang.org/x/text/cases"
@@ -61,35 +60,20 @@ func Build() (*tokenize.Tables, error) {
 		return nil, fmt.Errorf("unidata: x/text does not know Unicode %s and %s", categoriesVersion, decompositionsVersion)
 	}
 	lower := cases.Lower(language.Und, cases.HandleFinalSigma(false))
-	b := builder{
-		tables:  &tokenize.Tables{Runes: []uint32{0}},
-		runs:    map[string]uint16{"": 0},
-		records: map[record]uint16{},
-		blocks:  map[block]uint16{},
-	}
-	for first := rune(0); first <= unicode.MaxRune; first += blockSize {
-		var page block
-		for i := range page {
-			c := first + rune(i)
-			r := record{class: class(c, categorised)}
-			s := string(c)
-			if unicode.Is(decomposable, c) && !unicode.Is(hangul, c) {
-				r.combining = norm.NFD.PropertiesString(s).CCC()
-				if d := norm.NFD.String(s); d != s {
-					r.decomposed = b.run(d)
-				}
+	return tokenize.NewTables(func(c rune) tokenize.Record {
+		r := tokenize.Record{Class: class(c, categorised)}
+		s := string(c)
+		if unicode.Is(decomposable, c) && !unicode.Is(hangul, c) {
+			r.Combining = norm.NFD.PropertiesString(s).CCC()
+			if d := norm.NFD.String(s); d != s {
+				r.Decomposed = d
 			}
-			if l := lower.String(s); l != s {
-				r.lower = b.run(l)
-			}
-			page[i] = b.record(r)
 		}
-		b.page(page)
-	}
-	if b.full {
-		return nil, fmt.Errorf("unidata: more than %d records or mapped code points; the tables need wider offsets", math.MaxUint16)
-	}
-	return b.tables, nil
+		if l := lower.String(s); l != s {
+			r.Lower = l
+		}
+		return r
+	})
 }
 
 // class returns the properties of c, where categorised says which code points
@@ -123,74 +107,5 @@ func class(c rune, categorised *unicode.RangeTable) tokenize.Class {
 	return k
 }
 
-// blockSize is the number of code points that share a page.
-const blockSize = 128
-
 // hangul are the syllables that decompose by arithmetic.
 var hangul = &unicode.RangeTable{R16: []unicode.Range16{{Lo: 0xAC00, Hi: 0xD7A3, Stride: 1}}}
-
-// record is what the tables know of a code point.
-type record struct {
-	class             tokenize.Class
-	combining         uint8
-	decomposed, lower uint16
-}
-
-// block is the records of blockSize code points.
-type block [blockSize]uint16
-
-// builder shares equal runs, records and blocks.
-type builder struct {
-	tables  *tokenize.Tables
-	runs    map[string]uint16
-	records map[record]uint16
-	blocks  map[block]uint16
-	full    bool
-}
-
-// index returns n as an offset and notes where it is too large for one.
-func (b *builder) index(n int) uint16 {
-	b.full = b.full || n > math.MaxUint16
-	return uint16(n)
-}
-
-// run returns the offset of the code points of s.
-func (b *builder) run(s string) uint16 {
-	at, ok := b.runs[s]
-	if !ok {
-		at = b.index(len(b.tables.Runes))
-		b.runs[s] = at
-		points := []rune(s)
-		b.tables.Runes = append(b.tables.Runes, uint32(len(points)))
-		for _, c := range points {
-			b.tables.Runes = append(b.tables.Runes, uint32(c))
-		}
-	}
-	return at
-}
-
-// record returns the index of r.
-func (b *builder) record(r record) uint16 {
-	at, ok := b.records[r]
-	if !ok {
-		t := b.tables
-		at = b.index(len(t.Class))
-		b.records[r] = at
-		t.Class = append(t.Class, r.class)
-		t.Combining = append(t.Combining, r.combining)
-		t.Decomposed = append(t.Decomposed, r.decomposed)
-		t.Lower = append(t.Lower, r.lower)
-	}
-	return at
-}
-
-// page adds the next page.
-func (b *builder) page(p block) {
-	at, ok := b.blocks[p]
-	if !ok {
-		at = b.index(len(b.tables.Entry) / blockSize)
-		b.blocks[p] = at
-		b.tables.Entry = append(b.tables.Entry, p[:]...)
-	}
-	b.tables.Page = append(b.tables.Page, at)
-}

@@ -1,0 +1,97 @@
+package edge
+
+import (
+	"context"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/wisp-project/wisp/internal/layout"
+)
+
+// MaxText is the number of bytes of a text that are looked at. A longer one is
+// cut before the first character that does not fit; the text encoder takes far
+// less of most texts than that.
+const MaxText = layout.MaxText
+
+// SearchRequest asks for the items whose texts are nearest in meaning to a text.
+type SearchRequest struct {
+	// Text is what is searched for; bytes that are not UTF-8 count as U+FFFD.
+	Text string `json:"text"`
+	// K is the number of items wanted; 0 means 10. At most Limits.MaxK.
+	K int `json:"k,omitempty"`
+	// Exclude names items to leave out; unknown ones are ignored.
+	Exclude []string `json:"exclude,omitempty"`
+}
+
+// Search returns the items whose texts are nearest to a text; their scores are
+// the cosines between the vectors of the texts. Its errors wrap ErrRequest,
+// ErrNoText, ErrSandbox, ErrClosed or the context's error.
+func (r *Runtime) Search(ctx context.Context, q SearchRequest) (Response, error) {
+	k, err := r.hits(q.K)
+	if err != nil {
+		return Response{}, err
+	}
+	if !r.image.Shape.Text.ItemTexts {
+		return Response{}, fmt.Errorf("%w: it does not hold the texts of its items, so that they cannot be searched", ErrNoText)
+	}
+	request := layout.Request{Kind: layout.KindSearch, K: k, Text: cut(q.Text)}
+	if err := r.leaveOut(&request, q.Exclude); err != nil {
+		return Response{}, err
+	}
+	var response Response
+	err = r.with(ctx, func(ctx context.Context, s *sandbox) error {
+		answer, err := s.do(ctx, r.image, &request)
+		response.Items = r.recommendations(answer.Hits)
+		return err
+	})
+	if err != nil {
+		return Response{}, err
+	}
+	return response, nil
+}
+
+// Embedding is the vector of a text.
+type Embedding struct {
+	// Vector is the text encoder's, of length 1 where the encoder says so.
+	Vector []float32 `json:"vector"`
+	// Row times Scale is the item vector of an item with this text and no
+	// history, over the step of the user vector; empty where the artefact does
+	// not lead from texts to items.
+	Row   []int8  `json:"row,omitempty"`
+	Scale float32 `json:"scale,omitempty"`
+}
+
+// Embed returns the vector of a text. Its errors wrap ErrNoText, ErrSandbox,
+// ErrClosed or the context's error.
+func (r *Runtime) Embed(ctx context.Context, text string) (Embedding, error) {
+	t := r.image.Shape.Text
+	if t.Dim == 0 {
+		return Embedding{}, fmt.Errorf("%w: it has no text encoder", ErrNoText)
+	}
+	request := layout.Request{Kind: layout.KindEmbed, Text: cut(text)}
+	if t.ItemMap {
+		request.Flags = layout.FlagItemRow
+	}
+	var e Embedding
+	err := r.with(ctx, func(ctx context.Context, s *sandbox) error {
+		answer, err := s.do(ctx, r.image, &request)
+		e = Embedding{Vector: answer.Vector, Row: answer.Row, Scale: answer.Scale}
+		return err
+	})
+	if err != nil {
+		return Embedding{}, err
+	}
+	return e, nil
+}
+
+// cut cuts a text to MaxText bytes, before the first character that does not fit.
+func cut(text string) string {
+	if len(text) <= MaxText {
+		return text
+	}
+	end := MaxText
+	for end > MaxText-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end]
+}
