@@ -8,7 +8,7 @@ WISP     := bin/wisp
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build wasm wasm-check test test-race test-arm64 fuzz bench bench-peers golden results lint fmt demo check clean setup-demo setup-test
+.PHONY: help build wasm wasm-check test test-race test-arm64 fuzz bench bench-peers bench-games golden results lint fmt demo check clean setup-demo setup-test
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -53,6 +53,10 @@ bench: ## benchmarks of the sandbox, the oracle and training
 
 bench-peers: setup-demo ## training speed side by side with PyTorch, into docs/results/peers.* (downloads some 800 MB)
 	@mkdir -p bin && $(GO) -C bench build -trimpath -o ../bin/bench . && bin/bench -shared $(SHARED) -venv $(OUT)/peers/venv
+
+bench-games: ## quality of a training side by side with PyTorch, into docs/results/peers-games.* (hours; goes on where it was)
+	@mkdir -p bin && $(GO) -C bench build -trimpath -o ../bin/bench . && \
+	bin/bench -topic games -shared $(SHARED) -venv $(OUT)/peers/venv -work $(OUT)/results
 
 golden: ## rewrite golden files (read the diff before you commit it)
 	UPDATE_GOLDEN=1 $(GO) test ./...

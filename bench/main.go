@@ -1,6 +1,6 @@
 // Command bench measures wisp side by side with other software on the same
-// machine, in one run, and writes docs/results/peers.json and peers.md. Run it
-// with `make bench-peers`.
+// machine, in one run, and writes docs/results/peers.* (`make bench-peers`) or
+// peers-games.* (`make bench-games`).
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"time"
 
 	"github.com/wisp-project/wisp/hostgpu"
 )
@@ -24,6 +25,9 @@ func main() {
 	flag.StringVar(&b.venv, "venv", "out/peers/venv", "virtual environment of the peers, made where it is missing")
 	flag.StringVar(&b.peers, "peers", "bench/peers", "folder with the peers' scripts and requirements")
 	flag.StringVar(&b.docs, "docs", "docs/results", "folder for the figures")
+	flag.StringVar(&b.topic, "topic", "peers", "what to compare: peers (training steps) or games (the quality of a training)")
+	flag.StringVar(&b.work, "work", "out/results", "folder for the trainings of games, that of wisp results")
+	flag.DurationVar(&b.limit, "limit", 4*time.Hour, "when to break off the trainings of games; they go on the next time")
 	flag.IntVar(&b.rounds, "rounds", 9, "rounds, ours and theirs in each; at least 7")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -36,8 +40,10 @@ func main() {
 
 // bench is a run of all comparisons.
 type bench struct {
-	shared, venv, peers, docs string
-	rounds                    int
+	shared, venv, peers, docs, work string
+	topic                           string
+	rounds                          int
+	limit                           time.Duration
 }
 
 func (b *bench) run(ctx context.Context) error {
@@ -53,6 +59,17 @@ func (b *bench) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	switch b.topic {
+	case "peers":
+		return b.speed(ctx, python)
+	case "games":
+		return b.games(ctx, python)
+	}
+	return fmt.Errorf("-topic %q is unknown; choose peers or games", b.topic)
+}
+
+// speed compares training steps.
+func (b *bench) speed(ctx context.Context, python string) error {
 	var all []measured
 	for _, open := range []func(string) (*workload, error){openMiniLM, openTower} {
 		m, err := b.measure(ctx, python, open)
@@ -61,7 +78,7 @@ func (b *bench) run(ctx context.Context) error {
 		}
 		all = append(all, m)
 	}
-	return write(ctx, b.docs, all)
+	return write(ctx, b.docs, "make bench-peers", page(all))
 }
 
 // measured is a workload with the seconds of a step in each round.

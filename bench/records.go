@@ -23,25 +23,37 @@ rounds, intervals their range, which holds the true median with a probability ab
 95 % from six rounds on. A step-time is that of one step.
 `
 
-// write makes the page of the figures.
-func write(ctx context.Context, docs string, all []measured) error {
+// page makes the page of the figures.
+func page(all []measured) results.Topic {
 	t := results.Topic{Name: "peers", Title: "Side by side with other software", Text: text}
-	command, machine, commit := "make bench-peers", results.Machine(), results.Commit(ctx)
 	for _, m := range all {
-		add := func(what, unit, note string, rounds []float64) {
-			value, low, high := median(rounds)
-			t.Records = append(t.Records, results.Record{
-				Name: "speed." + m.name + "." + what, Value: value, Low: low, High: high, N: len(rounds), Unit: unit, Note: note,
-				Command: command, Commit: commit, Machine: machine,
-			})
-		}
-		ratios := make([]float64, len(m.ours))
-		for i := range ratios {
-			ratios[i] = m.ours[i] / m.theirs[i]
-		}
-		add("time-ratio-to-pytorch", "ratio", m.note, ratios)
-		add("step-time", "s", "wisp with "+hostgpu.BLAS().Name, m.ours)
-		add("pytorch-step-time", "s", "PyTorch "+m.version, m.theirs)
+		t.Records = append(t.Records, timeRecords(m.name, "step", m.note, m.version, m.ours, m.theirs)...)
+	}
+	return t
+}
+
+// timeRecords are the figures of what took both sides some seconds in each round.
+func timeRecords(name, what, note, version string, ours, theirs []float64) []results.Record {
+	var records []results.Record
+	add := func(figure, unit, note string, rounds []float64) {
+		value, low, high := median(rounds)
+		records = append(records, results.Record{Name: "speed." + name + "." + figure, Value: value, Low: low, High: high, N: len(rounds), Unit: unit, Note: note})
+	}
+	ratios := make([]float64, len(ours))
+	for i := range ratios {
+		ratios[i] = ours[i] / theirs[i]
+	}
+	add("time-ratio-to-pytorch", "ratio", note, ratios)
+	add(what+"-time", "s", "wisp with "+hostgpu.BLAS().Name, ours)
+	add("pytorch-"+what+"-time", "s", "PyTorch "+version, theirs)
+	return records
+}
+
+// write writes a page that the command made.
+func write(ctx context.Context, docs, command string, t results.Topic) error {
+	machine, commit := results.Machine(), results.Commit(ctx)
+	for i := range t.Records {
+		t.Records[i].Command, t.Records[i].Commit, t.Records[i].Machine = command, commit, machine
 	}
 	if err := t.Write(docs); err != nil {
 		return err

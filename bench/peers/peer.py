@@ -13,11 +13,11 @@ import torch
 torch.set_num_threads(2)
 
 
-def adamw(model, rate):
+def adamw(model, rate, decay=0.01):
     """AdamW as ours: only matrices decay. The fused one is PyTorch's fastest."""
     params = list(model.parameters())
     groups = [
-        {"params": [p for p in params if p.dim() > 1], "weight_decay": 0.01},
+        {"params": [p for p in params if p.dim() > 1], "weight_decay": decay},
         {"params": [p for p in params if p.dim() < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), eps=1e-8, fused=True)

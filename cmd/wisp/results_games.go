@@ -19,17 +19,15 @@ their order, without times, at most 50 events each. The data set's own files hol
 the last event of each user for the test and the one before it for validation, which is
 the leave-one-out split; all users are asked about. The whole catalogue is ranked, items
 of the history left out. Baselines are fitted on all events before the test, with
-bootstrap intervals over cases; teachers are trained with one seed, without the
-validation events.
+bootstrap intervals over cases; teachers are trained with one seed.
 
 The teachers are those of teachers.md: ids-teacher learns item embeddings only,
 text-teacher is given the titles' embeddings by a frozen pretrained encoder
-(all-MiniLM-L6-v2) too, single-teacher is the one with the better validation NDCG@10,
-and best-teacher adds recency-weighted ItemKNN and Markov to it, weighed on 5,000
-validation cases. EASE is left out: its matrix of 16,859 by 16,859 items takes gigabytes.
+(all-MiniLM-L6-v2) too. EASE is not in best-teacher: its matrix of 16,859 by 16,859
+items takes gigabytes. Weights are chosen on 5,000 validation cases.
 
-ndcg10-ratio-to-pytorch is ours over that of a SASRec in PyTorch, above 1 is better; see
-peers-games.md.
+ndcg10-ratio-to-pytorch is ours over that of a SASRec in PyTorch, above 1 is better. That
+one is given no titles and, like ids-teacher, no validation events; see peers-games.md.
 `
 
 // gamesSet is the data set, as bench/games.go prepares it too.
