@@ -20,9 +20,13 @@ import (
 
 // groups are the sets of tensors in a checkpoint, by prefix.
 func (t *Trainer) groups() map[string]model.Weights {
-	return map[string]model.Weights{
+	groups := map[string]model.Weights{
 		"weights/": t.weights, "adam.m/": t.adam.m, "adam.v/": t.adam.v, "average/": t.average, "best/": t.best,
 	}
+	if t.joint != nil {
+		maps.Copy(groups, t.joint.groups())
+	}
+	return groups
 }
 
 // Save writes the state of the run to path. The file is replaced whole or not at
@@ -34,7 +38,11 @@ func (t *Trainer) Save(path string) error {
 			tensors[prefix+name] = x
 		}
 	}
-	return writeCheckpoint(path, tensors, map[string]any{"run": t.run, "options": t.opts, "config": t.cfg, "data": t.data})
+	state := map[string]any{"run": t.run, "options": t.opts, "config": t.cfg, "data": t.data}
+	if t.joint != nil {
+		state["encoder"] = t.joint.state
+	}
+	return writeCheckpoint(path, tensors, state)
 }
 
 // writeCheckpoint writes tensors, each with the prefix of its group, and what
@@ -87,8 +95,12 @@ func (t *Trainer) load(path string) error {
 	var opts TrainOptions
 	var cfg model.Config
 	var fingerprint string
-	loaded, err := readCheckpoint(path, map[string]any{"run": &run, "options": &opts, "config": &cfg, "data": &fingerprint},
-		slices.Collect(maps.Keys(t.groups()))...)
+	var encoder jointState
+	state := map[string]any{"run": &run, "options": &opts, "config": &cfg, "data": &fingerprint}
+	if t.joint != nil {
+		state["encoder"] = &encoder
+	}
+	loaded, err := readCheckpoint(path, state, slices.Collect(maps.Keys(t.groups()))...)
 	if err != nil {
 		return err
 	}
@@ -116,6 +128,12 @@ func (t *Trainer) load(path string) error {
 				}
 			}
 		}
+	}
+	if t.joint != nil {
+		if err := t.joint.check(encoder, loaded); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		t.joint.restore(encoder, loaded)
 	}
 	for name, w := range t.weights { // in place: the graph's nodes share this memory
 		copy(w.Data, loaded["weights/"][name].Data)
@@ -146,6 +164,9 @@ func (t *Trainer) fingerprint() string {
 	for _, c := range t.valid {
 		put(len(c.History))
 		put(int(c.Target.Item))
+	}
+	if t.joint != nil {
+		h.Write(t.joint.fingerprint())
 	}
 	for _, given := range []*model.Tensor{t.given.Items, t.given.Users} {
 		if given == nil {

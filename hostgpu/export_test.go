@@ -221,8 +221,8 @@ func NewPooling(b, t, d int, kind model.Pooling, unit bool) Kernel {
 	return Kernel{&pooling{b: b, t: t, d: d, kind: kind, unit: unit}}
 }
 
-func NewContrastive(b, d int, temperature float32) Kernel {
-	return Kernel{&contrastive{b: b, d: d, temperature: temperature}}
+func NewContrastive(b, d int, temperature, smoothing float32) Kernel {
+	return Kernel{&contrastive{b: b, d: d, temperature: temperature, smoothing: smoothing}}
 }
 
 // GELU is the activation and its derivative.
@@ -244,4 +244,23 @@ func (t *TextTrainer) Gradients(queries, items [][]int32) (loss float32, grads m
 		grads[name] = g.gradient(i)
 	}
 	return loss, grads, g.embeddings.Value().Data().([]float32), nil
+}
+
+// FitFeatures is the regression of item vectors on given vectors.
+var FitFeatures = fitFeatures
+
+// ItemVectorsRefitted returns the item vectors of the trainer's best weights, before
+// and after W_feat is fitted anew.
+func ItemVectorsRefitted(t *Trainer) (before, after *model.Tensor, err error) {
+	var m [2]*model.Model
+	w := t.best
+	for i := range m {
+		if m[i], err = model.New(t.cfg, w, t.given.Items); err != nil {
+			return nil, nil, err
+		}
+		if w, err = t.refitted(w); err != nil {
+			return nil, nil, err
+		}
+	}
+	return m[0].ItemVectors, m[1].ItemVectors, nil
 }

@@ -34,12 +34,17 @@ type graphBuilder struct {
 func newGraphBuilder(specs []model.Spec, w model.Weights) *graphBuilder {
 	b := &graphBuilder{g: &graph{}, eg: gorgonia.NewGraph(), nodes: map[string]*gorgonia.Node{}}
 	for _, s := range specs {
-		t := tensor.New(tensor.WithShape(s.Shape...), tensor.WithBacking(w[s.Name].Data))
-		n := gorgonia.NewTensor(b.eg, tensor.Float32, len(s.Shape), gorgonia.WithShape(s.Shape...), gorgonia.WithName(s.Name), gorgonia.WithValue(t))
+		n := b.input(s.Name, s.Shape, w[s.Name].Data)
 		b.nodes[s.Name] = n
 		b.g.params, b.g.names = append(b.g.params, n), append(b.g.names, s.Name)
 	}
 	return b
+}
+
+// input adds an input that shares the memory of values.
+func (b *graphBuilder) input(name string, shape []int, values []float32) *gorgonia.Node {
+	t := tensor.New(tensor.WithShape(shape...), tensor.WithBacking(values))
+	return gorgonia.NewTensor(b.eg, tensor.Float32, len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(name), gorgonia.WithValue(t))
 }
 
 // index adds an input of indices that shares the memory of values.

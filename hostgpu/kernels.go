@@ -20,7 +20,10 @@ type itemVectors struct {
 	n, d, f int
 	x       []float32
 	drop    *dropout
-	ones    []float32 // (N)
+	// dx, where it is not nil, gathers the gradient by the last columns of X over
+	// the steps: (N, F') with F' ≤ F.
+	dx   []float32
+	ones []float32 // (N)
 }
 
 func (k *itemVectors) inputs() []input {
@@ -39,10 +42,13 @@ func (k *itemVectors) forward(out []float32, in []argument) {
 	gemm(false, true, k.n, k.d, k.f, 1, k.x, k.f, in[1].floats, k.f, 1, out, k.d)
 }
 
-func (k *itemVectors) backward(grads [][]float32, dout, _ []float32, _ []argument) {
+func (k *itemVectors) backward(grads [][]float32, dout, _ []float32, in []argument) {
 	copy(grads[0], dout)
 	k.leaveOut(grads[0])
 	gemm(true, false, k.d, k.f, k.n, 1, dout, k.d, k.x, k.f, 0, grads[1], k.f)
+	if w := len(k.dx) / k.n; w > 0 {
+		gemm(false, false, k.n, w, k.d, 1, dout, k.d, in[1].floats[k.f-w:], k.f, 1, k.dx, w)
+	}
 }
 
 // leaveOut clears the rows of e, (N, D), that the step does without.

@@ -5,13 +5,14 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"hash"
 	"math"
 	"strings"
 
 	"github.com/wisp-project/wisp/model"
 )
 
-// A checkpoint of fine-tuning is one safetensors file: the weights that are
+// A checkpoint of a TextRun is one safetensors file: the weights that are
 // trained, the optimiser's moments and the best weights, each under a prefix,
 // and in the metadata the options, the configuration and where the run stands.
 
@@ -20,7 +21,7 @@ import (
 func (r *TextRun) Save(path string) error {
 	tensors := map[string]*model.Tensor{}
 	for _, s := range r.specs {
-		tensors["weights/"+s.Name] = r.trainer.m.Weights[s.Name]
+		tensors["weights/"+s.Name] = r.trainer.weights[s.Name]
 	}
 	for prefix, group := range map[string]model.Weights{"adam.m/": r.trainer.adam.m, "adam.v/": r.trainer.adam.v, "best/": r.best} {
 		for name, x := range group {
@@ -70,49 +71,55 @@ func (r *TextRun) load(path string) error {
 		}
 	}
 	for _, s := range r.specs { // in place: the graphs' nodes share this memory
-		copy(t.m.Weights[s.Name].Data, groups["weights/"][s.Name].Data)
+		copy(t.weights[s.Name].Data, groups["weights/"][s.Name].Data)
 	}
+	t.adapters.merge(t.weights, t.weights)
 	r.best, r.run = groups["best/"], run
 	t.adam.m, t.adam.v, t.adam.step = groups["adam.m/"], groups["adam.v/"], run.Total
 	t.state.step = uint64(run.Total)
 	return nil
 }
 
+// textDigest is a digest of texts and weights.
+type textDigest struct {
+	h hash.Hash
+	b []byte // not yet in h
+}
+
+func (d *textDigest) put(v uint32) {
+	if d.b = binary.LittleEndian.AppendUint32(d.b, v); len(d.b) >= 1<<16 {
+		d.h.Write(d.b)
+		d.b = d.b[:0]
+	}
+}
+
+func (d *textDigest) text(ids []int32) {
+	d.put(uint32(len(ids)))
+	for _, id := range ids {
+		d.put(uint32(id))
+	}
+}
+
+func (d *textDigest) words(s string) {
+	d.put(uint32(len(s)))
+	d.b = append(d.b, s...)
+}
+
+func (d *textDigest) encoder(m *model.TextModel) {
+	for _, s := range m.Config.Specs() {
+		for _, v := range m.Weights[s.Name].Data {
+			d.put(math.Float32bits(v))
+		}
+	}
+}
+
 // fingerprint is a digest of the encoder as it came and of what it learns from
-// and is validated on; pairs are those of the first epoch, which tell the others
-// too where they are drawn with a seed.
-func (r *TextRun) fingerprint(pairs []TextPair) string {
-	h := sha256.New()
-	var b []byte
-	put := func(v uint32) {
-		if b = binary.LittleEndian.AppendUint32(b, v); len(b) >= 1<<16 {
-			h.Write(b)
-			b = b[:0]
-		}
-	}
-	text := func(ids []int32) {
-		put(uint32(len(ids)))
-		for _, id := range ids {
-			put(uint32(id))
-		}
-	}
-	for _, s := range r.trainer.m.Config.Specs() {
-		for _, v := range r.trainer.m.Weights[s.Name].Data {
-			put(math.Float32bits(v))
-		}
-	}
-	for _, ids := range r.task.Items {
-		text(ids)
-	}
-	for _, p := range pairs {
-		text(p.Query)
-		put(uint32(p.Item))
-	}
-	for _, c := range r.task.Valid {
-		text(c.Query)
-		put(uint32(c.Item))
-		text(c.Seen)
-	}
-	h.Write(b)
-	return hex.EncodeToString(h.Sum(nil))
+// and is validated on; what the first epoch draws tells the others too where they
+// are drawn with a seed.
+func (r *TextRun) fingerprint() string {
+	d := &textDigest{h: sha256.New()}
+	d.encoder(r.trainer.m)
+	r.task.digest(d)
+	d.h.Write(d.b)
+	return hex.EncodeToString(d.h.Sum(nil))
 }

@@ -20,6 +20,9 @@ type TextClassifyOptions struct {
 	// not trained, and neither are the embeddings. At the number of all blocks
 	// only the head is trained.
 	FrozenLayers int `json:"frozen_layers"`
+	// AdapterRank and AdapterScale are those of TextTrainOptions.
+	AdapterRank  int     `json:"adapter_rank"`
+	AdapterScale float64 `json:"adapter_scale"`
 
 	Epochs       int     `json:"epochs"`        // passes over the training texts (3)
 	Batch        int     `json:"batch"`         // most texts of a batch (32)
@@ -30,9 +33,14 @@ type TextClassifyOptions struct {
 	Dropout      float64 `json:"dropout"`       // share of activations (0.1); negative for none
 	Smoothing    float64 `json:"smoothing"`     // label smoothing (0.1); negative for none
 	Seed         uint64  `json:"seed"`          // of the order of the texts and of dropout
+
+	// ConstantRate leaves out the Schedule: each step has the highest rate. It is
+	// there to be compared with.
+	ConstantRate bool `json:"constant_rate"`
 }
 
 func (o TextClassifyOptions) withDefaults() TextClassifyOptions {
+	o.AdapterScale = cmp.Or(o.AdapterScale, 1)
 	o.Epochs = cmp.Or(o.Epochs, 3)
 	o.Batch = cmp.Or(o.Batch, 32)
 	o.LearningRate = cmp.Or(o.LearningRate, 2e-4)
@@ -57,6 +65,9 @@ func (o TextClassifyOptions) Validate() error {
 		if f.v < 0 || f.v > f.limit {
 			return fmt.Errorf("%w: text classifier: %s is %d, must lie between 0 and %d", ErrOptions, f.name, f.v, f.limit)
 		}
+	}
+	if err := validAdapters(o.AdapterRank, o.AdapterScale); err != nil {
+		return err
 	}
 	if !(o.LearningRate >= 0 && o.LearningRate <= 1) {
 		return fmt.Errorf("%w: text classifier: learning rate is %v, must lie between 0 and 1", ErrOptions, o.LearningRate)
@@ -90,16 +101,18 @@ type TextClassifyProgress struct {
 // the upper blocks of a pretrained encoder, trained together. Embeddings are
 // pooled as the encoder does it, and not scaled to length 1.
 //
-// What the frozen blocks make of a text does not change, so Train computes it
-// once for each text and keeps it, 4·D bytes for each token; training again, as
-// in cross-validation, uses it. A TextClassifier is not safe for concurrent use.
+// What the frozen part makes of a text does not change, so Train computes it once
+// for each text and keeps it, 4·D bytes for each token; training again, as in
+// cross-validation, uses it. A TextClassifier is not safe for concurrent use.
 type TextClassifier struct {
 	m       *model.TextModel
 	classes int
 	opts    TextClassifyOptions
 
-	weights model.Weights // those of m that are frozen, copies of the others, and the head's
-	known   map[string][]float32
+	specs    []model.Spec  // what is trained
+	weights  model.Weights // those of m that stay, copies of the others, those of adapters, and the head's
+	adapters *adapters     // nil without any
+	frozen   *frozenText
 
 	// The graphs of all lengths share their kernels, whose memory is then that of
 	// the longest.
@@ -107,10 +120,6 @@ type TextClassifier struct {
 	tower  *textTower
 	head   *classification
 	graphs map[int]*textClassGraph // by length of the texts in tokens
-
-	inference *textTower
-	batch     *textBatch
-	y         []float32 // (P, D)
 }
 
 // NewTextClassifier returns a classifier of texts into the given number of
@@ -128,20 +137,22 @@ func NewTextClassifier(m *model.TextModel, classes int, opts TextClassifyOptions
 		return nil, fmt.Errorf("%w: text classifier: %d classes, must lie between 2 and %d", ErrOptions, classes, 1<<16)
 	}
 	c := &TextClassifier{
-		m: m, classes: classes, opts: o, known: map[string][]float32{},
+		m: m, classes: classes, opts: o,
 		state: &stepState{seed: o.Seed}, graphs: map[int]*textClassGraph{},
-		inference: newTextTower(m.Config, 0, nil), batch: &textBatch{},
 	}
 	c.tower = newTextTower(m.Config, float32(o.Dropout), c.state)
 	c.head = &classification{
 		b: o.Batch, d: m.Config.Dim, c: classes, smoothing: float32(o.Smoothing),
 		drop: &dropout{share: float32(o.Dropout), site: 1 << 16, state: c.state}, // a site that no block has
 	}
-	for _, tw := range []*textTower{c.tower, c.inference} {
+	c.weights = maps.Clone(m.Weights)
+	c.adapters = newAdapters(m.Config, m.Weights, o.FrozenLayers, o.AdapterRank, o.AdapterScale)
+	c.frozen = newFrozenText(m.Config, c.weights, o.FrozenLayers, o.FrozenLayers > 0 || c.adapters != nil)
+	for _, tw := range []*textTower{c.tower, c.frozen.tower} {
 		tw.pool.unit = false
 	}
-	c.weights = maps.Clone(m.Weights)
-	for _, s := range textClassSpecs(m.Config, classes, o.FrozenLayers) {
+	c.specs = append(trainedSpecs(m.Config, o.FrozenLayers, c.adapters), c.head.specs()...)
+	for _, s := range slices.Concat(c.specs, textBlockSpecs(m.Config, o.FrozenLayers)) {
 		c.weights[s.Name] = model.NewTensor(s.Shape...)
 	}
 	c.reset()
@@ -151,24 +162,41 @@ func NewTextClassifier(m *model.TextModel, classes int, opts TextClassifyOptions
 // Options returns the options with their defaults filled in.
 func (c *TextClassifier) Options() TextClassifyOptions { return c.opts }
 
+// With returns an untrained classifier with other options, of the same encoder
+// and classes. Where as many blocks are frozen, both use what either keeps of
+// texts; then they must not be used at the same time.
+func (c *TextClassifier) With(opts TextClassifyOptions) (*TextClassifier, error) {
+	other, err := NewTextClassifier(c.m, c.classes, opts)
+	if err == nil && other.opts.FrozenLayers == c.opts.FrozenLayers && other.frozen.frozen == c.frozen.frozen {
+		other.frozen.known = c.frozen.known
+	}
+	return other, err
+}
+
+// Parameters returns how many values are trained, those of the head among them,
+// and how many the encoder has.
+func (c *TextClassifier) Parameters() (trained, encoder int) {
+	return parameters(c.specs), parameters(c.m.Config.Specs())
+}
+
 // reset brings the weights back to those of the encoder and of an empty head, in
 // place, as the graphs share their memory.
 func (c *TextClassifier) reset() {
-	for _, s := range textClassSpecs(c.m.Config, c.classes, c.opts.FrozenLayers) {
-		x := c.weights[s.Name].Data
-		if from := c.m.Weights[s.Name]; from != nil {
-			copy(x, from.Data)
-		} else {
-			clear(x)
+	for name, w := range c.weights {
+		if from := c.m.Weights[name]; from == nil {
+			clear(w.Data)
+		} else if from != w {
+			copy(w.Data, from.Data)
 		}
 	}
+	c.adapters.draw(c.weights, c.opts.Seed)
 	c.state.step = 0
 }
 
 // Train fits the classifier to texts, token ids with [CLS] and [SEP] included,
 // and their classes, counted from 0. It starts from the encoder's weights, not
 // from those of an earlier call; the same arguments give the same classifier.
-// progress, which may be nil, is called after each step.
+// progress, which may be nil, is called after each step, and may call Predict.
 //
 // The error wraps model.ErrInput for a text that the encoder cannot read,
 // ErrData for classes that do not fit, ErrDiverged for a loss or gradient that
@@ -183,10 +211,7 @@ func (c *TextClassifier) Train(ctx context.Context, texts [][]int32, classes []i
 			return fmt.Errorf("%w: text classifier: class of text %d is %d, must lie between 0 and %d", ErrData, i, class, c.classes-1)
 		}
 	}
-	if err := c.check(texts); err != nil {
-		return err
-	}
-	if err := c.remember(ctx, texts); err != nil {
+	if err := c.Remember(ctx, texts); err != nil {
 		return err
 	}
 	c.reset()
@@ -202,10 +227,13 @@ func (c *TextClassifier) Train(ctx context.Context, texts [][]int32, classes []i
 			if err != nil {
 				return err
 			}
-			p.Rate = schedule.Rate(p.Step)
+			if p.Rate = schedule.Rate(p.Step); c.opts.ConstantRate {
+				p.Rate = schedule.Peak
+			}
 			if p.Loss, err = g.step(adam, c.weights, p.Rate, c.opts.ClipNorm); err != nil {
 				return fmt.Errorf("%w (step %d of %d)", err, p.Step+1, p.Steps)
 			}
+			c.adapters.merge(c.weights, c.weights)
 			c.state.step++
 			p.Step++
 			if progress != nil {
@@ -225,18 +253,19 @@ func (c *TextClassifier) check(texts [][]int32) error {
 	return nil
 }
 
-// padded is the length to which a text of n tokens is padded.
-func (c *TextClassifier) padded(n int) int {
-	return min((n+lengthStep-1)/lengthStep*lengthStep, c.m.Config.Positions)
-}
-
 // batches deals the texts of an epoch to batches of like length, drawn anew in
 // each epoch, and puts the batches in random order.
 func (c *TextClassifier) batches(texts [][]int32, epoch int) [][]int {
-	rng := rand.New(rand.NewPCG(c.opts.Seed, uint64(epoch)))
+	return batchesOfLikeLength(texts, c.opts.Batch, rand.New(rand.NewPCG(c.opts.Seed, uint64(epoch))))
+}
+
+// batchesOfLikeLength draws batches of at most size texts, given by their places,
+// that are about as long as each other, in random order.
+func batchesOfLikeLength(texts [][]int32, size int, rng *rand.Rand) [][]int {
 	order := rng.Perm(len(texts))
-	slices.SortStableFunc(order, func(a, b int) int { return c.padded(len(texts[a])) - c.padded(len(texts[b])) })
-	batches := slices.Collect(slices.Chunk(order, c.opts.Batch))
+	steps := func(i int) int { return (len(texts[i]) + lengthStep - 1) / lengthStep }
+	slices.SortStableFunc(order, func(a, b int) int { return steps(a) - steps(b) })
+	batches := slices.Collect(slices.Chunk(order, size))
 	rng.Shuffle(len(batches), func(i, j int) { batches[i], batches[j] = batches[j], batches[i] })
 	return batches
 }
@@ -245,19 +274,18 @@ func (c *TextClassifier) batches(texts [][]int32, epoch int) [][]int {
 func (c *TextClassifier) fill(texts [][]int32, classes, rows []int) (*textClassGraph, error) {
 	length := 0
 	for _, i := range rows {
-		length = max(length, c.padded(len(texts[i])))
+		length = max(length, paddedLength(c.m.Config, len(texts[i])))
 	}
 	c.tower.reshape(c.opts.Batch, length)
 	g := c.graphs[length]
 	if g == nil {
 		var err error
-		if g, err = newTextClassGraph(c.weights, c.tower, c.head, c.opts.FrozenLayers); err != nil {
+		if g, err = newTextClassGraph(c.weights, c.tower, c.head, c.opts.FrozenLayers, c.adapters); err != nil {
 			return nil, err
 		}
 		c.graphs[length] = g
 	}
-	clear(g.states)
-	width := length * c.m.Config.Dim
+	read := make([][]int32, 0, len(rows))
 	for b := range g.targets {
 		if b >= len(rows) {
 			g.batch.put(b, nil)
@@ -267,9 +295,10 @@ func (c *TextClassifier) fill(texts [][]int32, classes, rows []int) (*textClassG
 		ids := texts[rows[b]]
 		g.batch.put(b, ids)
 		g.targets[b] = classes[rows[b]]
-		if g.states != nil {
-			copy(g.states[b*width:], c.known[tokenKey(ids)])
-		}
+		read = append(read, ids)
+	}
+	if g.states != nil {
+		c.frozen.recall(g.states, read, length) // of what Train remembered
 	}
 	return g, nil
 }
@@ -282,11 +311,9 @@ func (c *TextClassifier) Predict(ctx context.Context, texts [][]int32) ([]float3
 		return nil, err
 	}
 	d, probabilities := c.m.Config.Dim, make([]float32, len(texts)*c.classes)
-	var pooled, logits []float32
-	err := c.eachBatch(ctx, texts, func(x []float32, rows []int) {
-		c.inference.blocks(x, c.y, c.weights, c.batch.lengths, c.opts.FrozenLayers, c.m.Config.Layers)
-		pooled, logits = resize(pooled, len(rows)*d), resize(logits, len(rows)*c.classes)
-		c.inference.pool.forward(pooled, []argument{floats(x), ints(c.batch.lengths)})
+	var logits []float32
+	err := c.frozen.embed(ctx, texts, func(pooled []float32, rows []int) {
+		logits = resize(logits, len(rows)*c.classes)
 		linear(logits, pooled, c.weights[classifyWeight].Data, c.weights[classifyBias].Data, d, c.classes)
 		for b, i := range rows {
 			row := logits[b*c.classes : (b+1)*c.classes]
@@ -297,75 +324,13 @@ func (c *TextClassifier) Predict(ctx context.Context, texts [][]int32) ([]float3
 	return probabilities, err
 }
 
-// remember keeps what the frozen blocks make of texts.
-func (c *TextClassifier) remember(ctx context.Context, texts [][]int32) error {
-	if c.opts.FrozenLayers == 0 {
-		return nil
+// Remember keeps what the frozen part makes of texts, as Train does, for Predict
+// to use. The error is like that of Predict.
+func (c *TextClassifier) Remember(ctx context.Context, texts [][]int32) error {
+	if err := c.check(texts); err != nil {
+		return err
 	}
-	fresh := map[string][]int32{} // a text may be there more than once
-	for _, ids := range texts {
-		if key := tokenKey(ids); c.known[key] == nil {
-			fresh[key] = ids
-		}
-	}
-	texts = make([][]int32, 0, len(fresh))
-	for _, key := range slices.Sorted(maps.Keys(fresh)) {
-		texts = append(texts, fresh[key])
-	}
-	return c.eachBatch(ctx, texts, func(x []float32, rows []int) {
-		width := len(x) / len(rows)
-		for b, i := range rows {
-			c.known[tokenKey(texts[i])] = slices.Clone(x[b*width:][:len(texts[i])*c.m.Config.Dim])
-		}
-	})
-}
-
-// eachBatch calls f with x, (P, D), what the frozen blocks make of each batch of
-// texts, the longest first, and the places of these in texts; c.batch is then
-// the batch, and c.y memory of the size of x.
-func (c *TextClassifier) eachBatch(ctx context.Context, texts [][]int32, f func(x []float32, rows []int)) error {
-	order := make([]int, len(texts))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return len(texts[b]) - len(texts[a]) })
-	const tokens = 2048 // of a batch
-	var x []float32
-	for len(order) > 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		t := c.padded(len(texts[order[0]]))
-		rows := order[:min(max(tokens/t, 1), len(order))]
-		order = order[len(rows):]
-		c.inference.reshape(len(rows), t)
-		c.batch.reshape(len(rows), t)
-		for b, i := range rows {
-			c.batch.put(b, texts[i])
-		}
-		width := t * c.m.Config.Dim
-		x, c.y = resize(x, len(rows)*width), resize(c.y, len(rows)*width)
-		if !c.recall(x, texts, rows, width) {
-			c.inference.embedTokens(x, c.y, c.weights, c.batch)
-			c.inference.blocks(x, c.y, c.weights, c.batch.lengths, 0, c.opts.FrozenLayers)
-		}
-		f(x, rows)
-	}
-	return nil
-}
-
-// recall copies what is kept of a batch to x and reports whether that is all of
-// it.
-func (c *TextClassifier) recall(x []float32, texts [][]int32, rows []int, width int) bool {
-	clear(x)
-	for b, i := range rows {
-		states := c.known[tokenKey(texts[i])]
-		if states == nil {
-			return false
-		}
-		copy(x[b*width:], states)
-	}
-	return true
+	return c.frozen.remember(ctx, texts)
 }
 
 // Close frees the graphs. The classifier still predicts.

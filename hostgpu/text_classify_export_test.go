@@ -32,7 +32,7 @@ func (c *TextClassifier) Gradients(texts [][]int32, classes []int) (loss float32
 func (c *TextClassifier) Weights() model.Weights { return c.weights }
 
 // Known is the number of texts whose frozen part is kept.
-func (c *TextClassifier) Known() int { return len(c.known) }
+func (c *TextClassifier) Known() int { return len(c.frozen.known) }
 
 // Head names the tensors of a classification head.
 var Head = struct{ Weight, Bias string }{classifyWeight, classifyBias}

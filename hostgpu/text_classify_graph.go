@@ -60,17 +60,16 @@ func (k *classification) backward(grads [][]float32, dout, _ []float32, in []arg
 type textClassGraph struct {
 	*graph
 	batch   *textBatch
-	states  []float32 // (P, D) what the frozen blocks made of the batch, nil without any
+	states  []float32 // (P, D) what the frozen part made of the batch, nil without any
 	targets []int     // (B) class of each text, -1 for a text that is not there
 }
 
 // newTextClassGraph builds loss and gradients for the shape that tw and head
 // have. They may be reshaped for another graph as long as they have this shape
 // again when this one runs.
-func newTextClassGraph(w model.Weights, tw *textTower, head *classification, frozen int) (*textClassGraph, error) {
-	c := tw.cfg
+func newTextClassGraph(w model.Weights, tw *textTower, head *classification, frozen int, a *adapters) (*textClassGraph, error) {
 	g := &textClassGraph{batch: newTextBatch(tw.b, tw.t), targets: make([]int, tw.b)}
-	b := newGraphBuilder(textClassSpecs(c, head.c, frozen), w)
+	b := newTextGraphBuilder(tw.cfg, w, frozen, a, head.specs()...)
 	enc := b.encoder(tw, g.batch, frozen)
 	g.states = enc.frozen
 	x := b.add("pooling", tw.pool, enc.states, enc.lengths)
@@ -80,9 +79,7 @@ func newTextClassGraph(w model.Weights, tw *textTower, head *classification, fro
 	return g, err
 }
 
-// textClassSpecs lists what is trained: the head, the blocks from frozen upwards
-// and, where frozen is 0, the embeddings.
-func textClassSpecs(c model.TextConfig, classes, frozen int) []model.Spec {
-	return append(trainedTextSpecs(c, frozen),
-		model.Spec{Name: classifyWeight, Shape: []int{classes, c.Dim}}, model.Spec{Name: classifyBias, Shape: []int{classes}})
+// specs lists the tensors of the head.
+func (k *classification) specs() []model.Spec {
+	return []model.Spec{{Name: classifyWeight, Shape: []int{k.c, k.d}}, {Name: classifyBias, Shape: []int{k.c}}}
 }

@@ -179,12 +179,13 @@ func (k *pooling) backward(grads [][]float32, dout, out []float32, in []argument
 // its item; the logit of query i and item j is their product over the
 // temperature, and the target of query i is item i. Items of the same group are
 // the same item: one that query i should find under another row is no wrong
-// answer, and masked. Pairs that are not there must be the last. The gradient of
-// the logits is finished in forward.
+// answer, and masked. The target's mass is smoothed by smoothing over it and all
+// items that are wrong answers. Pairs that are not there must be the last. The
+// gradient of the logits is finished in forward.
 type contrastive struct {
-	b, d        int
-	temperature float32
-	dz, losses  []float32 // (n, n), (n) for n pairs
+	b, d                   int
+	temperature, smoothing float32
+	dz, losses             []float32 // (n, n), (n) for n pairs
 }
 
 func (k *contrastive) inputs() []input {
@@ -215,14 +216,24 @@ func (k *contrastive) forward(out []float32, in []argument) {
 	parallel(n, func(_, lo, hi int) {
 		for i := lo; i < hi; i++ {
 			row := k.dz[i*n : (i+1)*n]
-			for j, g := range groups {
-				if g == groups[i] && j != i {
+			right := func(j int) bool { return groups[j] == groups[i] && j != i }
+			var total, answers float32 // of the logits that count
+			for j, z := range row {
+				if right(j) {
 					row[j] = float32(math.Inf(-1)) // whose share and gradient are 0
+					continue
+				}
+				total += z
+				answers++
+			}
+			at, off := row[i], k.smoothing/answers
+			k.losses[i] = softmax(row, inv) - (1-k.smoothing)*at - off*total
+			row[i] -= (1 - k.smoothing) * inv
+			for j := range row {
+				if !right(j) {
+					row[j] -= off * inv
 				}
 			}
-			at := row[i]
-			k.losses[i] = softmax(row, inv) - at
-			row[i] -= inv
 		}
 	})
 	out[0] = mean(k.losses, n)

@@ -114,10 +114,12 @@ func TestContrastiveGradient(t *testing.T) {
 		"padded with the same": {[]int{3, 1, 2, 0, 1, 1, 5, 0}, []int{0, 1, 2, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := rand.New(rand.NewPCG(15, 0))
-			checkGradients(t, hostgpu.NewContrastive(pairs, d, 0.7), []hostgpu.Arg{
-				{Floats: normal(r, 2*pairs*d, 0.5)}, {Ints: test.lengths}, {Ints: test.groups},
-			})
+			for _, smoothing := range []float32{0, 0.3} {
+				r := rand.New(rand.NewPCG(15, 0))
+				checkGradients(t, hostgpu.NewContrastive(pairs, d, 0.7, smoothing), []hostgpu.Arg{
+					{Floats: normal(r, 2*pairs*d, 0.5)}, {Ints: test.lengths}, {Ints: test.groups},
+				})
+			}
 		})
 	}
 }
@@ -129,21 +131,25 @@ func TestContrastiveByHand(t *testing.T) {
 	two := []float32{1, 0, 0, 1, 1, 0, 0, 1}
 	three := []float32{1, 0, 0, 1, 1, 0, 1, 0, 0, 1, 1, 0}
 	for name, test := range map[string]struct {
-		x      []float32
-		groups []int
-		want   float64
+		x         []float32
+		groups    []int
+		smoothing float32
+		want      float64
 	}{
-		"two":            {two, []int{0, 1}, math.Log1p(math.Exp(-2))},
-		"one item twice": {three, []int{0, 1, 0}, (2*math.Log1p(math.Exp(-2)) + math.Log1p(2*math.Exp(-2))) / 3},
-		"not masked":     {three, []int{0, 1, 2}, (2*math.Log(2+math.Exp(-2)) + math.Log1p(2*math.Exp(-2))) / 3},
-		"only one item":  {two, []int{4, 4}, 0},
+		"two":            {two, []int{0, 1}, 0, math.Log1p(math.Exp(-2))},
+		"one item twice": {three, []int{0, 1, 0}, 0, (2*math.Log1p(math.Exp(-2)) + math.Log1p(2*math.Exp(-2))) / 3},
+		"not masked":     {three, []int{0, 1, 2}, 0, (2*math.Log(2+math.Exp(-2)) + math.Log1p(2*math.Exp(-2))) / 3},
+		"only one item":  {two, []int{4, 4}, 0, 0},
+		// A tenth of the mass lies on the wrong answer, whose logit is 2 lower.
+		"two, smoothed":           {two, []int{0, 1}, 0.2, math.Log1p(math.Exp(-2)) + 0.1*2},
+		"only one item, smoothed": {two, []int{4, 4}, 0.2, 0},
 	} {
 		n := len(test.groups)
 		lengths := make([]int, 2*n)
 		for i := range lengths {
 			lengths[i] = 1
 		}
-		got := hostgpu.NewContrastive(n, 2, 0.5).Forward([]hostgpu.Arg{{Floats: test.x}, {Ints: lengths}, {Ints: test.groups}})
+		got := hostgpu.NewContrastive(n, 2, 0.5, test.smoothing).Forward([]hostgpu.Arg{{Floats: test.x}, {Ints: lengths}, {Ints: test.groups}})
 		if math.Abs(float64(got[0])-test.want) > 1e-6 {
 			t.Errorf("%s: loss %v, want %v", name, got[0], test.want)
 		}

@@ -116,7 +116,7 @@ func TestTextRunLearns(t *testing.T) {
 	var losses, recalls []float64
 	if err := r.Run(t.Context(), "", func(p hostgpu.TextProgress) {
 		if p.Done {
-			losses, recalls = append(losses, p.Loss), append(recalls, p.Recall)
+			losses, recalls = append(losses, p.Loss), append(recalls, p.Valid)
 		}
 	}); err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"gorgonia.org/gorgonia"
-	"gorgonia.org/tensor"
 
 	"github.com/wisp-project/wisp/model"
 )
@@ -146,8 +145,13 @@ func trainedTextSpecs(c model.TextConfig, frozen int) []model.Spec {
 	if frozen == 0 {
 		return c.Specs()
 	}
+	return textBlockSpecs(c, frozen)
+}
+
+// textBlockSpecs lists the tensors of the blocks from from upwards.
+func textBlockSpecs(c model.TextConfig, from int) []model.Spec {
 	bottom := c
-	bottom.Layers = frozen
+	bottom.Layers = from
 	return c.Specs()[len(bottom.Specs()):] // specs are in the order of the blocks
 }
 
@@ -162,18 +166,18 @@ type textGraph struct {
 }
 
 // newTextGraph builds contrastive loss and gradients for pairs of texts of t
-// tokens and weights w. Embeddings are scaled to length 1 whatever the
-// configuration says: the loss is one of cosines.
-func newTextGraph(c model.TextConfig, w model.Weights, o TextTrainOptions, t int, state *stepState) (*textGraph, error) {
+// tokens and weights w, those of adapters too where a is not nil. Embeddings are
+// scaled to length 1 whatever the configuration says: the loss is one of cosines.
+func newTextGraph(c model.TextConfig, w model.Weights, a *adapters, o TextTrainOptions, t int, state *stepState) (*textGraph, error) {
 	tw := newTextTower(c, float32(o.Dropout), state)
 	tw.reshape(2*o.Pairs, t)
 	tw.pool.unit = true
 	g := &textGraph{batch: newTextBatch(2*o.Pairs, t), groups: make([]int, o.Pairs)}
-	b := newGraphBuilder(trainedTextSpecs(c, o.FrozenLayers), w)
+	b := newTextGraphBuilder(c, w, o.FrozenLayers, a)
 	enc := b.encoder(tw, g.batch, o.FrozenLayers)
 	g.states = enc.frozen
 	g.embeddings = b.add("pooling", tw.pool, enc.states, enc.lengths)
-	loss := b.add("contrastive", &contrastive{b: o.Pairs, d: c.Dim, temperature: float32(o.Temperature)},
+	loss := b.add("contrastive", &contrastive{b: o.Pairs, d: c.Dim, temperature: float32(o.Temperature), smoothing: float32(o.Smoothing)},
 		g.embeddings, enc.lengths, b.index("groups", g.groups))
 	var err error
 	g.graph, err = b.build(loss)
@@ -184,19 +188,18 @@ func newTextGraph(c model.TextConfig, w model.Weights, o TextTrainOptions, t int
 type encoderNodes struct {
 	states  *gorgonia.Node // (P, D) after the last block
 	lengths *gorgonia.Node // (B)
-	frozen  []float32      // (P, D) to be filled with what the frozen blocks make of the batch, nil where nothing is frozen
+	frozen  []float32      // (P, D) to be filled with what the frozen part makes of the batch, nil where nothing is frozen
 }
 
-// encoder adds embeddings and blocks of tw, which has the shape of bt. The
-// embeddings and the lowest frozen blocks are not part of the graph where frozen
-// is above 0; their output is then an input.
+// encoder adds embeddings and blocks of tw, which has the shape of bt. Where the
+// embeddings are no parameters, they and the lowest frozen blocks are not part of
+// the graph; their output is then an input.
 func (b *graphBuilder) encoder(tw *textTower, bt *textBatch, frozen int) encoderNodes {
 	n := encoderNodes{lengths: b.index("lengths", bt.lengths)}
-	if frozen > 0 {
+	if b.nodes[model.TextWord] == nil {
 		p, d := tw.b*tw.t, tw.cfg.Dim
 		n.frozen = make([]float32, p*d)
-		value := tensor.New(tensor.WithShape(p, d), tensor.WithBacking(n.frozen))
-		n.states = gorgonia.NewTensor(b.eg, tensor.Float32, 2, gorgonia.WithShape(p, d), gorgonia.WithName("states"), gorgonia.WithValue(value))
+		n.states = b.input("states", []int{p, d}, n.frozen)
 	} else {
 		n.states = b.add("embedding", tw.embed, b.nodes[model.TextWord], b.nodes[model.TextPosition], b.nodes[model.TextType],
 			b.index("ids", bt.ids), b.index("positions", bt.positions), b.index("types", bt.types))

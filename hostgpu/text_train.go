@@ -5,8 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 
+	"github.com/wisp-project/wisp/internal/tokenize"
 	"github.com/wisp-project/wisp/model"
 )
 
@@ -17,9 +20,22 @@ type TextTrainOptions struct {
 	// not trained, and neither are the embeddings: they have no gradients and no
 	// moments. At least one block is trained.
 	FrozenLayers int `json:"frozen_layers"`
+	// AdapterRank, where it is above 0, is the rank of the adapters that are trained
+	// in place of the blocks: the matrices W of those that are not frozen become
+	// W + AdapterScale·B·A (Hu et al. 2022), all else of the encoder stays as it is.
+	// Adapters want a rate about ten times as high.
+	AdapterRank  int     `json:"adapter_rank"`
+	AdapterScale float64 `json:"adapter_scale"` // also written alpha/rank (1)
 
-	Pairs       int     `json:"pairs"`        // most pairs of a batch (32)
+	// Losses are the weights of the losses that are summed; all 0 for the
+	// contrastive one alone.
+	Losses TextLosses `json:"losses"`
+	// Special are the tokenizer's, which the masked-language loss asks for.
+	Special tokenize.SpecialIDs `json:"special"`
+
+	Pairs       int     `json:"pairs"`        // most pairs of a batch, or in pre-training most texts (32)
 	Temperature float64 `json:"temperature"`  // by which cosines are divided (0.05)
+	Smoothing   float64 `json:"smoothing"`    // label smoothing of the contrastive loss (none)
 	WeightDecay float64 `json:"weight_decay"` // decoupled (0.01); negative for none
 	ClipNorm    float64 `json:"clip_norm"`    // largest norm of the whole gradient (1); negative for none
 	Dropout     float64 `json:"dropout"`      // share of activations, of trained blocks only (0.1); negative for none
@@ -32,7 +48,20 @@ type TextTrainOptions struct {
 	Warmup       float64 `json:"warmup"`        // share of all steps in which the rate rises (0.1); negative for none
 }
 
+// TextLosses are weights of the losses that a text encoder may be trained on.
+type TextLosses struct {
+	Contrastive float64 `json:"contrastive"` // each query must find its item among those of the batch
+	MaskedLM    float64 `json:"masked_lm"`   // hidden tokens of all texts must be guessed
+	// NextItem is the weight of the towers' own loss, of a Trainer that trains an
+	// encoder too.
+	NextItem float64 `json:"next_item,omitzero"`
+}
+
 func (o TextTrainOptions) withDefaults() TextTrainOptions {
+	if o.Losses == (TextLosses{}) {
+		o.Losses.Contrastive = 1
+	}
+	o.AdapterScale = cmp.Or(o.AdapterScale, 1)
 	o.Pairs = cmp.Or(o.Pairs, 32)
 	o.Temperature = cmp.Or(o.Temperature, 0.05)
 	o.WeightDecay = max(cmp.Or(o.WeightDecay, 0.01), 0)
@@ -60,6 +89,27 @@ func (o TextTrainOptions) Validate() error {
 			return fmt.Errorf("%w: %s is %d, must lie between 0 and %d", ErrOptions, f.name, f.v, f.limit)
 		}
 	}
+	if err := validAdapters(o.AdapterRank, o.AdapterScale); err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		name string
+		v    float64
+	}{
+		{"contrastive", o.Losses.Contrastive},
+		{"masked-language", o.Losses.MaskedLM},
+		{"next-item", o.Losses.NextItem},
+	} {
+		if !(f.v >= 0 && f.v <= 1e6) {
+			return fmt.Errorf("%w: weight of the %s loss is %v, must lie between 0 and 1e6", ErrOptions, f.name, f.v)
+		}
+	}
+	if o.Losses.MaskedLM > 0 && (o.Special == (tokenize.SpecialIDs{}) || o.Special.Mask < 0) {
+		return fmt.Errorf("%w: the masked-language loss needs the special tokens of the tokenizer, [MASK] among them; take an encoder whose vocabulary has it", ErrOptions)
+	}
+	if !(o.Smoothing >= 0 && o.Smoothing <= 0.95) {
+		return fmt.Errorf("%w: smoothing is %v, must lie between 0 and 0.95", ErrOptions, o.Smoothing)
+	}
 	if o.Temperature < 0 || math.IsNaN(o.Temperature) || math.IsInf(o.Temperature, 0) {
 		return fmt.Errorf("%w: temperature is %v, must be positive, or 0 for the default", ErrOptions, o.Temperature)
 	}
@@ -86,13 +136,18 @@ func (o TextTrainOptions) Validate() error {
 // such as a user's profile and an item. Of the texts of a batch, each query must
 // find its own item among all of them (contrastive loss of cosines). Where
 // another pair's item has the same text, it is masked: it would be no wrong
-// answer. A TextTrainer is not safe for concurrent use.
+// answer. With a masked-language loss, hidden tokens of the same texts are to be
+// guessed besides. A TextTrainer is not safe for concurrent use.
 type TextTrainer struct {
-	m      *model.TextModel
-	opts   TextTrainOptions
-	state  *stepState
-	adam   *adamW
-	graphs map[int]*textGraph // by length of the texts in tokens
+	m        *model.TextModel
+	opts     TextTrainOptions
+	weights  model.Weights // those of m, of adapters, and of the heads that losses need
+	adapters *adapters     // nil without any
+	state    *stepState
+	adam     *adamW
+	graphs   map[int]*textGraph // by length of the texts in tokens
+	masked   *maskedLoss        // nil without that loss
+	heads    []model.Spec       // of other heads that are trained
 
 	// The frozen part runs outside the graphs.
 	frozen *textTower // nil where nothing is frozen
@@ -101,6 +156,13 @@ type TextTrainer struct {
 
 // NewTextTrainer prepares to fine-tune m, whose weights Step changes in place.
 func NewTextTrainer(m *model.TextModel, opts TextTrainOptions) (*TextTrainer, error) {
+	if opts.Losses.NextItem != 0 {
+		return nil, fmt.Errorf("%w: the next-item loss is that of towers, which a text encoder alone has none of; give the encoder to NewTrainer", ErrOptions)
+	}
+	return newTextTrainer(m, opts)
+}
+
+func newTextTrainer(m *model.TextModel, opts TextTrainOptions) (_ *TextTrainer, err error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
@@ -109,12 +171,52 @@ func NewTextTrainer(m *model.TextModel, opts TextTrainOptions) (*TextTrainer, er
 		return nil, fmt.Errorf("%w: frozen layers is %d, the encoder has %d, one of which must be trained", ErrOptions, o.FrozenLayers, m.Config.Layers)
 	}
 	t := &TextTrainer{
-		m: m, opts: o, state: &stepState{seed: o.Seed}, adam: newAdamW(o.WeightDecay), graphs: map[int]*textGraph{},
+		m: m, opts: o, weights: maps.Clone(m.Weights),
+		adapters: newAdapters(m.Config, m.Weights, o.FrozenLayers, o.AdapterRank, o.AdapterScale),
+		state:    &stepState{seed: o.Seed}, adam: newAdamW(o.WeightDecay), graphs: map[int]*textGraph{},
 	}
-	if o.FrozenLayers > 0 {
+	t.adapters.draw(t.weights, o.Seed)
+	if o.Losses.MaskedLM > 0 {
+		if t.masked, err = newMaskedLoss(m.Config, o.Special, 2*o.Pairs); err != nil {
+			return nil, err
+		}
+		maps.Copy(t.weights, newMaskedHead(m.Config))
+	}
+	if o.FrozenLayers > 0 || t.adapters != nil {
 		t.frozen = newTextTower(m.Config, 0, nil)
 	}
 	return t, nil
+}
+
+// specs lists the tensors that are trained.
+func (t *TextTrainer) specs() []model.Spec {
+	specs := trainedSpecs(t.m.Config, t.opts.FrozenLayers, t.adapters)
+	if t.masked != nil {
+		specs = append(specs, maskedSpecs(t.m.Config)...)
+	}
+	return append(specs, t.heads...)
+}
+
+// trained returns a copy of the tensors that are trained, as they are now.
+func (t *TextTrainer) trained() model.Weights {
+	w := model.Weights{}
+	for _, s := range t.specs() {
+		w[s.Name] = t.weights[s.Name]
+	}
+	return cloneWeights(w)
+}
+
+// model returns the encoder with the weights that trained gave, adapters merged
+// into the others; it shares nothing with the trainer.
+func (t *TextTrainer) model(trained model.Weights) *model.TextModel {
+	w := cloneWeights(t.m.Weights)
+	for name, x := range w {
+		if from := trained[name]; from != nil {
+			copy(x.Data, from.Data)
+		}
+	}
+	t.adapters.merge(w, trained)
+	return &model.TextModel{Config: t.m.Config, Weights: w}
 }
 
 // Step takes one step of AdamW at the given learning rate on the pairs
@@ -126,43 +228,79 @@ func NewTextTrainer(m *model.TextModel, opts TextTrainOptions) (*TextTrainer, er
 // There is a graph for each power of two to which lengths are rounded up, built
 // when first needed; its memory is kept.
 func (t *TextTrainer) Step(queries, items [][]int32, rate float64) (float64, error) {
-	g, err := t.fill(queries, items)
+	b := t.opts.Pairs
+	if len(queries) != len(items) || len(queries) == 0 || len(queries) > b {
+		return 0, fmt.Errorf("hostgpu: step: %w: %d queries and %d items, want as many of each, 1 to %d", model.ErrInput, len(queries), len(items), b)
+	}
+	terms, err := t.terms(queries, items)
 	if err != nil {
 		return 0, err
 	}
-	loss, err := g.step(t.adam, t.m.Weights, rate, t.opts.ClipNorm)
-	if err != nil {
+	return t.step(rate, terms...)
+}
+
+// terms are the losses of pairs.
+func (t *TextTrainer) terms(queries, items [][]int32) ([]term, error) {
+	var terms []term
+	if w := t.opts.Losses.Contrastive; w > 0 {
+		g, err := t.fill(queries, items)
+		if err != nil {
+			return nil, err
+		}
+		terms = append(terms, term{g.graph, w})
+	}
+	if w := t.opts.Losses.MaskedLM; w > 0 {
+		g, err := t.hide(slices.Concat(queries, items))
+		if err != nil {
+			return nil, err
+		}
+		terms = append(terms, term{g.graph, w})
+	}
+	return terms, nil
+}
+
+// step runs the graphs of terms and takes a step down the sum of their losses,
+// which it returns.
+func (t *TextTrainer) step(rate float64, terms ...term) (sum float64, err error) {
+	for _, m := range terms {
+		loss, err := m.g.evaluate()
+		if err != nil {
+			return 0, fmt.Errorf("%w (step %d)", err, t.state.step+1)
+		}
+		sum += m.weight * loss
+	}
+	if err := descend(t.adam, t.weights, rate, t.opts.ClipNorm, terms...); err != nil {
 		return 0, fmt.Errorf("%w (step %d)", err, t.state.step+1)
 	}
+	t.adapters.merge(t.weights, t.weights)
 	t.state.step++
-	return loss, nil
+	return sum, nil
+}
+
+// padded checks texts and returns the length to which a graph pads them.
+func (t *TextTrainer) padded(texts ...[]int32) (int, error) {
+	length := lengthStep
+	for i, ids := range texts {
+		if err := t.m.Config.CheckTokens(ids); err != nil {
+			return 0, fmt.Errorf("hostgpu: text %d of a batch: %w", i, err)
+		}
+		for length < len(ids) {
+			length *= 2
+		}
+	}
+	return min(length, t.m.Config.Positions), nil
 }
 
 // fill lays the pairs into the graph of their length.
 func (t *TextTrainer) fill(queries, items [][]int32) (*textGraph, error) {
 	b := t.opts.Pairs
-	if len(queries) != len(items) || len(queries) == 0 || len(queries) > b {
-		return nil, fmt.Errorf("hostgpu: step: %w: %d queries and %d items, want as many of each, 1 to %d", model.ErrInput, len(queries), len(items), b)
+	length, err := t.padded(slices.Concat(queries, items)...)
+	if err != nil {
+		return nil, err
 	}
-	longest := 0
-	for _, texts := range [][][]int32{queries, items} {
-		for i, ids := range texts {
-			if err := t.m.Config.CheckTokens(ids); err != nil {
-				return nil, fmt.Errorf("hostgpu: text of pair %d: %w", i, err)
-			}
-			longest = max(longest, len(ids))
-		}
-	}
-	length := lengthStep
-	for length < longest {
-		length *= 2
-	}
-	length = min(length, t.m.Config.Positions)
 	g := t.graphs[length]
 	if g == nil {
-		var err error
-		g, err = newTextGraph(t.m.Config, t.m.Weights, t.opts, length, t.state)
-		if err != nil {
+		if g, err = newTextGraph(t.m.Config, t.weights, t.adapters, t.opts, length, t.state); err != nil {
 			return nil, err
 		}
 		t.graphs[length] = g
@@ -181,13 +319,20 @@ func (t *TextTrainer) fill(queries, items [][]int32) (*textGraph, error) {
 		g.batch.put(i, query)
 		g.batch.put(b+i, item)
 	}
-	if t.frozen != nil {
-		t.frozen.reshape(2*b, length)
-		t.y = resize(t.y, len(g.states))
-		t.frozen.embedTokens(g.states, t.y, t.m.Weights, g.batch)
-		t.frozen.blocks(g.states, t.y, t.m.Weights, g.batch.lengths, 0, t.opts.FrozenLayers)
-	}
+	t.freeze(g.states, g.batch)
 	return g, nil
+}
+
+// freeze writes to states, (P, D), what the frozen part makes of bt, where there
+// is one.
+func (t *TextTrainer) freeze(states []float32, bt *textBatch) {
+	if t.frozen == nil {
+		return
+	}
+	t.frozen.reshape(len(bt.lengths), bt.t)
+	t.y = resize(t.y, len(states))
+	t.frozen.embedTokens(states, t.y, t.weights, bt)
+	t.frozen.blocks(states, t.y, t.weights, bt.lengths, 0, t.opts.FrozenLayers)
 }
 
 // tokenKey returns a text's tokens as a string of bytes.
@@ -204,6 +349,11 @@ func (t *TextTrainer) Close() error {
 	var errs []error
 	for _, g := range t.graphs {
 		errs = append(errs, g.close())
+	}
+	if t.masked != nil {
+		for _, g := range t.masked.graphs {
+			errs = append(errs, g.close())
+		}
 	}
 	return errors.Join(errs...)
 }

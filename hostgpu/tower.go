@@ -111,6 +111,7 @@ type towerGraph struct {
 // graphSpec says what a graph is given beside the tower, and which loss it ends in.
 type graphSpec struct {
 	given     Vectors
+	gradient  []float32 // where the gradient by the last columns of given.Items gathers, nil for nowhere
 	idDropout float32
 	ranked    []int // the items that the softmax ranks, nil for all
 	smoothing float32
@@ -126,7 +127,7 @@ func newTowerGraph(w model.Weights, tw *tower, spec graphSpec) (*towerGraph, err
 	b := newGraphBuilder(slices.DeleteFunc(c.Specs(), func(s model.Spec) bool { return s.Name == model.UserCold }), w)
 	v := b.nodes[model.ItemEmbedding]
 	if c.Features > 0 {
-		k := &itemVectors{n: c.Items, d: c.Dim, f: c.Features, x: spec.given.Items.Data, drop: tw.drop(spec.idDropout)}
+		k := &itemVectors{n: c.Items, d: c.Dim, f: c.Features, x: spec.given.Items.Data, dx: spec.gradient, drop: tw.drop(spec.idDropout)}
 		v = b.add("items", k, v, b.nodes[model.ItemFeatures])
 	}
 	bt := g.batch

@@ -42,6 +42,14 @@ type TrainOptions struct {
 	// alone, for the sake of items that will come without events (0: none).
 	IDDropout float64 `json:"id_dropout"`
 	Seed      uint64  `json:"seed"`
+
+	// Encoder are the options of a text encoder that is trained too, whose losses
+	// are that of the next item alone unless they say otherwise. Of them Seed,
+	// Epochs, Patience and Warmup have no meaning here.
+	Encoder TextTrainOptions `json:"encoder,omitzero"`
+	// EncoderEvery is after how many steps of the towers the encoder is trained (an
+	// epoch).
+	EncoderEvery int `json:"encoder_every,omitzero"`
 }
 
 // fullSoftmaxLimit is the catalogue size above which the loss is sampled.
@@ -88,7 +96,7 @@ func (o TrainOptions) Validate() error {
 	for _, f := range []struct {
 		name string
 		v    int
-	}{{"rows", o.Rows}, {"length", o.Length}, {"epochs", o.Epochs}, {"patience", o.Patience}, {"warmup", o.Warmup}, {"samples", o.Samples}} {
+	}{{"rows", o.Rows}, {"length", o.Length}, {"epochs", o.Epochs}, {"patience", o.Patience}, {"warmup", o.Warmup}, {"samples", o.Samples}, {"encoder every", o.EncoderEvery}} {
 		if f.v < 0 {
 			return fmt.Errorf("%w: %s is %d, must not be negative", ErrOptions, f.name, f.v)
 		}
@@ -112,13 +120,15 @@ func (o TrainOptions) Validate() error {
 	return nil
 }
 
-// Progress is what a run tells about itself: after each step, and with Epoch
-// finished (Done) the validation metric.
+// Progress is what a run tells about itself: after each step; while a text encoder
+// is trained between two steps; and with Epoch finished (Done) the validation
+// metric.
 type Progress struct {
 	Epoch, Epochs int // counted from 1
 	Step, Steps   int // within the epoch, counted from 1
 	Total         int // finished steps of the run
 	Loss          float64
+	Read, Texts   int     // texts that the encoder was trained on, of so many; 0 outside that
 	Done          bool    // the epoch is finished and was validated
 	NDCG          float64 // validation NDCG@10, with Done
 	Best          float64
@@ -139,6 +149,7 @@ type Trainer struct {
 	data    string // fingerprint of all of these
 	state   *stepState
 	graph   *towerGraph
+	joint   *joint // nil where no encoder is trained
 	weights model.Weights
 	adam    *adamW
 	average model.Weights
@@ -161,6 +172,9 @@ type runState struct {
 //
 // With given item vectors, an item that has one and no training event is known by
 // it alone: the softmax leaves it out, and its learnt embedding stays zero.
+//
+// A given encoder is trained together with the towers, by gradients that gather
+// for a while before it takes its steps. It and the vectors are copied.
 func NewTrainer(ds *data.Dataset, split *data.Split, given Vectors, opts TrainOptions) (*Trainer, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
@@ -194,6 +208,17 @@ func NewTrainer(ds *data.Dataset, split *data.Split, given Vectors, opts TrainOp
 			t.counts[e.Item]++
 		}
 	}
+	if given.Encoder != nil {
+		o.Encoder.Seed = o.Seed
+		if t.joint, err = newJoint(given.Encoder, given.Items, o.EncoderEvery, o.Encoder); err != nil {
+			return nil, err
+		}
+		t.given.Items = t.joint.given
+		o.Encoder = t.joint.trainer.opts
+		o.Encoder.Epochs, o.Encoder.Patience, o.Encoder.Warmup = 0, 0, 0
+	} else if o.Encoder != (TextTrainOptions{}) || o.EncoderEvery > 0 {
+		return nil, fmt.Errorf("%w: options of an encoder without one; give the encoder that made the item vectors", ErrOptions)
+	}
 	t.weights = initial(c, o.Seed)
 	t.rank()
 	if o.Samples > 0 {
@@ -204,6 +229,9 @@ func NewTrainer(ds *data.Dataset, split *data.Split, given Vectors, opts TrainOp
 	t.average, t.best = cloneWeights(t.weights), cloneWeights(t.weights)
 
 	spec := graphSpec{given: t.given, idDropout: float32(o.IDDropout), smoothing: float32(o.Smoothing), samples: o.Samples}
+	if t.joint != nil {
+		spec.gradient = t.joint.gradient.Data
+	}
 	if len(t.ranked) < c.Items {
 		spec.ranked = t.ranked
 	}
@@ -247,8 +275,14 @@ func (t *Trainer) Best() (float64, int) { return t.run.BestNDCG, t.run.BestEpoch
 // Steps returns the number of finished steps of the run.
 func (t *Trainer) Steps() int { return t.run.Total }
 
-// Close frees the graph.
-func (t *Trainer) Close() error { return t.graph.close() }
+// Close frees the graphs.
+func (t *Trainer) Close() error {
+	err := t.graph.close()
+	if t.joint != nil {
+		err = errors.Join(err, t.joint.close())
+	}
+	return err
+}
 
 // initial draws the weights that training starts from: normal embeddings of
 // deviation 0.02, Glorot-normal matrices (Glorot and Bengio 2010), unit gains.
@@ -358,6 +392,20 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 			if err := ctx.Err(); err != nil {
 				return interrupted(err)
 			}
+			if t.joint != nil && t.joint.due(r.Step) {
+				err := t.joint.pass(ctx, func(read, texts int) {
+					progress(Progress{
+						Epoch: r.Epoch + 1, Epochs: o.Epochs, Step: r.Step, Steps: steps, Total: r.Total,
+						Read: read, Texts: texts, Best: r.BestNDCG, BestEpoch: r.BestEpoch,
+					})
+				})
+				if ctx.Err() != nil {
+					return interrupted(ctx.Err())
+				}
+				if err != nil {
+					return err // and keep the last good checkpoint
+				}
+			}
 			t.state.step = uint64(r.Total)
 			lo := r.Step * o.Rows
 			t.graph.batch.fill(t.seqs, rows[lo:min(lo+o.Rows, len(rows))], o.Length, t.cfg)
@@ -386,6 +434,9 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 		if ndcg > r.BestNDCG || r.BestEpoch == 0 || len(t.valid) == 0 {
 			r.BestNDCG, r.BestEpoch = ndcg, r.Epoch
 			t.best = cloneWeights(t.current())
+			if t.joint != nil {
+				t.joint.keep()
+			}
 		}
 		if err := save(); err != nil {
 			return err
@@ -407,6 +458,9 @@ func (t *Trainer) step() (float64, error) {
 		return 0, fmt.Errorf("%w (step %d of epoch %d)", err, r.Step+1, r.Epoch+1)
 	}
 	r.Total++
+	if t.joint != nil {
+		t.joint.state.Steps++
+	}
 	if t.opts.Average > 0 {
 		// The average of the first steps would be that of the initial weights; a
 		// decay that grows with the steps forgets them.
@@ -488,14 +542,18 @@ func (t *Trainer) validate(ctx context.Context) (float64, error) {
 }
 
 // Model returns the model with the best validation so far, with its cold-start
-// vector fitted; it shares nothing with the trainer. The mean of the descriptions
+// vector and W_feat fitted (see fitFeatures); it shares nothing with the trainer. The mean of the descriptions
 // changes nothing in it: the user of whom nothing is said is the usual one.
 func (t *Trainer) Model() (*model.Model, error) {
-	w := cloneWeights(t.best)
+	w, err := t.refitted(t.best)
+	if err != nil {
+		return nil, err
+	}
+	w = cloneWeights(w)
 	if t.cfg.Descriptions > 0 {
 		w[model.UserDescription] = without(w[model.UserDescription], t.usual)
 	}
-	m, err := model.New(t.cfg, w, t.given.Items)
+	m, err := model.New(t.cfg, w, t.ItemVectors())
 	if err != nil {
 		return nil, err
 	}
@@ -505,6 +563,24 @@ func (t *Trainer) Model() (*model.Model, error) {
 	}
 	copy(w[model.UserCold].Data, cold)
 	return m, nil
+}
+
+// ItemVectors returns the given vectors of items that Model reads, nil for none:
+// those of Encoder where there is one.
+func (t *Trainer) ItemVectors() *model.Tensor {
+	if t.joint != nil {
+		return t.joint.bestItems
+	}
+	return t.given.Items
+}
+
+// Encoder returns the text encoder of the epoch with the best validation so far,
+// nil where none is trained; it shares nothing with the trainer.
+func (t *Trainer) Encoder() *model.TextModel {
+	if t.joint == nil {
+		return nil
+	}
+	return t.joint.trainer.model(t.joint.best)
 }
 
 // Resume takes up the run that was saved at path. The options and the data must

@@ -13,6 +13,8 @@ import (
 type Vectors struct {
 	Items *model.Tensor // f_i, (N, F)
 	Users *model.Tensor // of the users' descriptions, (U, F_u)
+	// Encoder, where it is not nil, is trained together with the towers.
+	Encoder *ItemEncoder
 }
 
 // widths returns F and F_u.

@@ -161,7 +161,8 @@ func TestConfigTakesEveryFlag(t *testing.T) {
 				case isList:
 					value = "[x]"
 				case takesPairs(f):
-					value = "{x: 1}"
+					name, v, _ := strings.Cut(value, "=")
+					value = "{" + name + ": " + v + "}"
 				case f.Value.Type() == "string":
 					value = strconv.Quote(value)
 				}

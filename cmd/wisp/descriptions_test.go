@@ -66,7 +66,7 @@ func TestDescriptions(t *testing.T) {
 			}
 
 			artefact := filepath.Join(t.TempDir(), "made.wisp")
-			fail(t, []string{"descriptions", "not yet part of an artefact"}, "compress", dir, "--data", c.prepared, "--out", artefact)
+			fail(t, []string{"descriptions", "without --descriptions"}, "compress", dir, "--data", c.prepared, "--out", artefact)
 		})
 	}
 }

@@ -19,7 +19,7 @@ import (
 )
 
 func newEval() *cobra.Command {
-	var dataDir, modelDir, artefact, protocol, jsonFile string
+	var dataDir, modelDir, crossDir, artefact, protocol, jsonFile string
 	c := &cobra.Command{
 		Use:   "eval",
 		Short: "Measure a model and an artefact beside the baselines",
@@ -56,6 +56,16 @@ the number of items that score strictly higher.`,
 				}
 				chain = append(chain, teacher(m, t.users))
 			}
+			if crossDir != "" {
+				if modelDir == "" {
+					return errors.New("--cross needs a model that ranks all items first; give one with --model")
+				}
+				s, err := reranked(crossDir, chain[0].scorer, ds, fingerprint)
+				if err != nil {
+					return err
+				}
+				chain = append(chain, s)
+			}
 			if artefact != "" {
 				stages, r, err := artefactStages(cmd.Context(), artefact, ds)
 				if err != nil {
@@ -88,6 +98,7 @@ the number of items that score strictly higher.`,
 	f := c.Flags()
 	f.StringVar(&dataDir, "data", "", "prepared data")
 	f.StringVar(&modelDir, "model", "", "folder of a trained model")
+	f.StringVar(&crossDir, "cross", "", "folder of a cross-encoder that puts the best items of --model into a new order, about a second a case")
 	f.StringVar(&artefact, "artefact", "", "a .wisp file")
 	f.StringVar(&protocol, "split", leaveOneOut, "leave-one-out or time")
 	f.StringVar(&jsonFile, "json", "", "also write the figures to this file")

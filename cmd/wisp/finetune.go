@@ -1,34 +1,24 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"maps"
 	"slices"
-	"time"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/wisp-project/wisp/hostgpu"
-	"github.com/wisp-project/wisp/internal/atomicfile"
 	"github.com/wisp-project/wisp/internal/data"
-	"github.com/wisp-project/wisp/internal/runlog"
 	"github.com/wisp-project/wisp/internal/tokenize"
 	"github.com/wisp-project/wisp/model"
 )
 
-// Files of a fine-tuned encoder's folder beside those of any encoder.
-const (
-	finetuneCheckpoint = "finetune.safetensors"
-	finetuneFile       = "finetune.json" // how the encoder came about
-)
-
 func newFinetune() *cobra.Command {
-	var r finetuneRun
+	r := finetuneRun{textTraining: textTraining{command: "finetune", metric: "recall@10"}}
 	c := &cobra.Command{
 		Use:   "finetune PREPARED",
 		Short: "Fine-tune a pretrained text encoder on what users do next",
@@ -41,12 +31,20 @@ of all items. The encoder as it came takes part.
 OUT is a Hugging Face folder: wisp train --encoder OUT uses it, with the same --split,
 and so do transformers and sentence-transformers. OUT/run has curves of loss and recall.
 
+--losses sums losses: contrastive, by which a profile must find its item among those of
+the batch, and masked-lm, by which hidden words of both texts must be guessed, as in
+wisp pretrain. A loss that is not named has the weight 0.
+
 Ctrl-C saves; --resume goes on, to the same result as an unbroken run on the same
 machine. --frozen-layers and --max-tokens save time; the lower blocks of an encoder have
-the least to learn.`,
+the least to learn. --adapter-rank 8 trains changes of low rank and nothing else, merged
+into the encoder at the end: moments and checkpoints are a fraction of the usual, a step
+takes as long. It asks for a higher --lr.`,
 		Example: `  wisp finetune prepared --encoder all-MiniLM-L6-v2 --out encoder --max-tokens 64
   wisp finetune prepared --encoder all-MiniLM-L6-v2 --out encoder --resume --max-tokens 64
   wisp finetune prepared --encoder all-MiniLM-L6-v2 --out encoder --frozen-layers 4 --lr 5e-5
+  wisp finetune prepared --encoder all-MiniLM-L6-v2 --out encoder --adapter-rank 8 --lr 3e-4
+  wisp finetune prepared --encoder all-MiniLM-L6-v2 --out encoder --losses contrastive=1,masked-lm=0.1
   wisp train prepared --encoder encoder --out model`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -59,34 +57,27 @@ the least to learn.`,
 			return nil
 		},
 	}
-	f := c.Flags()
-	f.StringVar(&r.Encoder, "encoder", "", "folder of the pretrained text encoder")
-	f.StringVar(&r.out, "out", "", "folder for the fine-tuned one")
-	f.BoolVar(&r.resume, "resume", false, "go on with an interrupted run in --out")
+	f, o := c.Flags(), &r.Options
+	r.flags(f, o, "folder for the fine-tuned one")
 	f.StringVar(&r.Protocol, "split", leaveOneOut, "what is held back for validation and test: leave-one-out or time")
 	f.StringVar(&r.Profile, "profile", data.DefaultProfileText, "template of the profile text, of .User, .Description, .Attributes and .Liked")
 	f.IntVar(&r.Titles, "titles", 0, "titles of liked items that a profile names (default 10)")
 	f.IntVar(&r.MaxTokens, "max-tokens", 0, "tokens that a text is cut to (default: what the encoder says)")
 	f.IntVar(&r.MaxPairs, "max-pairs", 0, "pairs of profile and next item in an epoch (default 10,000, negative for all)")
-	o := &r.Options
-	f.Uint64Var(&o.Seed, "seed", 1, "seed of all chance")
-	f.IntVar(&o.Epochs, "epochs", 0, "epochs at most (default 3)")
-	f.IntVar(&o.Patience, "patience", 0, "epochs without improvement before stopping (default 2)")
 	f.IntVar(&o.Pairs, "batch", 0, "pairs of a batch (default 32)")
-	f.Float64Var(&o.LearningRate, "lr", 0, "highest learning rate, after warm-up (default 0.00002)")
-	f.Float64Var(&o.Warmup, "warmup", 0, "share of the steps in which the rate rises (default 0.1, negative for none)")
-	f.IntVar(&o.FrozenLayers, "frozen-layers", 0, "lowest blocks that are not trained, nor are the embeddings then (default none)")
+	r.losses.to = &o.Losses
+	f.Var(&r.losses, "losses", "`loss=weight` of what is summed, contrastive and masked-lm")
 	f.Float64Var(&o.Temperature, "temperature", 0, "by which cosines are divided (default 0.05)")
-	f.Float64Var(&o.Dropout, "dropout", 0, "dropout (default 0.1, negative for none)")
-	f.Float64Var(&o.WeightDecay, "weight-decay", 0, "decoupled weight decay (default 0.01, negative for none)")
+	f.Float64Var(&o.Smoothing, "smoothing", 0, "label smoothing of the contrastive loss (default none)")
 	required(c, "encoder", "out")
 	return c
 }
 
 // finetuneRun is one fine-tuning.
 type finetuneRun struct {
-	data, out string
-	resume    bool
+	textTraining
+	data   string
+	losses lossWeights
 	finetuneSettings
 }
 
@@ -114,6 +105,9 @@ type finetuning struct {
 
 func (r *finetuneRun) run(ctx context.Context, p *progress) (result finetuning, err error) {
 	defer p.done()
+	if err := r.losses.check(); err != nil {
+		return result, err
+	}
 	ds, fingerprint, err := loadData(r.data)
 	if err != nil {
 		return result, err
@@ -122,11 +116,11 @@ func (r *finetuneRun) run(ctx context.Context, p *progress) (result finetuning, 
 	if err != nil {
 		return result, err
 	}
-	tok, err := tokenize.Load(r.Encoder)
+	tok, err := tokenize.Load(r.encoder)
 	if err != nil {
 		return result, err
 	}
-	m, err := model.LoadText(r.Encoder)
+	m, err := model.LoadText(r.encoder)
 	if err != nil {
 		return result, err
 	}
@@ -140,6 +134,7 @@ func (r *finetuneRun) run(ctx context.Context, p *progress) (result finetuning, 
 	if err != nil {
 		return result, err
 	}
+	r.Options.Special = tok.Special()
 	run, err := hostgpu.NewTextRun(m, task, r.Options)
 	if err != nil {
 		return result, err
@@ -148,15 +143,9 @@ func (r *finetuneRun) run(ctx context.Context, p *progress) (result finetuning, 
 	if err := r.makeDir(); err != nil {
 		return result, err
 	}
-	checkpoint := filepath.Join(r.out, finetuneCheckpoint)
-	if r.resume {
-		if err := run.Resume(checkpoint); err != nil {
-			return result, err
-		}
-	}
-	r.Data, r.Manifest, r.Options, r.BLAS = ds.Name, fingerprint, run.Options(), hostgpu.BLAS().Name
+	r.Encoder, r.Data, r.Manifest, r.Options, r.BLAS = r.encoder, ds.Name, fingerprint, run.Options(), hostgpu.BLAS().Name
 	p.line("fine-tuning on %d items, %d users with %s", len(ds.Items), len(ds.Users), r.BLAS)
-	if err := r.fit(ctx, run, checkpoint, len(task.Valid) > 0, p); err != nil {
+	if err := r.fit(ctx, run, r.finetuneSettings, len(task.Valid) > 0, p); err != nil {
 		return result, err
 	}
 	result.finetuneSettings = r.finetuneSettings
@@ -164,95 +153,63 @@ func (r *finetuneRun) run(ctx context.Context, p *progress) (result finetuning, 
 	if result.BestEpoch == 0 {
 		p.line("no epoch did better than the encoder as it came, which is what is kept; try another --lr or more --max-pairs")
 	}
-	return result, resumable(r.save(run.Model(), result), checkpoint, true)
+	return result, r.save(run.Model(), result)
 }
 
-// makeDir makes the output folder, unless it is there and empty or holds an
-// earlier fine-tuning.
-func (r *finetuneRun) makeDir() error {
-	if err := os.MkdirAll(r.out, 0o755); err != nil {
-		return fmt.Errorf("%w; name another folder", err)
+// lossWeights is the flag of TextLosses: loss=weight, and more after commas or in
+// further flags.
+type lossWeights struct {
+	to     *hostgpu.TextLosses
+	towers bool // the loss of the towers is among them
+	given  bool
+}
+
+// losses are the weights by the names that the flag has for them.
+func (l *lossWeights) losses() map[string]*float64 {
+	all := map[string]*float64{"contrastive": &l.to.Contrastive, "masked-lm": &l.to.MaskedLM}
+	if l.towers {
+		all["next-item"] = &l.to.NextItem
 	}
-	entries, err := os.ReadDir(r.out)
-	if err != nil {
-		return fmt.Errorf("%w; name another folder", err)
-	}
-	entries = slices.DeleteFunc(entries, isRunFolder)
-	if _, err := os.Stat(filepath.Join(r.out, finetuneCheckpoint)); len(entries) > 0 && err != nil {
-		return fmt.Errorf("%s holds something else than a fine-tuned encoder (%s); name another folder", r.out, entries[0].Name())
-	}
-	from, err := os.Stat(r.Encoder)
-	if err != nil {
-		return err
-	}
-	to, err := os.Stat(r.out)
-	if err != nil {
-		return err
-	}
-	if os.SameFile(from, to) {
-		return fmt.Errorf("--encoder and --out are the same folder, %s; name another for the fine-tuned encoder", r.out)
+	return all
+}
+
+// check reports weights that leave nothing to train on.
+func (l *lossWeights) check() error {
+	if l.given && *l.to == (hostgpu.TextLosses{}) {
+		return errors.New("--losses gives every loss the weight 0; give one a weight above it")
 	}
 	return nil
 }
 
-// fit runs the training and records it in the run folder.
-func (r *finetuneRun) fit(ctx context.Context, run *hostgpu.TextRun, checkpoint string, valid bool, p *progress) (err error) {
-	log, err := runlog.Open(filepath.Join(r.out, runFolder, "finetune"), r.finetuneSettings, int64(run.Steps()), time.Now())
-	if err != nil {
-		return err
-	}
-	kept := r.resume
-	defer func() { err = resumable(cmp.Or(err, log.Close()), checkpoint, kept) }()
-	err = run.Run(ctx, checkpoint, func(e hostgpu.TextProgress) {
-		switch {
-		case e.Done:
-			kept = true
-			recordMemory(log, int64(e.Total))
-			if valid {
-				log.Scalar(int64(e.Total), "recall@10/validation", e.Recall, time.Now())
-			}
-			if err := log.Draw(); err != nil {
-				p.line("the curves could not be drawn: %v", err)
-			}
-			p.line("%s", epochLine(e, valid))
-		case e.Texts > 0:
-			p.stage("validating", int64(e.Read), int64(e.Texts))
-		default:
-			log.Scalar(int64(e.Total), "loss/train", e.Loss, time.Now())
-			log.Scalar(int64(e.Total), "rate/train", e.Rate, time.Now())
-			p.stage(fmt.Sprintf("epoch %d", e.Epoch), int64(e.Step), int64(e.Steps))
-			p.describe(fmt.Sprintf("epoch %d of at most %d  loss %.4f  best recall@10 %.4f", e.Epoch, e.Epochs, e.Loss, e.Best))
+// Set is pflag.Value's.
+func (l *lossWeights) Set(s string) error {
+	for pair := range strings.SplitSeq(s, ",") {
+		name, text, found := strings.Cut(pair, "=")
+		weight, known := l.losses()[strings.TrimSpace(name)]
+		if !known {
+			return fmt.Errorf("loss %q is unknown; choose among %s", name, strings.Join(slices.Sorted(maps.Keys(l.losses())), " and "))
 		}
-	})
-	if errors.Is(err, hostgpu.ErrDiverged) {
-		return fmt.Errorf("%w; the last good state is in %s", err, checkpoint)
+		v, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+		if !found || err != nil {
+			return fmt.Errorf("%q is no weight of a loss; write it as in contrastive=1,masked-lm=0.1", pair)
+		}
+		*weight, l.given = v, true
 	}
-	return err
+	return nil
 }
 
-// epochLine says what an epoch came to; epoch 0 is the encoder as it came.
-func epochLine(e hostgpu.TextProgress, valid bool) string {
-	line := fmt.Sprintf("epoch %3d  loss %.4f", e.Epoch, e.Loss)
-	if e.Epoch == 0 {
-		line = "as it came"
+// String is pflag.Value's.
+func (l *lossWeights) String() string {
+	if !l.given {
+		return "contrastive=1" // what no weights mean
 	}
-	if valid {
-		line += fmt.Sprintf("  validation recall@10 %.4f", e.Recall)
-		if e.BestEpoch == e.Epoch && e.Epoch > 0 {
-			line += "  best so far"
-		}
+	var pairs []string
+	for _, name := range slices.Sorted(maps.Keys(l.losses())) {
+		pairs = append(pairs, fmt.Sprintf("%s=%v", name, *l.losses()[name]))
 	}
-	return line
+	return strings.Join(pairs, ",")
 }
 
-// save writes the encoder, and then how it came about.
-func (r *finetuneRun) save(m *model.TextModel, result finetuning) error {
-	if err := model.SaveText(r.out, m, r.Encoder); err != nil {
-		return err
-	}
-	b, err := json.MarshalIndent(result, "", "  ")
-	if err != nil {
-		return fmt.Errorf("save encoder: %w", err)
-	}
-	return atomicfile.Write(filepath.Join(r.out, finetuneFile), append(b, '\n'))
-}
+// Type is pflag.Value's; a file of --config may have a mapping for one that
+// begins so.
+func (l *lossWeights) Type() string { return "stringToFloat64" }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/model"
@@ -94,7 +96,11 @@ func tinyEncoder(t *testing.T, prepared string) string {
 
 // finetune runs the command by itself.
 func finetune(ctx context.Context, args ...string) (stdout, stderr string, err error) {
-	c := newFinetune()
+	return alone(ctx, newFinetune(), args)
+}
+
+// alone runs a command by itself.
+func alone(ctx context.Context, c *cobra.Command, args []string) (stdout, stderr string, err error) {
 	var out, errs bytes.Buffer
 	c.SetOut(&out)
 	c.SetErr(&errs)
@@ -132,7 +138,7 @@ func TestFinetune(t *testing.T) {
 		BestEpoch    int `json:"best_epoch"`
 		Options      hostgpu.TextTrainOptions
 	}
-	if err := json.Unmarshal(get(t, filepath.Join(out, finetuneFile)), &how); err != nil {
+	if err := json.Unmarshal(get(t, filepath.Join(out, "finetune.json")), &how); err != nil {
 		t.Fatal(err)
 	}
 	if how.Data != "tastes" || how.BestEpoch < 1 || how.Options.Pairs != 16 || !(how.Best > how.Before+0.3) {
@@ -174,7 +180,7 @@ func TestFinetuneResumes(t *testing.T) {
 		if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), part.ends) {
 			t.Fatalf("error %v, want that of the context after %s", err, part.ends)
 		}
-		if hint := interruptedHint(err); !strings.Contains(hint, filepath.Join(out, finetuneCheckpoint)) || !strings.Contains(hint, "--resume") {
+		if hint := interruptedHint(err); !strings.Contains(hint, filepath.Join(out, "finetune.safetensors")) || !strings.Contains(hint, "--resume") {
 			t.Errorf("hint %q", hint)
 		}
 		if _, err := model.LoadText(out); err == nil {
@@ -185,10 +191,50 @@ func TestFinetuneResumes(t *testing.T) {
 	if _, stderr, err := finetune(t.Context(), args...); err != nil || strings.Contains(stderr, "as it came  ") {
 		t.Fatalf("%v: it does not go on:\n%s", err, stderr)
 	}
-	for _, name := range []string{"model.safetensors", finetuneFile} {
+	for _, name := range []string{"model.safetensors", "finetune.json"} {
 		if !bytes.Equal(get(t, filepath.Join(out, name)), get(t, filepath.Join(whole, name))) {
 			t.Errorf("%s of the resumed run differs from that of the unbroken one", name)
 		}
+	}
+}
+
+// Losses may be named by the flag or by a file.
+func TestFinetuneLosses(t *testing.T) {
+	c := madeChain(t)
+	encoder := tinyEncoder(t, c.prepared)
+	short := []string{"--epochs", "1", "--max-pairs", "32"}
+	trained := func(out string) *model.Tensor { // best or not
+		tensors, _, err := model.LoadTensors(filepath.Join(out, "finetune.safetensors"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tensors["weights/"+model.TextWord]
+	}
+	var words [2]*model.Tensor
+	for i, more := range [][]string{
+		{"--losses", "contrastive=1", "--losses", "masked-lm=0.25", "--smoothing", "0.1"},
+		{"--config", put(t, filepath.Join(t.TempDir(), "losses.yaml"), []byte("losses:\n  masked-lm: 0.25\n  contrastive: 1\nsmoothing: 0.1\n"))},
+	} {
+		out := filepath.Join(t.TempDir(), "out")
+		succeed(t, append([]string{"finetune"}, quickFinetune(c.prepared, encoder, out, append(short, more...)...)...)...)
+		var how struct{ Options hostgpu.TextTrainOptions }
+		if err := json.Unmarshal(get(t, filepath.Join(out, "finetune.json")), &how); err != nil {
+			t.Fatal(err)
+		}
+		if o := how.Options; o.Losses != (hostgpu.TextLosses{Contrastive: 1, MaskedLM: 0.25}) || o.Smoothing != 0.1 || o.Special.Mask != 4 {
+			t.Errorf("options %+v", o)
+		}
+		words[i] = trained(out)
+	}
+	if !slices.Equal(words[0].Data, words[1].Data) {
+		t.Error("the file gives another encoder than its flags")
+	}
+	plain := filepath.Join(t.TempDir(), "out")
+	if _, _, err := finetune(t.Context(), quickFinetune(c.prepared, encoder, plain, append(short, "--smoothing", "0.1")...)...); err != nil {
+		t.Fatal(err)
+	}
+	if slices.Equal(trained(plain).Data, words[0].Data) {
+		t.Error("the masked-language loss makes no difference")
 	}
 }
 
@@ -200,7 +246,7 @@ func TestFinetuneRefuses(t *testing.T) {
 	if err := os.CopyFS(copied, os.DirFS(encoder)); err != nil {
 		t.Fatal(err)
 	}
-	put(t, filepath.Join(copied, finetuneCheckpoint), []byte("x"))
+	put(t, filepath.Join(copied, "finetune.safetensors"), []byte("x"))
 	bare := t.TempDir()
 	for name, test := range map[string]struct {
 		encoder, out string
@@ -210,7 +256,7 @@ func TestFinetuneRefuses(t *testing.T) {
 		"the encoder itself":          {copied, copied, nil, []string{"same folder"}},
 		"no encoder":                  {bare, "", nil, []string{bare}},
 		"a recommender's folder":      {encoder, c.model, nil, []string{"something else", "another folder"}},
-		"nothing to resume":           {encoder, "", []string{"--resume"}, []string{finetuneCheckpoint, "without --resume"}},
+		"nothing to resume":           {encoder, "", []string{"--resume"}, []string{"finetune.safetensors", "without --resume"}},
 		"frozen altogether":           {encoder, "", []string{"--frozen-layers", "2"}, []string{"frozen layers is 2"}},
 		"a template with a typo":      {encoder, "", []string{"--profile", "{{.Usr}}"}, []string{"profile", "Usr"}},
 		"a split":                     {encoder, "", []string{"--split", "half"}, []string{"half", "leave-one-out"}},
@@ -218,6 +264,12 @@ func TestFinetuneRefuses(t *testing.T) {
 		"more tokens than it can see": {encoder, "", []string{"--max-tokens", "65"}, []string{"65", "64"}},
 		"a temperature":               {encoder, "", []string{"--temperature", "-1"}, []string{"temperature is -1"}},
 		"a batch":                     {encoder, "", []string{"--batch", "-3"}, []string{"pairs is -3"}},
+		"a loss with a typo":          {encoder, "", []string{"--losses", "contrastive=1,masked=1"}, []string{`"masked"`, "contrastive and masked-lm"}},
+		"a loss without a weight":     {encoder, "", []string{"--losses", "contrastive"}, []string{`"contrastive"`, "masked-lm=0.1"}},
+		"a loss with an odd weight":   {encoder, "", []string{"--losses", "contrastive=x"}, []string{`"contrastive=x"`, "masked-lm=0.1"}},
+		"a loss below zero":           {encoder, "", []string{"--losses", "masked-lm=-1"}, []string{"masked-language loss is -1"}},
+		"no loss":                     {encoder, "", []string{"--losses", "contrastive=0"}, []string{"--losses", "weight 0"}},
+		"all smoothed":                {encoder, "", []string{"--smoothing", "1"}, []string{"smoothing is 1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := test.out

@@ -129,7 +129,7 @@ func TestFullDiskKeepsTraining(t *testing.T) {
 		"train": {func(out string, more ...string) []string { return quickTrain(c.prepared, out, more...) }, checkpointFile, []string{modelFile}},
 		"finetune": {func(out string, more ...string) []string {
 			return append([]string{"finetune"}, quickFinetune(c.prepared, encoder, out, append(more, "--frozen-layers", "1")...)...)
-		}, finetuneCheckpoint, []string{"model.safetensors", finetuneFile}},
+		}, "finetune.safetensors", []string{"model.safetensors", "finetune.json"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			whole := filepath.Join(t.TempDir(), "whole")

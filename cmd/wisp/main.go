@@ -79,7 +79,8 @@ the answer on an edge gateway, in a browser and here.
 
 The commands follow the flow of the work:
 
-  data, simulate -> prepare -> finetune, train -> compress -> eval, recommend
+  data, simulate -> prepare -> pretrain, finetune -> train, cross -> compress
+    -> eval, recommend
 
 --config FILE reads flags of a command from a YAML file, by their names and without
 dashes; what the command line says wins. Paths are as on the command line:
@@ -101,7 +102,7 @@ dashes; what the command line says wins. Paths are as on the command line:
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().String(configFlag, "", "YAML `file` of flags; those of the command line win")
 	root.AddCommand(
-		newData(), newPull(), newSimulate(), newPrepare(), newFinetune(), newTrain(), newCompress(),
+		newData(), newPull(), newSimulate(), newPrepare(), newPretrain(), newFinetune(), newTrain(), newCross(), newCompress(),
 		newEval(), newRecommend(), newInspect(), newDoctor(), newResults(),
 	)
 	return root

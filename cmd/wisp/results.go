@@ -105,7 +105,7 @@ func (b *bench) present(sets ...set) []set {
 func (b *bench) run(ctx context.Context) error {
 	b.machine = results.Machine()
 	b.commit = results.Commit(ctx)
-	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"teachers", b.teachers}, {"games", b.games}, {"ratings", b.ratings}, {"sentiment", b.sentiment}, {"speed", b.speed}, {"scale", b.scale}, {"times", b.times}}
+	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"teachers", b.teachers}, {"cold", b.cold}, {"controls", b.controls}, {"games", b.games}, {"ratings", b.ratings}, {"sentiment", b.sentiment}, {"speed", b.speed}, {"scale", b.scale}, {"times", b.times}}
 	var names []string
 	for _, t := range all {
 		names = append(names, t.name)
@@ -174,7 +174,8 @@ type variant struct {
 func (v variant) made(t training) bool {
 	o := t.Options
 	return t.Vectors == v.vectors && t.Refit == v.refit &&
-		(v.options.Epochs == 0 || v.options.Epochs == o.Epochs) && (v.options.Dropout == 0 || v.options.Dropout == o.Dropout)
+		(v.options.Epochs == 0 || v.options.Epochs == o.Epochs) && (v.options.Dropout == 0 || v.options.Dropout == o.Dropout) &&
+		v.options.IDDropout == o.IDDropout
 }
 
 // usual is the model of the chain.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -171,7 +172,7 @@ func (b *bench) sentiment(ctx context.Context) (results.Topic, error) {
 		b.p.line("no pretrained encoder: %v", err)
 		return t, nil
 	}
-	m, ids, err := s.tokens(encoder)
+	m, ids, err := s.tokens(encoder, 0)
 	if err != nil {
 		return t, err
 	}
@@ -192,8 +193,8 @@ func (b *bench) sentiment(ctx context.Context) (results.Topic, error) {
 }
 
 // tokens reads the encoder in dir and returns it with the token ids of the
-// sentences.
-func (s *sentences) tokens(dir string) (*model.TextModel, [][]int32, error) {
+// sentences, cut to the given length, or with 0 to that which the encoder says.
+func (s *sentences) tokens(dir string, length int) (*model.TextModel, [][]int32, error) {
 	tok, err := tokenize.Load(dir)
 	if err != nil {
 		return nil, nil, err
@@ -207,7 +208,7 @@ func (s *sentences) tokens(dir string) (*model.TextModel, [][]int32, error) {
 	}
 	ids := make([][]int32, len(s.texts))
 	for i, text := range s.texts {
-		ids[i] = tok.Encode(nil, text, m.Config.MaxTokens)
+		ids[i] = tok.Encode(nil, text, cmp.Or(length, m.Config.MaxTokens))
 	}
 	return m, ids, nil
 }
@@ -318,8 +319,34 @@ func (s *sentences) fineTuned(c *hostgpu.TextClassifier, ids [][]int32, p *progr
 	}
 }
 
+// kept returns the value that the file at path holds where it was made with the
+// same key, and otherwise makes it and keeps it there, so that an interrupted run
+// goes on with the next one. A file that is damaged is made again.
+func kept[T any](path, key string, produce func() (T, error)) (T, error) {
+	var file struct {
+		Key   string `json:"key"` // options and data
+		Value T      `json:"value"`
+	}
+	if b, err := os.ReadFile(path); err == nil && json.Unmarshal(b, &file) == nil && file.Key == key {
+		return file.Value, nil
+	}
+	value, err := produce()
+	if err != nil {
+		return value, err
+	}
+	file.Key, file.Value = key, value
+	content, err := json.Marshal(file)
+	if err != nil {
+		return value, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return value, err
+	}
+	return value, atomicfile.Write(path, append(content, '\n'))
+}
+
 // crossValidation predicts each fold in turn and keeps its accuracy in the work
-// folder, so that an interrupted run goes on with the next one.
+// folder.
 type crossValidation struct {
 	work     string // folder
 	name     string // what the files' names start with
@@ -327,54 +354,28 @@ type crossValidation struct {
 	progress *progress
 }
 
-// keptFold is the file of a finished fold.
-type keptFold struct {
-	Key      string  `json:"key"`
-	Accuracy float64 `json:"accuracy"`
-}
-
 // run returns the accuracy on each fold.
 func (c *crossValidation) run(ctx context.Context, folds, classes []int, predict foldPredictor) ([]float64, error) {
-	if err := os.MkdirAll(c.work, 0o755); err != nil {
-		return nil, err
-	}
 	accuracies := make([]float64, sentimentFolds)
 	for fold := range accuracies {
 		path := filepath.Join(c.work, fmt.Sprintf("%s-%d.json", c.name, fold))
-		if kept, ok := readFold(path); ok && kept.Key == c.key {
-			accuracies[fold] = kept.Accuracy
-			continue
-		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		c.progress.line("%s %d of %d", c.name, fold+1, sentimentFolds)
-		test, train := divide(folds, fold)
-		predicted, err := predict(ctx, train, test)
+		accuracy, err := kept(path, c.key, func() (float64, error) {
+			if err := ctx.Err(); err != nil {
+				return 0, err
+			}
+			c.progress.line("%s %d of %d", c.name, fold+1, sentimentFolds)
+			test, train := divide(folds, fold)
+			predicted, err := predict(ctx, train, test)
+			if err != nil {
+				return 0, err
+			}
+			a, err := eval.ClassAccuracy(predicted, pick(classes, test))
+			return a.Value, err
+		})
 		if err != nil {
 			return nil, fmt.Errorf("%s %d: %w", c.name, fold, err)
 		}
-		a, err := eval.ClassAccuracy(predicted, pick(classes, test))
-		if err != nil {
-			return nil, err
-		}
-		accuracies[fold] = a.Value
-		content, err := json.Marshal(keptFold{Key: c.key, Accuracy: a.Value})
-		if err != nil {
-			return nil, err
-		}
-		if err := atomicfile.Write(path, append(content, '\n')); err != nil {
-			return nil, err
-		}
+		accuracies[fold] = accuracy
 	}
 	return accuracies, nil
-}
-
-// readFold reads a finished fold; one that is not there, or damaged, is made
-// again.
-func readFold(path string) (keptFold, bool) {
-	var kept keptFold
-	b, err := os.ReadFile(path)
-	ok := err == nil && json.Unmarshal(b, &kept) == nil
-	return kept, ok
 }

@@ -20,11 +20,17 @@ import (
 
 func newTrain() *cobra.Command {
 	var r trainRun
+	var tuning []string
 	c := &cobra.Command{
 		Use:   "train PREPARED",
 		Short: "Train a model in full precision",
 		Long: `Trains the user tower and the item tower together to rank the next item, and keeps
 the weights with the best NDCG@10 on validation. Test events are not looked at.
+
+With --tune-encoder the text encoder is trained too: after each epoch its upper blocks
+take steps by what the epoch's losses said of the items' vectors, which are then made
+anew. OUT/encoder is the encoder that came out, as a Hugging Face folder; descriptions
+of users are read by the one that was given.
 
 OUT/run has curves of loss and validation as SVG, all figures as JSON lines, and event
 files for TensorBoard (tensorboard --logdir OUT/run).
@@ -35,10 +41,14 @@ machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
   wisp train prepared --out model --resume
   wisp train prepared --out model --encoder all-MiniLM-L6-v2
   wisp train prepared --out model --encoder all-MiniLM-L6-v2 --descriptions
+  wisp train prepared --out model --encoder all-MiniLM-L6-v2 --tune-encoder
   wisp train prepared --out wide --dim 128 --heads 2 --epochs 80`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.data = args[0]
+			if err := r.check(cmd.Flags(), tuning); err != nil {
+				return err
+			}
 			t, err := r.run(cmd.Context(), newProgress(cmd))
 			if err != nil {
 				return err
@@ -55,7 +65,9 @@ machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
 	f.IntVar(&r.vectors.TFIDF, "features", defaultTFIDF, "width of the item vectors made of the words of titles and texts, 0 for none")
 	f.StringVar(&r.vectors.Encoder, "encoder", "", "folder of a pretrained text encoder that makes more item vectors")
 	f.BoolVar(&r.vectors.Descriptions, "descriptions", false, "read the users' descriptions and attributes, by --encoder or else by their words")
+	f.BoolVar(&r.vectors.Tuned, "tune-encoder", false, "train --encoder together with the towers, into OUT/encoder")
 	o := &r.options
+	tuning = r.tuning.flags(f, &o.EncoderEvery)
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of all chance")
 	f.IntVar(&o.Epochs, "epochs", 0, "epochs at most (default 50)")
 	f.IntVar(&o.Patience, "patience", 0, "epochs without improvement before stopping (default 8)")
@@ -79,6 +91,7 @@ type trainRun struct {
 	vectors             givenVectors
 	resume, refit       bool
 	options             hostgpu.TrainOptions
+	tuning              encoderTuning // with vectors.Tuned
 }
 
 func (r *trainRun) run(ctx context.Context, p *progress) (training, error) {
@@ -102,7 +115,7 @@ func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint stri
 	blas := hostgpu.BLAS()
 	p.line("training on %d items, %d users with %s", len(ds.Items), len(ds.Users), blas.Name)
 	result := training{Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Vectors: r.vectors, Refit: r.refit, BLAS: blas.Name}
-	m, err := r.fit(ctx, ds, s, given, r.options, checkpointFile, p, &result)
+	made, err := r.fit(ctx, ds, s, given, r.options, checkpointFile, p, &result)
 	if err != nil {
 		return training{}, err
 	}
@@ -112,37 +125,65 @@ func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint stri
 		o.Epochs = result.BestEpoch
 		whole := &data.Split{Protocol: s.Protocol, Train: fittingData(ds, s)}
 		var again training // its epochs were not chosen, they were given
-		if m, err = r.fit(ctx, ds, whole, given, o, refitFile, p, &again); err != nil {
+		if made, err = r.fit(ctx, ds, whole, given, o, refitFile, p, &again); err != nil {
 			return training{}, err
 		}
 	}
-	return result, resumable(saveModel(r.out, m, given, result), filepath.Join(r.out, checkpointFile), true)
+	return result, resumable(r.save(made, given, result), filepath.Join(r.out, checkpointFile), true)
+}
+
+// fitted is what a training comes to.
+type fitted struct {
+	model   *model.Model
+	items   *model.Tensor    // the given vectors that it reads
+	encoder *model.TextModel // that made them, where it was trained too
+}
+
+// save writes what a training came to, of which the users' vectors are still
+// those given.
+func (r *trainRun) save(made fitted, given hostgpu.Vectors, result training) error {
+	if made.encoder != nil {
+		if err := model.SaveText(filepath.Join(r.out, encoderFolder), made.encoder, r.vectors.Encoder); err != nil {
+			return err
+		}
+	}
+	given.Items = made.items
+	return saveModel(r.out, made.model, given, result)
 }
 
 // fit trains once, with its checkpoint in the named file of the output folder,
 // and writes to result what the training came to.
-func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s *data.Split, given hostgpu.Vectors, o hostgpu.TrainOptions, file string, p *progress, result *training) (_ *model.Model, err error) {
+func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s *data.Split, given hostgpu.Vectors, o hostgpu.TrainOptions, file string, p *progress, result *training) (made fitted, err error) {
+	if r.vectors.Tuned {
+		if err := r.tune(ds, s, &given, &o); err != nil {
+			return made, err
+		}
+	}
 	t, err := hostgpu.NewTrainer(ds, s, given, o)
 	if err != nil {
-		return nil, err
+		return made, err
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
 	if err := makeModelDir(r.out); err != nil {
-		return nil, err
+		return made, err
 	}
 	checkpoint, kept := filepath.Join(r.out, file), false
 	if _, e := os.Stat(checkpoint); r.resume && (e == nil || file == checkpointFile) {
 		if err := t.Resume(checkpoint); err != nil {
-			return nil, err
+			return made, err
 		}
 		kept = true
 	}
 	log, err := runlog.Open(filepath.Join(r.out, runFolder, strings.TrimSuffix(file, filepath.Ext(file))), t.Options(), int64(t.Steps()), time.Now())
 	if err != nil {
-		return nil, err
+		return made, err
 	}
 	defer func() { err = resumable(cmp.Or(err, log.Close()), checkpoint, kept) }()
 	err = t.Run(ctx, checkpoint, func(e hostgpu.Progress) {
+		if e.Texts > 0 {
+			p.stage("training the encoder", int64(e.Read), int64(e.Texts))
+			return
+		}
 		if !e.Done {
 			log.Scalar(int64(e.Total), "loss/train", e.Loss, time.Now())
 		}
@@ -171,17 +212,17 @@ func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s *data.Split, giv
 		}
 	})
 	if err != nil {
-		return nil, err
+		return made, err
 	}
 	result.Options = t.Options()
 	result.BestNDCG, result.BestEpoch = t.Best()
-	m, err := t.Model()
-	if err != nil {
-		return nil, err
+	made.items, made.encoder = t.ItemVectors(), t.Encoder()
+	if made.model, err = t.Model(); err != nil {
+		return made, err
 	}
 	labels := make([]string, len(ds.Items))
 	for i, item := range ds.Items {
 		labels[i] = label(item.ID, item.Title)
 	}
-	return m, log.Embedding("items", m.ItemVectors.Data, m.Config.Dim, labels)
+	return made, log.Embedding("items", made.model.ItemVectors.Data, made.model.Config.Dim, labels)
 }

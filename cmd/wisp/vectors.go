@@ -19,6 +19,7 @@ type givenVectors struct {
 	TFIDF        int    `json:"tfidf"`                  // width of the items' words as TF-IDF, reduced; 0 for none
 	Encoder      string `json:"encoder,omitempty"`      // folder of a pretrained text encoder, empty for none
 	Descriptions bool   `json:"descriptions,omitempty"` // of the users, by the encoder or else as TF-IDF
+	Tuned        bool   `json:"tuned,omitempty"`        // the encoder of the items is trained together with the towers
 }
 
 // make returns the vectors of the items and users of ds.
@@ -74,19 +75,28 @@ func beside(a, b *model.Tensor) *model.Tensor {
 	return both
 }
 
-// embed returns the embeddings by the encoder in dir of n texts, (n, D), those of
-// what is named. An empty text has a row of zeros.
-func embed(ctx context.Context, dir, what string, n int, text func(i int) string, p *progress) (*model.Tensor, error) {
+// loadEncoder reads a text encoder and its tokenizer.
+func loadEncoder(dir string) (*tokenize.Tokenizer, *model.TextModel, error) {
 	t, err := tokenize.Load(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	m, err := model.LoadText(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := t.CheckSize(m.Config.Vocabulary); err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
+		return nil, nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return t, m, nil
+}
+
+// embed returns the embeddings by the encoder in dir of n texts, (n, D), those of
+// what is named. An empty text has a row of zeros.
+func embed(ctx context.Context, dir, what string, n int, text func(i int) string, p *progress) (*model.Tensor, error) {
+	t, m, err := loadEncoder(dir)
+	if err != nil {
+		return nil, err
 	}
 	e := hostgpu.NewTextEncoder(m, 0)
 	vectors := model.NewTensor(n, e.Dim())

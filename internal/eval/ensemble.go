@@ -43,7 +43,7 @@ func (e *Ensemble) Scores(ctx context.Context, dst []float32, user int32, histor
 		if err := member.Scores(ctx, scores, user, history); err != nil {
 			return fmt.Errorf("eval: ensemble %q: %s: %w", e.name, member.Name(), err)
 		}
-		standardise(scores)
+		Standardise(scores)
 		for i, s := range scores {
 			sum[i] += e.weights[m] * float64(s)
 		}
@@ -54,8 +54,8 @@ func (e *Ensemble) Scores(ctx context.Context, dst []float32, user int32, histor
 	return nil
 }
 
-// standardise brings scores to mean 0 and deviation 1; equal scores become 0.
-func standardise(scores []float32) {
+// Standardise brings scores to mean 0 and deviation 1; equal scores become 0.
+func Standardise(scores []float32) {
 	values := make([]float64, len(scores))
 	for i, s := range scores {
 		values[i] = float64(s)
@@ -98,7 +98,7 @@ func FitEnsemble(ctx context.Context, name string, members []Scorer, items int, 
 			if err := member.Scores(ctx, row, c.User, c.History); err != nil {
 				return nil, fmt.Errorf("eval: fit ensemble: %s: %w", member.Name(), err)
 			}
-			standardise(row)
+			Standardise(row)
 		}
 	}
 	k := newRanker(items, 1)

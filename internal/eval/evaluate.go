@@ -15,6 +15,10 @@ import (
 type Options struct {
 	TopK    int // length of the lists and cut of the metrics; default 10
 	Workers int // cases scored at a time; default GOMAXPROCS. Results do not depend on it.
+	// Among returns the items that the target of a case is ranked among, without
+	// those of its history; nil, the default, stands for the whole catalogue. It is
+	// called for several cases at a time.
+	Among func(c *data.Case) []int32
 }
 
 // DefaultTopK is the cut that Options takes where TopK is 0.
@@ -65,10 +69,21 @@ func (r *Result) PerCase(m Metric) []float64 {
 	return values
 }
 
+// ExpectedHits returns, for each case, the probability that the target is within
+// the first TopK items when those of the same score stand in random order.
+func (r *Result) ExpectedHits() []float64 {
+	values := make([]float64, len(r.Rank))
+	for i, rank := range r.Rank {
+		tied := r.WorstRank[i] - rank + 1 // the target among them
+		values[i] = float64(min(max(int32(r.TopK)-rank, 0), tied)) / float64(tied)
+	}
+	return values
+}
+
 // Run asks s every case and ranks the whole catalogue of the given number of
-// items, without those of the case's history; the target itself is always
-// ranked, also where the user had it before or where it has no training event.
-// popularity holds the training events of each item and is read for Novelty.
+// items, or what opts.Among says, without those of the case's history; the target
+// itself is always ranked, also where the user had it before or where it has no
+// training event. popularity holds the training events of each item and is read for Novelty.
 //
 // progress, unless nil, is called after each case, one call at a time. The error
 // is ErrInput, ErrNaN, the context's or the scorer's; of several cases that fail
@@ -83,7 +98,7 @@ func Run(ctx context.Context, s Scorer, items int, cases []data.Case, popularity
 		Users: make([]int32, n), Targets: make([]int32, n),
 		Rank: make([]int32, n), WorstRank: make([]int32, n), Lists: make([][]int32, n),
 	}
-	if err := r.rankAll(ctx, s, cases, opts.Workers, progress); err != nil {
+	if err := r.rankAll(ctx, s, cases, opts, progress); err != nil {
 		return nil, err
 	}
 	r.Accuracy, r.Pessimistic = accuracy(r.Rank, r.TopK), accuracy(r.WorstRank, r.TopK)
@@ -129,7 +144,7 @@ func accuracy(ranks []int32, k int) Accuracy {
 
 // rankAll fills in the slices of r. Cases are handed out in order, and a worker
 // that has one finishes it, so that the first case that fails is always reached.
-func (r *Result) rankAll(ctx context.Context, s Scorer, cases []data.Case, workers int, progress func(done, total int)) error {
+func (r *Result) rankAll(ctx context.Context, s Scorer, cases []data.Case, opts Options, progress func(done, total int)) error {
 	var (
 		mu         sync.Mutex
 		wg         sync.WaitGroup
@@ -160,9 +175,10 @@ func (r *Result) rankAll(ctx context.Context, s Scorer, cases []data.Case, worke
 			progress(done, len(cases))
 		}
 	}
-	for range min(workers, len(cases)) {
+	for range min(opts.Workers, len(cases)) {
 		wg.Go(func() {
 			k := newRanker(r.Items, r.TopK)
+			k.among = opts.Among
 			for i, ok := take(); ok; i, ok = take() {
 				finish(i, r.rank(ctx, s, k, i, &cases[i]))
 			}
@@ -197,6 +213,7 @@ type ranker struct {
 	excluded []bool
 	list     []int32 // the best items of the last case
 	topK     int
+	among    func(c *data.Case) []int32 // Options.Among, nil for the whole catalogue
 }
 
 func newRanker(items, topK int) *ranker {
@@ -206,6 +223,14 @@ func newRanker(items, topK int) *ranker {
 
 // rank returns both ranks of the target of c under k.scores and fills k.list.
 func (k *ranker) rank(c *data.Case) (best, worst int32) {
+	if k.among != nil {
+		for i := range k.excluded {
+			k.excluded[i] = true
+		}
+		for _, i := range k.among(c) {
+			k.excluded[i] = false
+		}
+	}
 	for _, e := range c.History {
 		k.excluded[e.Item] = true
 	}
@@ -225,9 +250,7 @@ func (k *ranker) rank(c *data.Case) (best, worst int32) {
 		}
 		k.offer(int32(i), score)
 	}
-	for _, e := range c.History {
-		k.excluded[e.Item] = false
-	}
+	clear(k.excluded)
 	return best, worst - 1 // the target itself is among those that score as high
 }
 

@@ -79,6 +79,30 @@ func TestRunRanks(t *testing.T) {
 	}
 }
 
+// The target is ranked among what Among says, whatever it was for the case before.
+func TestRunAmong(t *testing.T) {
+	cases := []data.Case{question(0, 4, 1), question(1, 4, 1), question(2, 0), question(3, 3, 2)}
+	among := [][]int32{{0, 1, 2}, {4, 3}, {}, {0, 1, 2, 3, 4}}
+	o := eval.Options{TopK: 2, Workers: 1, Among: func(c *data.Case) []int32 { return among[c.User] }}
+	r, err := eval.Run(t.Context(), table(5, 4, 3, 2, 1), 5, cases, make([]int64, 5), o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []int32{2, 1, 0, 2}; !slices.Equal(r.Rank, want) {
+		t.Errorf("ranks %v; want %v", r.Rank, want)
+	}
+	if want := [][]int32{{0, 2}, {3, 4}, {0}, {0, 1}}; !reflect.DeepEqual(r.Lists, want) {
+		t.Errorf("lists %v; want %v", r.Lists, want)
+	}
+}
+
+func TestExpectedHits(t *testing.T) {
+	r := &eval.Result{TopK: 10, Rank: []int32{9, 10, 8, 8, 0, 10}, WorstRank: []int32{9, 10, 9, 11, 19, 30}}
+	if got, want := r.ExpectedHits(), []float64{1, 0, 1, 0.5, 0.5, 0}; !slices.Equal(got, want) {
+		t.Errorf("%v; want %v", got, want)
+	}
+}
+
 func TestRunSummary(t *testing.T) {
 	cases := []data.Case{question(7, 1, 0), question(8, 3), question(9, 2)}
 	r, err := eval.Run(t.Context(), table(4, 3, 1, 1), 4, cases, []int64{3, 1, 0, 0}, eval.Options{TopK: 2}, nil)

@@ -54,7 +54,11 @@ func (r *Run) Draw() error {
 		pictures[group] = append(pictures[group], name)
 	}
 	for group, names := range pictures {
-		svg, err := r.picture(group, names)
+		c := chart{title: group, axis: "step"}
+		for _, name := range names {
+			c.lines = append(c.lines, line{name, r.series[name]})
+		}
+		svg, err := picture(c)
 		if err != nil {
 			return fmt.Errorf("runlog: draw %s: %w", group, err)
 		}
@@ -69,11 +73,76 @@ func (r *Run) Draw() error {
 	return nil
 }
 
-// picture draws the named series over the steps.
-func (r *Run) picture(title string, names []string) ([]byte, error) {
+// Chart is one frame of a Picture: curves over the same axis.
+type Chart struct {
+	Title  string
+	Axis   string // what is counted along it
+	Curves []Curve
+}
+
+// Curve is a line of a Chart: value i stands at First + i. A value that is no
+// number leaves a gap.
+type Curve struct {
+	Name   string
+	First  int
+	Values []float64
+}
+
+// Picture draws charts below each other, as SVG.
+func Picture(charts ...Chart) ([]byte, error) {
+	drawn := make([]chart, len(charts))
+	for i, c := range charts {
+		drawn[i] = chart{title: c.Title, axis: c.Axis}
+		for _, curve := range c.Curves {
+			l := line{name: curve.Name}
+			for j, v := range curve.Values {
+				l.points = append(l.points, point{int64(curve.First + j), v})
+			}
+			drawn[i].lines = append(drawn[i].lines, l)
+		}
+	}
+	svg, err := picture(drawn...)
+	if err != nil {
+		return nil, fmt.Errorf("runlog: picture: %w", err)
+	}
+	return svg, nil
+}
+
+// chart is a Chart of recorded values.
+type chart struct {
+	title, axis string
+	lines       []line
+}
+
+type line struct {
+	name   string
+	points []point
+}
+
+// picture draws charts below each other.
+func picture(charts ...chart) ([]byte, error) {
+	c := vgsvg.New(curveWidth, curveHeight*font.Length(max(len(charts), 1)))
+	tiles := draw.Tiles{Rows: len(charts), Cols: 1}
+	for i, chart := range charts {
+		p, err := chart.plot()
+		if err != nil {
+			return nil, err
+		}
+		p.Draw(tiles.At(draw.New(c), 0, i))
+	}
+	var b bytes.Buffer
+	if _, err := c.WriteTo(&b); err != nil {
+		return nil, err
+	}
+	// The fonts of the plot package are seldom installed where a picture is seen.
+	return bytes.ReplaceAll(b.Bytes(), []byte("Liberation Sans;"), []byte("Liberation Sans,Arial,sans-serif;")), nil
+}
+
+// plot lays out the chart.
+func (c chart) plot() (*plot.Plot, error) {
 	p := plot.New()
-	p.Title.Text = title
-	p.X.Label.Text = "step"
+	p.Title.Text = c.title
+	p.X.Label.Text = c.axis
 	for _, f := range []*font.Font{
 		&p.Title.TextStyle.Font, &p.X.Label.TextStyle.Font, &p.X.Tick.Label.Font, &p.Y.Tick.Label.Font, &p.Legend.TextStyle.Font,
 	} {
@@ -82,22 +151,15 @@ func (r *Run) picture(title string, names []string) ([]byte, error) {
 	p.X.Tick.Marker, p.Y.Tick.Marker = plot.TickerFunc(ticks), plot.TickerFunc(ticks)
 	p.Legend.Top = true
 	p.Add(plotter.NewGrid())
-	for i, name := range names {
-		if err := addSeries(p, i, name, r.series[name]); err != nil {
+	for i, l := range c.lines {
+		if err := addSeries(p, i, l.name, l.points); err != nil {
 			return nil, err
 		}
 	}
 	p.X.Min, p.X.Max = axisRange(p.X.Min, p.X.Max)
 	p.Y.Min, p.Y.Max = axisRange(p.Y.Min, p.Y.Max)
-	p.Y.Max += (p.Y.Max - p.Y.Min) * 0.05 * float64(len(names)) // room for the legend
-	c := vgsvg.New(curveWidth, curveHeight)
-	p.Draw(draw.New(c))
-	var b bytes.Buffer
-	if _, err := c.WriteTo(&b); err != nil {
-		return nil, err
-	}
-	// The fonts of the plot package are seldom installed where a picture is seen.
-	return bytes.ReplaceAll(b.Bytes(), []byte("Liberation Sans;"), []byte("Liberation Sans,Arial,sans-serif;")), nil
+	p.Y.Max += (p.Y.Max - p.Y.Min) * 0.05 * float64(len(c.lines)) // room for the legend
+	return p, nil
 }
 
 // addSeries adds the i-th series: a line that is broken where a value cannot be

@@ -1,0 +1,6 @@
+package hostgpu
+
+// NewLowRank is the kernel under test.
+func NewLowRank(out, in, r int, scale float32, base []float32) Kernel {
+	return Kernel{&lowRank{out: out, in: in, r: r, scale: scale, base: base}}
+}
