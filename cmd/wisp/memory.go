@@ -55,10 +55,13 @@ func memoryNote() string {
 	return fmt.Sprintf("; at most %d MB of memory", (peak+999_999)/1_000_000)
 }
 
+// memoryFigure is the name of the peak memory among the figures of a training.
+const memoryFigure = "peak_memory_bytes"
+
 // recordMemory adds the peak memory after a step to the figures of a training.
 func recordMemory(log *runlog.Run, step int64) {
 	if peak := peakMemory(); peak > 0 {
-		log.Scalar(step, "peak_memory_bytes", float64(peak), time.Now())
+		log.Scalar(step, memoryFigure, float64(peak), time.Now())
 	}
 }
 

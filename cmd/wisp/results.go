@@ -105,7 +105,7 @@ func (b *bench) present(sets ...set) []set {
 func (b *bench) run(ctx context.Context) error {
 	b.machine = results.Machine()
 	b.commit = results.Commit(ctx)
-	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"teachers", b.teachers}, {"cold", b.cold}, {"controls", b.controls}, {"games", b.games}, {"ratings", b.ratings}, {"sentiment", b.sentiment}, {"speed", b.speed}, {"scale", b.scale}, {"times", b.times}}
+	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"teachers", b.teachers}, {"ablation", b.ablation}, {"cold", b.cold}, {"controls", b.controls}, {"games", b.games}, {"ratings", b.ratings}, {"sentiment", b.sentiment}, {"speed", b.speed}, {"scale", b.scale}, {"times", b.times}}
 	var names []string
 	for _, t := range all {
 		names = append(names, t.name)
@@ -195,6 +195,7 @@ func (b *bench) trained(ctx context.Context, ds *data.Dataset, fingerprint strin
 	}
 	r := trainRun{out: dir, vectors: v.vectors, refit: v.refit, options: v.options}
 	r.options.Seed = uint64(v.seed)
+	r.tuning.options.Losses.NextItem = 1 // where the encoder is trained too
 	if _, err := os.Stat(filepath.Join(dir, checkpointFile)); err == nil {
 		r.resume = true
 	}
