@@ -8,7 +8,7 @@ WISP     := bin/wisp
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build wasm wasm-check test test-race test-arm64 fuzz bench bench-peers bench-games golden results lint fmt demo check clean setup-demo setup-test
+.PHONY: help build wasm wasm-check test test-race test-arm64 fuzz bench bench-peers bench-games encoder golden results lint fmt demo check clean setup-demo setup-test setup-encoder
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -23,7 +23,10 @@ setup-demo:
 setup-test:
 	@scripts/setup.sh test
 
-demo: setup-demo build ## the main job on real data: fetch, prepare, train, compress, eval, recommend
+setup-encoder:
+	@scripts/setup.sh encoder
+
+demo: setup-demo build ## the main job on real data: fetch, prepare, train, compress, sign, eval, recommend
 	@WISP=$(WISP) OUT=$(OUT)/demo scripts/demo.sh
 
 wasm: ## build wasm/kernel.wasm from wasm/guest (clang-19, lld-19)
@@ -57,6 +60,14 @@ bench-peers: setup-demo ## training speed side by side with PyTorch, into docs/r
 bench-games: ## quality of a training side by side with PyTorch, into docs/results/peers-games.* (hours; goes on where it was)
 	@mkdir -p bin && $(GO) -C bench build -trimpath -o ../bin/bench . && \
 	bin/bench -topic games -shared $(SHARED) -venv $(OUT)/peers/venv -work $(OUT)/results
+
+encoder: setup-encoder build ## distil the small text encoder from MiniLM in $(SHARED) into $(OUT)/encoder (hours; goes on where it was)
+	@mkdir -p $(OUT)
+	@zcat $(SHARED)/data/online-retail/online_retail.csv.gz | cut -d, -f3 | sort -u | iconv -c -f utf-8 -t utf-8 >$(OUT)/retail.txt
+	$(WISP) distil-encoder --teacher $(SHARED)/models/all-MiniLM-L6-v2 --wordnet /usr/share/wordnet \
+	  --titles $(SHARED)/data/movietweetings/movies.dat --titles $(SHARED)/data/movietweetings/dbpedia-mappings.csv \
+	  --texts $(OUT)/retail.txt --epochs 60 --patience 10 --out $(OUT)/encoder \
+	  $(if $(wildcard $(OUT)/encoder/distil-encoder.safetensors),--resume)
 
 golden: ## rewrite golden files (read the diff before you commit it)
 	UPDATE_GOLDEN=1 $(GO) test ./...

@@ -20,10 +20,11 @@ type Artifact struct {
 	// Goldens are requests with their exact answers; there is at least one.
 	Goldens []Golden
 
-	// Digest identifies the content: SHA-256 of the header and the table. It
-	// and Sections are set by Read; Write ignores them.
-	Digest   [sha256.Size]byte
-	Sections []SectionInfo
+	// Digest identifies the content: SHA-256 of the header and the table. It,
+	// Signature and Sections are set by Read; Write ignores them.
+	Digest    [sha256.Size]byte
+	Signature Signature
+	Sections  []SectionInfo
 }
 
 // Segment is a named part of the model's image, packed as the kernel reads it.

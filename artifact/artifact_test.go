@@ -75,7 +75,7 @@ func TestReadTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Only header and table are there: an update has nothing else yet.
-	table, err := artifact.ReadTable(bytes.NewReader(b[:256+7*96]), int64(len(b)), artifact.Limits{})
+	table, err := artifact.ReadTable(bytes.NewReader(b[:256+7*96]), int64(len(b)), artifact.ReadOptions{AllowUnsigned: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -16,12 +17,19 @@ func small() *artifact.Artifact {
 	return &artifact.Artifact{
 		Manifest: artifact.Manifest{
 			Name: "corner-shop", Version: 7, Tenant: "north", ABI: 1,
-			Model:      artifact.ModelInfo{Items: 3, Dim: 8, Layers: 2, Heads: 2, FFN: 16, Window: 4, EventTypes: 3, GapBuckets: 5},
+			Model: artifact.ModelInfo{
+				Items: 3, Dim: 8, Layers: 2, Heads: 2, FFN: 16, Window: 4, EventTypes: 3, GapBuckets: 5,
+				Text: artifact.TextInfo{Vocabulary: 50, Tokens: 16, Dim: 6, Layers: 1, Heads: 3, FFN: 12, UserMap: true},
+			},
 			EventTypes: []artifact.EventType{{Name: "view"}, {Name: "rating", AtLeast: 0.5}, {Name: "rating", AtLeast: 3.7}},
 			Limits:     artifact.ManifestLimits{MaxHistory: 100, MaxK: 10, MemoryPages: 4},
 			Metrics:    []artifact.Metric{{Name: "ndcg@10", Value: 0.25, Low: 0.2, High: 0.3, N: 40, Protocol: "leave one out"}},
 			Licences:   []artifact.Licence{{What: "data", Licence: "CC-BY-4.0", Notice: "© made up\n<all> & \"sundry\""}},
 			Created:    "2025-01-02T03:04:05Z",
+			Provenance: &artifact.Provenance{
+				Wisp: "v0.1.0", Go: "go1.26.0", Commands: []string{"wisp compress model --data prepared"},
+				Sources: []artifact.Source{{Name: "events.parquet", SHA256: strings.Repeat("0123456789abcdef", 4)}},
+			},
 		},
 		Kernel: []byte("\x00asm\x01\x00\x00\x00"),
 		Segments: []artifact.Segment{

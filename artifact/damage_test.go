@@ -18,7 +18,7 @@ import (
 // damaged reports whether err is one that damage of a file may give.
 func damaged(err error) bool {
 	for _, e := range []error{
-		artifact.ErrFormat, artifact.ErrVersion, artifact.ErrDigest, artifact.ErrLimit, artifact.ErrSignature,
+		artifact.ErrFormat, artifact.ErrVersion, artifact.ErrDigest, artifact.ErrLimit, artifact.ErrSignature, artifact.ErrUntrusted,
 	} {
 		if errors.Is(err, e) {
 			return true
@@ -28,9 +28,13 @@ func damaged(err error) bool {
 }
 
 func TestEveryFlippedBit(t *testing.T) {
-	for name, opts := range map[string]artifact.WriteOptions{"zstd": {}, "raw": {Raw: true}} {
+	for name, opts := range map[string]artifact.WriteOptions{"zstd": {}, "raw": {Raw: true}, "signed": {Key: key(1)}} {
 		t.Run(name, func(t *testing.T) {
 			b := encode(t, small(), opts)
+			read := read
+			if opts.Key != nil {
+				read = func(b []byte) (*artifact.Artifact, error) { return readSigned(b, opts.Key) }
+			}
 			for i := range 8 * len(b) {
 				b[i/8] ^= 1 << (i % 8)
 				if _, err := read(b); !damaged(err) {
@@ -99,7 +103,9 @@ func TestForged(t *testing.T) {
 		{name: "table length", bytes: func(b []byte) []byte { b[32]++; return b }, want: artifact.ErrFormat, says: "a table of"},
 		{name: "reserved", bytes: func(b []byte) []byte { b[40] = 1; return b }, want: artifact.ErrFormat, says: "reserved"},
 		{name: "reserved after the signature", bytes: func(b []byte) []byte { b[255] = 1; return b }, want: artifact.ErrFormat, says: "reserved"},
-		{name: "signature algorithm", bytes: func(b []byte) []byte { b[96] = 1; return b }, want: artifact.ErrSignature, says: "unsupported"},
+		{name: "signature algorithm", bytes: func(b []byte) []byte { b[96] = 2; return b }, want: artifact.ErrSignature, says: "unsupported"},
+		{name: "algorithm without key id", bytes: func(b []byte) []byte { b[96] = 1; return b }, want: artifact.ErrFormat, says: "without the id of a key"},
+		{name: "reserved in the signature place", bytes: func(b []byte) []byte { b[96], b[103], b[104] = 1, 1, 1; return b }, want: artifact.ErrFormat, says: "reserved"},
 		{name: "key id without algorithm", bytes: func(b []byte) []byte { b[104] = 1; return b }, want: artifact.ErrFormat, says: "signature place"},
 		{name: "signature without algorithm", bytes: func(b []byte) []byte { b[199] = 1; return b }, want: artifact.ErrFormat, says: "signature place"},
 		{name: "no sections", parts: func([]part) []part { return nil }, want: artifact.ErrFormat, says: "no manifest"},

@@ -1,6 +1,7 @@
 package artifact_test
 
 import (
+	"crypto/ed25519"
 	"fmt"
 	"log"
 	"os"
@@ -48,4 +49,39 @@ func Example() {
 	// segment header false
 	// items  true
 	// golden  false
+}
+
+// A key is made once; its public half goes to those who are to trust it.
+func ExampleSignFile() {
+	dir, err := os.MkdirTemp("", "artifact")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // an example's litter harms nobody
+	path, keyFile := filepath.Join(dir, "shop.wisp"), filepath.Join(dir, "shop.key")
+	if err := artifact.WriteFile(path, small(), artifact.WriteOptions{}); err != nil {
+		log.Fatal(err)
+	}
+
+	if _, err := artifact.CreateKey(keyFile); err != nil {
+		log.Fatal(err)
+	}
+	private, err := artifact.ReadPrivateKey(keyFile)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := artifact.SignFile(path, private); err != nil {
+		log.Fatal(err)
+	}
+
+	public, err := artifact.ReadPublicKey(keyFile + ".pub")
+	if err != nil {
+		log.Fatal(err)
+	}
+	a, err := artifact.Open(path, artifact.ReadOptions{Keys: []ed25519.PublicKey{public}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(a.Manifest.Name, a.Signature.Trusted, a.Signature.Key == artifact.NewKeyID(public))
+	// Output: corner-shop true true
 }

@@ -37,9 +37,11 @@ const (
 	offTableLen   = 32
 	offReserved   = 40
 	offDigest     = 64
-	offAlgorithm  = 96
-	offSignature  = 100 // reserved, key id, signature
-	offReserved2  = 200
+	offAlgorithm  = 96 // the signature place begins
+	offReserved1  = 100
+	offKeyID      = 104
+	offSignature  = 136
+	offReserved2  = 200 // the signature place ends
 	digestCovered = offDigest
 )
 
@@ -116,9 +118,10 @@ func (s SectionInfo) label() string {
 
 // Table is what the header and the section table of a file say.
 type Table struct {
-	Digest   [sha256.Size]byte // identifies the content: SHA-256 of header and table
-	Size     int64             // length of the whole file in bytes
-	Sections []SectionInfo     // in file order
+	Digest    [sha256.Size]byte // identifies the content: SHA-256 of header and table
+	Signature Signature
+	Size      int64         // length of the whole file in bytes
+	Sections  []SectionInfo // in file order
 }
 
 func alignUp(n, align int64) int64 { return (n + align - 1) &^ (align - 1) }
@@ -197,17 +200,6 @@ func parseHeader(h []byte, size int64, limits Limits) (count int, digest [sha256
 	}
 	copy(digest[:], h[offDigest:])
 	return count, digest, nil
-}
-
-// parseSignature checks the signature place of an unsigned file.
-func parseSignature(h []byte) error {
-	if a := binary.LittleEndian.Uint32(h[offAlgorithm:]); a != 0 {
-		return fmt.Errorf("%w: signature algorithm %d is unsupported by this version", ErrSignature, a)
-	}
-	if !isZero(h[offSignature:offReserved2]) {
-		return fmt.Errorf("%w: the file declares no signature algorithm but the signature place is not zero", ErrFormat)
-	}
-	return nil
 }
 
 // parseEntry reads the table entry e at position i.

@@ -66,6 +66,37 @@ func reseal(b []byte) {
 	}
 }
 
+// FuzzSigned reads anything as one who trusts a key, with digests set right. The
+// signature is either made right as well, so that what lies behind it is reached,
+// or anything: then nothing but the right one may be accepted.
+func FuzzSigned(f *testing.F) {
+	signed := encode(f, small(), artifact.WriteOptions{Key: key(1)})
+	for _, sign := range []bool{false, true} {
+		f.Add(signed, signed[96:200], sign)
+		f.Add(build(parts()), place(build(parts()), key(2))[96:200], sign)
+		f.Add(build(parts()), make([]byte, 104), sign)
+	}
+	f.Fuzz(func(t *testing.T, b, signature []byte, sign bool) {
+		if len(b) < 256 {
+			return
+		}
+		reseal(b)
+		right := place(bytes.Clone(b), key(1))
+		copy(b[96:200], signature)
+		if sign {
+			b = right
+		}
+		a, err := readSigned(b, key(1))
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(b, right) || !a.Signature.Trusted {
+			t.Fatalf("a forgery was accepted: %x", b[96:200])
+		}
+		reencode(t, a)
+	})
+}
+
 // FuzzManifest reads any manifest within a file that is right otherwise.
 func FuzzManifest(f *testing.F) {
 	p := parts()

@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"math"
 	"strings"
@@ -30,6 +31,9 @@ type Manifest struct {
 	Licences []Licence `json:"licences,omitempty"`
 	// Created is a time in the form of RFC 3339, or empty.
 	Created string `json:"created,omitempty"`
+	// Provenance says what the artefact was made of and how; nil where nothing is
+	// said.
+	Provenance *Provenance `json:"provenance,omitempty"`
 }
 
 // ModelInfo holds the dimensions of the model.
@@ -42,6 +46,21 @@ type ModelInfo struct {
 	Window     int `json:"window"`      // W: events that an event attends to
 	EventTypes int `json:"event_types"` // E: entries of the event vocabulary
 	GapBuckets int `json:"gap_buckets"` // G: buckets of the time between events
+	// Text is the text encoder; the zero value stands for a model without one.
+	Text TextInfo `json:"text,omitzero"`
+}
+
+// TextInfo holds the dimensions of a text encoder, and says what texts are for.
+type TextInfo struct {
+	Vocabulary int  `json:"vocabulary"`           // V: tokens
+	Tokens     int  `json:"tokens"`               // longest text that is read whole
+	Dim        int  `json:"dim"`                  // D: width of the vector of a text
+	Layers     int  `json:"layers"`               // transformer blocks
+	Heads      int  `json:"heads"`                // H: attention heads; divides Dim
+	FFN        int  `json:"ffn"`                  // width of the feed-forward layers
+	ItemMap    bool `json:"item_map,omitempty"`   // a text gives the vector of an item
+	UserMap    bool `json:"user_map,omitempty"`   // a text can describe a user
+	ItemTexts  bool `json:"item_texts,omitempty"` // a text finds items by theirs
 }
 
 // EventType is an entry of the event vocabulary. An event belongs to the last
@@ -77,16 +96,32 @@ type Licence struct {
 	Notice string `json:"notice,omitempty"`
 }
 
+// Provenance is what somebody needs who wants to make an artefact again.
+type Provenance struct {
+	Wisp     string   `json:"wisp,omitempty"`     // version of the program that made it
+	Go       string   `json:"go,omitempty"`       // version of Go that built the program
+	Sources  []Source `json:"sources,omitempty"`  // what it was made of
+	Commands []string `json:"commands,omitempty"` // how, in their order, without the paths of the machine
+}
+
+// Source is a file that went into the artefact, directly or through others.
+type Source struct {
+	Name   string `json:"name"`
+	SHA256 string `json:"sha256"` // of its content, in lower-case hexadecimal
+}
+
 // Limits on what a manifest may say. They keep arithmetic on its numbers far
 // from overflow; the image's own checks are narrower.
 const (
 	maxVersion     = 1<<53 - 1 // what a JSON number carries exactly everywhere
 	maxItems       = 1 << 26
 	maxDimension   = 1 << 16
+	maxVocabulary  = 1 << 20
 	maxRequest     = 1 << 20
 	maxMemoryPages = 1 << 16
 	maxText        = 1 << 10
 	maxNotice      = 1 << 18
+	maxCommand     = 1 << 14
 )
 
 // Validate reports the first field that is missing, out of range or
@@ -130,6 +165,9 @@ func (m *Manifest) Validate() error {
 		_, err := time.Parse(time.RFC3339, m.Created)
 		v.check(err == nil, "created is %q, must be empty or a time such as 2006-01-02T15:04:05Z", m.Created)
 	}
+	if m.Provenance != nil {
+		v.provenance(m.Provenance)
+	}
 	if v.err != nil {
 		return fmt.Errorf("%w: %w", ErrManifest, v.err)
 	}
@@ -159,6 +197,21 @@ func (v *validator) text(name, s string, required bool) {
 	v.check(printable(s, ""), "%s is %q, must be UTF-8 without control characters", name, s)
 }
 
+func (v *validator) provenance(p *Provenance) {
+	v.text("provenance.wisp", p.Wisp, false)
+	v.text("provenance.go", p.Go, false)
+	for i, s := range p.Sources {
+		name := fmt.Sprintf("provenance.sources[%d]", i)
+		v.text(name+".name", s.Name, true)
+		v.check(len(s.SHA256) == 2*sha256.Size && strings.Trim(s.SHA256, "0123456789abcdef") == "",
+			"%s.sha256 is %q, must have %d characters of 0-9 and a-f", name, s.SHA256, 2*sha256.Size)
+	}
+	for i, c := range p.Commands {
+		v.check(c != "" && len(c) <= maxCommand && printable(c, ""),
+			"provenance.commands[%d] is empty, longer than %d bytes, not UTF-8, or has control characters", i, maxCommand)
+	}
+}
+
 func (v *validator) model(m ModelInfo) {
 	v.size("model.items", m.Items, maxItems)
 	v.size("model.dim", m.Dim, maxDimension)
@@ -169,6 +222,17 @@ func (v *validator) model(m ModelInfo) {
 	v.size("model.event_types", m.EventTypes, maxDimension)
 	v.size("model.gap_buckets", m.GapBuckets, maxDimension)
 	v.check(v.err != nil || m.Dim%m.Heads == 0, "model.dim %d is not a multiple of model.heads %d", m.Dim, m.Heads)
+	t := m.Text
+	if t == (TextInfo{}) {
+		return
+	}
+	v.size("model.text.vocabulary", t.Vocabulary, maxVocabulary)
+	v.size("model.text.tokens", t.Tokens, maxDimension)
+	v.size("model.text.dim", t.Dim, maxDimension)
+	v.size("model.text.layers", t.Layers, maxDimension)
+	v.size("model.text.heads", t.Heads, maxDimension)
+	v.size("model.text.ffn", t.FFN, maxDimension)
+	v.check(v.err != nil || t.Dim%t.Heads == 0, "model.text.dim %d is not a multiple of model.text.heads %d", t.Dim, t.Heads)
 }
 
 // printable reports whether s is UTF-8 without control characters other than

@@ -20,7 +20,9 @@ func TestValidate(t *testing.T) {
 		{name: "unchanged", change: func(*a) {}},
 		{name: "nothing optional", change: func(a *a) {
 			a.Manifest.Tenant, a.Manifest.Created, a.Manifest.Metrics, a.Manifest.Licences = "", "", nil, nil
+			a.Manifest.Provenance = nil
 		}},
+		{name: "no text encoder", change: func(a *a) { a.Manifest.Model.Text = artifact.TextInfo{} }},
 		{name: "largest version", change: func(a *a) { a.Manifest.Version = 1<<53 - 1 }},
 		{name: "joined emoji and a no-break space", change: func(a *a) { a.Items[0].ID = "👩\u200d🍳\u00a0" }},
 		{name: "tab in a title", change: func(a *a) { a.Items[0].Title = "a\tb" }},
@@ -36,6 +38,11 @@ func TestValidate(t *testing.T) {
 		{"negative dim", func(a *a) { a.Manifest.Model.Dim = -8 }, artifact.ErrManifest, "model.dim is -8"},
 		{"no heads", func(a *a) { a.Manifest.Model.Heads = 0 }, artifact.ErrManifest, "model.heads is 0"},
 		{"heads", func(a *a) { a.Manifest.Model.Heads = 3 }, artifact.ErrManifest, "multiple of model.heads 3"},
+		{"text without layers", func(a *a) { a.Manifest.Model.Text.Layers = 0 }, artifact.ErrManifest, "model.text.layers is 0"},
+		{"text of no width", func(a *a) { a.Manifest.Model.Text = artifact.TextInfo{UserMap: true} }, artifact.ErrManifest, "model.text.vocabulary is 0"},
+		{"text vocabulary", func(a *a) { a.Manifest.Model.Text.Vocabulary = 1<<20 + 1 }, artifact.ErrManifest, "model.text.vocabulary"},
+		{"text tokens", func(a *a) { a.Manifest.Model.Text.Tokens = -1 }, artifact.ErrManifest, "model.text.tokens is -1"},
+		{"text heads", func(a *a) { a.Manifest.Model.Text.Heads = 4 }, artifact.ErrManifest, "multiple of model.text.heads 4"},
 		{"too many items", func(a *a) { a.Manifest.Model.Items = 1<<26 + 1 }, artifact.ErrManifest, "model.items"},
 		{"event types", func(a *a) { a.Manifest.Model.EventTypes = 2 }, artifact.ErrManifest, "has 3 entries, model.event_types is 2"},
 		{"event type twice", func(a *a) { a.Manifest.EventTypes[2].AtLeast = 0.5 }, artifact.ErrManifest, `event_types[2] repeats "rating"`},
@@ -51,6 +58,13 @@ func TestValidate(t *testing.T) {
 		{"licence", func(a *a) { a.Manifest.Licences[0].Licence = "" }, artifact.ErrManifest, "licences[0].licence"},
 		{"licence notice", func(a *a) { a.Manifest.Licences[0].Notice = "\x00" }, artifact.ErrManifest, "licences[0].notice"},
 		{"created", func(a *a) { a.Manifest.Created = "yesterday" }, artifact.ErrManifest, "created"},
+
+		{"source without name", func(a *a) { a.Manifest.Provenance.Sources[0].Name = "" }, artifact.ErrManifest, "provenance.sources[0].name"},
+		{"short digest", func(a *a) { a.Manifest.Provenance.Sources[0].SHA256 = "00" }, artifact.ErrManifest, "provenance.sources[0].sha256"},
+		{"digest in capitals", func(a *a) { a.Manifest.Provenance.Sources[0].SHA256 = strings.Repeat("F", 64) }, artifact.ErrManifest, "0-9 and a-f"},
+		{"empty command", func(a *a) { a.Manifest.Provenance.Commands[0] = "" }, artifact.ErrManifest, "provenance.commands[0]"},
+		{"command with an escape", func(a *a) { a.Manifest.Provenance.Commands[0] = "\x1b[2J" }, artifact.ErrManifest, "provenance.commands[0]"},
+		{"version of Go", func(a *a) { a.Manifest.Provenance.Go = "\n" }, artifact.ErrManifest, "provenance.go"},
 
 		{"no kernel", func(a *a) { a.Kernel = nil }, artifact.ErrContent, "kernel is empty"},
 		{"no segments", func(a *a) { a.Segments = nil }, artifact.ErrContent, "no image segment"},

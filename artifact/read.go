@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -10,11 +11,17 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// ReadOptions says what a reader accepts. The zero value is the strict one.
+// ReadOptions says what a reader accepts. The zero value is the strict one: it
+// accepts nothing.
 type ReadOptions struct {
 	Limits Limits
-	// AllowUnsigned accepts files without a signature. Their digests show damage
-	// but not who wrote them.
+	// Keys are the public keys of those whose files are accepted, each signed
+	// with any one of them. To rotate a key, list both until the last file of the
+	// old one is gone; to revoke one, leave it out.
+	Keys []ed25519.PublicKey
+	// AllowUnsigned accepts files without a signature, and with one of a key that
+	// is not among Keys. Their digests show damage but not who wrote them. A
+	// signature of one of the Keys has to be right all the same.
 	AllowUnsigned bool
 }
 
@@ -40,13 +47,9 @@ func Open(path string, opts ReadOptions) (*Artifact, error) {
 // and the signature are checked first, then each section against its digest,
 // and only then is it decompressed. What Read returns shares no memory with r.
 func Read(r io.ReaderAt, size int64, opts ReadOptions) (*Artifact, error) {
-	t, err := ReadTable(r, size, opts.Limits)
+	t, err := ReadTable(r, size, opts)
 	if err != nil {
 		return nil, err
-	}
-	// ReadTable refuses every signature of this version.
-	if !opts.AllowUnsigned {
-		return nil, fmt.Errorf("%w: set ReadOptions.AllowUnsigned to read it nevertheless", ErrUnsigned)
 	}
 	dec, err := newDecoder()
 	if err != nil {
@@ -54,7 +57,7 @@ func Read(r io.ReaderAt, size int64, opts ReadOptions) (*Artifact, error) {
 	}
 	defer dec.Close()
 
-	a := &Artifact{Digest: t.Digest, Sections: t.Sections}
+	a := &Artifact{Digest: t.Digest, Signature: t.Signature, Sections: t.Sections}
 	end := headerSize + tableSize(len(t.Sections))
 	for _, s := range t.Sections {
 		raw, err := readSection(r, s, end, dec)
@@ -72,12 +75,12 @@ func Read(r io.ReaderAt, size int64, opts ReadOptions) (*Artifact, error) {
 	return a, nil
 }
 
-// ReadTable reads and checks the header and the table of a file of size bytes
-// and nothing else. An update compares the digests of its sections with those
-// it holds and fetches only the others. The table of an unsigned file is
-// returned like any other: whoever uses its sections has to [Read] them.
-func ReadTable(r io.ReaderAt, size int64, limits Limits) (*Table, error) {
-	limits = limits.withDefaults()
+// ReadTable reads and checks the header, the table and the signature of a file
+// of size bytes and nothing else. An update compares the digests of its sections
+// with those it holds and fetches only the others; whoever uses the sections has
+// to [Read] them.
+func ReadTable(r io.ReaderAt, size int64, opts ReadOptions) (*Table, error) {
+	limits := opts.Limits.withDefaults()
 	if size < headerSize {
 		return nil, fmt.Errorf("%w: %d bytes are too few for the header of %d", ErrFormat, size, headerSize)
 	}
@@ -102,10 +105,11 @@ func ReadTable(r io.ReaderAt, size int64, limits Limits) (*Table, error) {
 	if tableDigest(header, table) != digest {
 		return nil, fmt.Errorf("%w: the header or the table of sections is damaged, fetch the file again", ErrDigest)
 	}
-	if err := parseSignature(header); err != nil {
+	signature, err := verify(header, opts)
+	if err != nil {
 		return nil, err
 	}
-	t := &Table{Digest: digest, Size: size, Sections: make([]SectionInfo, count)}
+	t := &Table{Digest: digest, Signature: signature, Size: size, Sections: make([]SectionInfo, count)}
 	for i := range t.Sections {
 		if t.Sections[i], err = parseEntry(i, table[i*entrySize:][:entrySize]); err != nil {
 			return nil, err

@@ -1,15 +1,15 @@
 package artifact
 
 import (
+	"crypto/ed25519"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"runtime"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/wisp-project/wisp/internal/atomicfile"
 )
 
 // defaultLevel asks for the smallest file: it is written once and sent often.
@@ -23,6 +23,8 @@ type WriteOptions struct {
 	Level int
 	// Raw stores every section as it is.
 	Raw bool
+	// Key signs the file; nil leaves it unsigned. See [SignFile].
+	Key ed25519.PrivateKey
 	// Limits are those of the readers the file is for; what they would refuse is
 	// not written.
 	Limits Limits
@@ -37,8 +39,12 @@ func Write(w io.Writer, a *Artifact, opts WriteOptions) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	return write(w, header, sections)
+}
+
+func write(w io.Writer, header []byte, sections []section) (int64, error) {
 	var written int64
-	write := func(b []byte) error {
+	put := func(b []byte) error {
 		n, err := w.Write(b)
 		written += int64(n)
 		if err != nil {
@@ -46,14 +52,14 @@ func Write(w io.Writer, a *Artifact, opts WriteOptions) (int64, error) {
 		}
 		return nil
 	}
-	if err := write(header); err != nil {
+	if err := put(header); err != nil {
 		return written, err
 	}
 	for _, s := range sections {
-		if err := write(make([]byte, s.info.Offset-written)); err != nil {
+		if err := put(make([]byte, s.info.Offset-written)); err != nil {
 			return written, err
 		}
-		if err := write(s.stored); err != nil {
+		if err := put(s.stored); err != nil {
 			return written, err
 		}
 	}
@@ -61,45 +67,16 @@ func Write(w io.Writer, a *Artifact, opts WriteOptions) (int64, error) {
 }
 
 // WriteFile writes a to the file at path. The file appears whole or not at
-// all: it is written and synced under another name in the same folder and then
-// renamed, so that what was at path before stays valid until then.
-func WriteFile(path string, a *Artifact, opts WriteOptions) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return fmt.Errorf("artifact: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name()) // err is the one to report
-		}
-	}()
-	if _, err := Write(f, a, opts); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	// CreateTemp lets nobody else read the file.
-	if err = errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(dir)
-	}
-	if err != nil {
-		return fmt.Errorf("artifact: %w", err)
-	}
-	return nil
-}
-
-// syncDir makes a rename in dir last through a loss of power.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil // folders cannot be synced there
-	}
-	d, err := os.Open(dir)
+// all: what was at path before stays valid until then.
+func WriteFile(path string, a *Artifact, opts WriteOptions) error {
+	header, sections, err := encode(a, opts)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return atomicfile.Replace(path, 0o644, func(f *os.File) error {
+		_, err := write(f, header, sections)
+		return err
+	})
 }
 
 // section is a section that is ready to be written.
@@ -144,7 +121,13 @@ func encode(a *Artifact, opts WriteOptions) (header []byte, sections []section, 
 	if err := t.check(limits); err != nil {
 		return nil, nil, err
 	}
-	return t.appendTo(nil), sections, nil
+	header = t.appendTo(nil)
+	if opts.Key != nil {
+		if err := sign(header, opts.Key); err != nil {
+			return nil, nil, err
+		}
+	}
+	return header, sections, nil
 }
 
 // payloads returns the raw sections of a, in file order.

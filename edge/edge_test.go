@@ -139,7 +139,7 @@ func TestEqualsDefinition(t *testing.T) {
 				}
 			}
 			list := []string{id(rng.IntN(s.Items)), id(0)}
-			scores, err := r.Score(t.Context(), events, list)
+			scores, err := r.Score(t.Context(), edge.ScoreRequest{History: events, Items: list})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -229,26 +229,10 @@ func TestChangedInstruction(t *testing.T) {
 	}
 }
 
-// module assembles a WebAssembly module that exports a memory and a function run
-// with the given body.
-func module(pages byte, body ...byte) []byte {
-	section := func(id byte, content ...byte) []byte { return append([]byte{id, byte(len(content))}, content...) }
-	code := append([]byte{0}, body...) // no locals
-	return slices.Concat(
-		[]byte{0, 'a', 's', 'm', 1, 0, 0, 0},
-		section(1, 1, 0x60, 0, 1, 0x7f), // type: () -> i32
-		section(3, 1, 0),
-		section(5, 1, 0, pages),
-		section(7, append([]byte{2, 6}, append([]byte("memory"), 2, 0, 3, 'r', 'u', 'n', 0, 0)...)...),
-		section(10, append([]byte{1, byte(len(code))}, code...)...),
-	)
-}
-
 // TestForeignKernels runs kernels that are not ours: they may be wrong, loop or
 // trap, and nothing of it reaches a caller but an error.
 func TestForeignKernels(t *testing.T) {
 	a, _ := build(t, mid)
-	const end = 0x0b
 	for name, c := range map[string]struct {
 		kernel []byte
 		want   error
@@ -278,8 +262,11 @@ func TestForeignKernels(t *testing.T) {
 
 func TestArtefactsThatDoNotFit(t *testing.T) {
 	for name, breakIt := range map[string]func(a *artifact.Artifact){
-		"abi":          func(a *artifact.Artifact) { a.Manifest.ABI = layout.ABI + 1 },
-		"dimensions":   func(a *artifact.Artifact) { a.Manifest.Model.FFN++ },
+		"abi":        func(a *artifact.Artifact) { a.Manifest.ABI = layout.ABI + 1 },
+		"dimensions": func(a *artifact.Artifact) { a.Manifest.Model.FFN++ },
+		"text": func(a *artifact.Artifact) {
+			a.Manifest.Model.Text = artifact.TextInfo{Vocabulary: 9, Tokens: 9, Dim: 9, Layers: 9, Heads: 9, FFN: 9}
+		},
 		"limits":       func(a *artifact.Artifact) { a.Manifest.Limits.MaxHistory++ },
 		"segment name": func(a *artifact.Artifact) { a.Segments[1].Name = "tower" },
 		"segment gone": func(a *artifact.Artifact) { a.Segments = a.Segments[:2] },
@@ -316,7 +303,7 @@ func TestBadRequests(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrRequest", name, err)
 		}
 	}
-	if _, err := r.Score(t.Context(), nil, []string{"nobody"}); !errors.Is(err, edge.ErrRequest) {
+	if _, err := r.Score(t.Context(), edge.ScoreRequest{Items: []string{"nobody"}}); !errors.Is(err, edge.ErrRequest) {
 		t.Errorf("score of an unknown item: got %v, want ErrRequest", err)
 	}
 	if _, err := edge.New(t.Context(), a, edge.Options{Sandboxes: -1}); !errors.Is(err, edge.ErrOptions) {
@@ -386,7 +373,7 @@ func TestExplain(t *testing.T) {
 		for _, item := range got.Items {
 			best, drop := -1, float32(0)
 			for i := range events {
-				scores, err := r.Score(t.Context(), slices.Delete(slices.Clone(events), i, i+1), []string{item.Item})
+				scores, err := r.Score(t.Context(), edge.ScoreRequest{History: slices.Delete(slices.Clone(events), i, i+1), Items: []string{item.Item}})
 				if err != nil {
 					t.Fatal(err)
 				}

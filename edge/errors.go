@@ -1,15 +1,25 @@
 package edge
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Errors of this package; every error it returns wraps one of them, an error of
-// package artifact, or the context's.
+// package artifact, or the context's. Any request may get ErrOverloaded or
+// ErrSystem.
 var (
 	// ErrOptions reports options that have no meaning.
 	ErrOptions = errors.New("edge: invalid options")
 	// ErrArtefact reports an artefact whose parts do not fit together or that
 	// this runtime cannot run.
 	ErrArtefact = errors.New("edge: unusable artefact")
+	// ErrRollback reports a version that is not above the last one accepted of the
+	// same name and tenant.
+	ErrRollback = errors.New("edge: version refused")
+	// ErrState reports a folder of accepted versions that cannot be read or
+	// written.
+	ErrState = errors.New("edge: unusable state")
 	// ErrGolden reports that this machine does not answer the artefact's golden
 	// requests with the exact bits: the CPU, the engine, the memory or the kernel
 	// is not what it should be.
@@ -20,9 +30,23 @@ var (
 	// text is to go through: a text encoder, or what leads from it to items or
 	// users.
 	ErrNoText = errors.New("edge: the artefact does not read this text")
-	// ErrSandbox reports a guest that trapped, ran too long or answered nonsense.
-	// Its sandbox was thrown away; the next request gets a new one.
+	// ErrSandbox reports a guest that trapped, or one of the three below. Its
+	// sandbox was thrown away; the next request gets a new one.
 	ErrSandbox = errors.New("edge: sandbox failed")
+	// ErrTimeout reports a guest that worked on a request for longer than
+	// Options.Timeout. It wraps ErrSandbox.
+	ErrTimeout = fmt.Errorf("%w: time limit", ErrSandbox)
+	// ErrMemory reports a guest that wanted more memory than it may have, or does
+	// not take what its image needs. It wraps ErrSandbox.
+	ErrMemory = fmt.Errorf("%w: memory limit", ErrSandbox)
+	// ErrAnswer reports a guest whose answer is larger than what was asked for or
+	// makes no sense. It wraps ErrSandbox.
+	ErrAnswer = fmt.Errorf("%w: bad answer", ErrSandbox)
+	// ErrOverloaded reports a request that found all sandboxes busy and the queue
+	// full. It may be sent again later, or elsewhere.
+	ErrOverloaded = errors.New("edge: overloaded")
+	// ErrSystem reports that the operating system lacks what a sandbox needs.
+	ErrSystem = errors.New("edge: no resources for a sandbox")
 	// ErrClosed reports the use of a runtime after Close.
 	ErrClosed = errors.New("edge: runtime is closed")
 )

@@ -10,6 +10,7 @@ import (
 	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/edge"
 	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/internal/tokenize"
 	"github.com/wisp-project/wisp/model"
 	"github.com/wisp-project/wisp/quantize"
 	"github.com/wisp-project/wisp/wasm"
@@ -17,9 +18,10 @@ import (
 
 // writeShop writes an artefact of four goods, of which two and two go together.
 // The blocks of its model do nothing: who looked at something gets what is like
-// it. Artefacts of use are made by the command wisp.
+// it, and so does who is described by such words. Artefacts of use are made by
+// the command wisp.
 func writeShop(path string) error {
-	c := model.Config{Items: 4, Dim: 4, Layers: 1, Heads: 1, FFN: 4, Window: 8, EventTypes: 1, GapBuckets: 4}
+	c := model.Config{Items: 4, Descriptions: 4, Dim: 4, Layers: 1, Heads: 1, FFN: 4, Window: 8, EventTypes: 1, GapBuckets: 4}
 	w := model.Weights{}
 	for _, s := range c.Specs() {
 		w[s.Name] = model.NewTensor(s.Shape...)
@@ -32,6 +34,9 @@ func writeShop(path string) error {
 	})
 	copy(w[model.UserNormGain].Data, []float32{1, 1, 1, 1})
 	copy(w[model.UserCold].Data, []float32{0, 0, 1, 0}) // new customers are shown helmets and bicycles
+	for i := range 4 {
+		w[model.UserDescription].Row(i)[i] = 4
+	}
 	m, err := model.New(c, w, nil)
 	if err != nil {
 		return err
@@ -40,12 +45,59 @@ func writeShop(path string) error {
 		Name: "shop", Types: []data.EventType{{Name: "click"}},
 		Items: []data.Item{{ID: "kettle", Title: "Kettle"}, {ID: "teapot", Title: "Teapot"}, {ID: "helmet", Title: "Helmet"}, {ID: "bicycle", Title: "Bicycle"}},
 	}
+	text, err := shopWords(ds.Items)
+	if err != nil {
+		return err
+	}
+	text.UserMap = w[model.UserDescription]
 	histories := [][]model.Event{{{Item: 0}, {Item: 1, Gap: 30}}, {{Item: 3}}}
-	a, err := quantize.Build(context.Background(), m, ds, histories, quantize.BuildOptions{Kernel: wasm.Kernel})
+	a, err := quantize.Build(context.Background(), m, ds, histories, quantize.BuildOptions{Kernel: wasm.Kernel, Text: text})
 	if err != nil {
 		return err
 	}
 	return artifact.WriteFile(path, a, artifact.WriteOptions{})
+}
+
+// shopWords returns a text encoder whose vectors are the means of those of the six
+// words that it knows, and the vectors of the items' titles.
+func shopWords(items []data.Item) (*quantize.Text, error) {
+	vocabulary := []string{"[PAD]", "[UNK]", "[CLS]", "[SEP]", "kettle", "teapot", "helmet", "bicycle", "tea", "ride"}
+	tokenizer, err := tokenize.New(vocabulary, tokenize.Options{})
+	if err != nil {
+		return nil, err
+	}
+	c := model.TextConfig{
+		Vocabulary: len(vocabulary), Positions: 16, MaxTokens: 16, Types: 1, Dim: 4, Layers: 1, Heads: 1, FFN: 4,
+		NormEpsilon: 1e-12, Pooling: model.PoolMean, Normalise: true,
+	}
+	w := model.Weights{}
+	for _, s := range c.Specs() {
+		w[s.Name] = model.NewTensor(s.Shape...)
+	}
+	for _, gain := range []string{model.TextNormGain, model.TextLayerName(0, "attn.norm.weight"), model.TextLayerName(0, "ffn.norm.weight")} {
+		copy(w[gain].Data, []float32{1, 1, 1, 1})
+	}
+	copy(w[model.TextWord].Data[4*4:], []float32{
+		3, -3, 1, -1,
+		3, -3, -1, 1,
+		1, -1, 3, -3,
+		-1, 1, 3, -3,
+		3, -3, -2, 2,
+		-2, 2, 3, -3,
+	})
+	m, err := model.NewText(c, w)
+	if err != nil {
+		return nil, err
+	}
+	titles := model.NewTensor(len(items), c.Dim)
+	for i, item := range items {
+		v, err := m.Embed(tokenizer.Encode(nil, item.Title, c.MaxTokens))
+		if err != nil {
+			return nil, err
+		}
+		copy(titles.Row(i), v)
+	}
+	return &quantize.Text{Encoder: m, Tokenizer: tokenizer, ItemTexts: titles}, nil
 }
 
 // openShop opens that artefact from a temporary folder.
@@ -114,6 +166,44 @@ func ExampleRuntime_Recommend_coldStart() {
 	// Bicycle
 }
 
+// An artefact with a text encoder reads what a user is like.
+func ExampleRuntime_Recommend_description() {
+	ctx := context.Background()
+	r, err := openShop(ctx)
+	if err != nil {
+		panic(err)
+	}
+	defer r.Close(ctx) //nolint:errcheck // the process ends
+
+	answer, err := r.Recommend(ctx, edge.Request{Description: "drinks tea all day", K: 2})
+	if err != nil {
+		panic(err)
+	}
+	for _, item := range answer.Items {
+		fmt.Println(item.Title)
+	}
+	// Output:
+	// Teapot
+	// Kettle
+}
+
+// It also finds items by words that stand in no title.
+func ExampleRuntime_Search() {
+	ctx := context.Background()
+	r, err := openShop(ctx)
+	if err != nil {
+		panic(err)
+	}
+	defer r.Close(ctx) //nolint:errcheck // the process ends
+
+	answer, err := r.Search(ctx, edge.SearchRequest{Text: "something to ride", K: 1})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Printf("%s, cosine %.2f\n", answer.Items[0].Title, answer.Items[0].Score)
+	// Output: Bicycle, cosine 0.96
+}
+
 func ExampleRuntime_Score() {
 	ctx := context.Background()
 	r, err := openShop(ctx)
@@ -123,13 +213,13 @@ func ExampleRuntime_Score() {
 	defer r.Close(ctx) //nolint:errcheck // the process ends
 
 	history := []edge.Event{{Item: "bicycle"}}
-	scores, err := r.Score(ctx, history, []string{"helmet", "kettle"})
+	scores, err := r.Score(ctx, edge.ScoreRequest{History: history, Items: []string{"helmet", "kettle"}})
 	if err != nil {
 		panic(err)
 	}
 	fmt.Println("a helmet goes better with a bicycle:", scores[0].Value > scores[1].Value)
 
-	_, err = r.Score(ctx, history, []string{"samovar"})
+	_, err = r.Score(ctx, edge.ScoreRequest{History: history, Items: []string{"samovar"}})
 	fmt.Println(errors.Is(err, edge.ErrRequest))
 	// Output:
 	// a helmet goes better with a bicycle: true

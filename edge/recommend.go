@@ -81,21 +81,21 @@ type history struct {
 
 // Recommend returns the best items for a history. Its errors wrap ErrRequest for
 // a request that makes no sense, ErrNoText for a description that the artefact
-// cannot read, ErrSandbox for a guest that failed, ErrClosed, or the context's
-// error.
+// cannot read, ErrOverloaded, ErrSandbox for a guest that failed, ErrSystem,
+// ErrClosed, or the context's error.
 func (r *Runtime) Recommend(ctx context.Context, q Request) (Response, error) {
 	k, err := r.hits(q.K)
 	if err != nil {
 		return Response{}, err
 	}
-	if q.Description != "" && !r.image.Shape.Text.UserMap {
-		return Response{}, fmt.Errorf("%w: it does not know descriptions of users; ask without one", ErrNoText)
+	if err := r.describes(q.Description); err != nil {
+		return Response{}, err
 	}
 	h, err := r.history(q.History)
 	if err != nil {
 		return Response{}, err
 	}
-	request := layout.Request{Kind: layout.KindRecommend, K: k, History: h.last(r.image.Map.MaxHistory), Text: cut(q.Description)}
+	request := layout.Request{Kind: layout.KindRecommend, K: k, History: h.last(r.image.Map.MaxHistory), Text: layout.CutText(q.Description)}
 	if err := r.exclude(&request, q, h); err != nil {
 		return Response{}, err
 	}
@@ -136,31 +136,51 @@ func (r *Runtime) recommendations(hits []layout.Hit) []Recommendation {
 	return items
 }
 
+// describes reports a description that the artefact cannot read.
+func (r *Runtime) describes(description string) error {
+	if description != "" && !r.image.Shape.Text.UserMap {
+		return fmt.Errorf("%w: it does not know descriptions of users; ask without one", ErrNoText)
+	}
+	return nil
+}
+
+// ScoreRequest asks what the model thinks of some items.
+type ScoreRequest struct {
+	History     []Event  // as in Request
+	Description string   // as in Request
+	Items       []string // ids
+}
+
 // Score is what the model thinks of one item.
 type Score struct {
 	Value   float32 // comparable between items
 	Integer int32   // the exact product of user vector and item row, before the item's scale
 }
 
-// Score returns the scores of the named items for a history, in their order. An
-// unknown item is an error that wraps ErrRequest.
-func (r *Runtime) Score(ctx context.Context, events []Event, items []string) ([]Score, error) {
-	h, err := r.history(events)
+// Score returns the scores of the named items, in their order. An unknown item is
+// an error that wraps ErrRequest; other errors are those of Recommend.
+func (r *Runtime) Score(ctx context.Context, q ScoreRequest) ([]Score, error) {
+	if err := r.describes(q.Description); err != nil {
+		return nil, err
+	}
+	h, err := r.history(q.History)
 	if err != nil {
 		return nil, err
 	}
-	list := make([]uint32, len(items))
-	for i, id := range items {
+	list := make([]uint32, len(q.Items))
+	for i, id := range q.Items {
 		n, ok := r.index[id]
 		if !ok {
 			return nil, fmt.Errorf("%w: item %q is not in the catalogue", ErrRequest, id)
 		}
 		list[i] = n
 	}
-	scores := make([]Score, 0, len(items))
+	scores := make([]Score, 0, len(list))
 	err = r.with(ctx, func(ctx context.Context, s *sandbox) error {
 		for part := range slices.Chunk(list, r.image.Map.MaxList) {
-			answer, err := s.do(ctx, r.image, &layout.Request{Kind: layout.KindScore, History: h.last(r.image.Map.MaxHistory), List: part})
+			answer, err := s.do(ctx, r.image, &layout.Request{
+				Kind: layout.KindScore, History: h.last(r.image.Map.MaxHistory), List: part, Text: layout.CutText(q.Description),
+			})
 			if err != nil {
 				return err
 			}

@@ -1,7 +1,9 @@
 // Package edge runs .wisp artefacts: requests are answered by the artefact's
 // WebAssembly kernel in a pool of wazero sandboxes, and by nothing else.
 //
-//	r, err := edge.Open(ctx, "shop.wisp", edge.Options{AllowUnsigned: true})
+//	key, err := artifact.ReadPublicKey("shop.key.pub")
+//	...
+//	r, err := edge.Open(ctx, "shop.wisp", edge.Options{Trust: edge.Trust{Keys: []ed25519.PublicKey{key}}})
 //	...
 //	defer r.Close(ctx)
 //	answer, err := r.Recommend(ctx, edge.Request{History: events, K: 10})
@@ -12,63 +14,82 @@ import (
 	"context"
 	"fmt"
 	"runtime"
-	"sync"
 	"time"
 
 	"github.com/tetratelabs/wazero"
 
 	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/internal/layout"
-	"github.com/wisp-project/wisp/wasm"
 )
 
 // Options say how an artefact is run. The zero value is a good default, and the
 // strict one: it refuses artefacts without a signature.
 type Options struct {
 	// Sandboxes is the largest number of requests that are worked on at once, and
-	// of instances of the kernel. Each takes the memory that Manifest().Limits
-	// states. 0 means runtime.GOMAXPROCS(0).
+	// of instances of the kernel. Each has the memory that Manifest().Limits states,
+	// of which the image is shared. 0 means runtime.GOMAXPROCS(0).
 	Sandboxes int
-	// Timeout bounds a request to a kernel that is not the one this package was
-	// built with; 0 means one second. The own kernel always ends: a request to
-	// it is bounded by the context alone.
+	// Queue is the largest number of requests that wait for a sandbox; one more
+	// gets ErrOverloaded at once. 0 means 64 for each sandbox, less than 0 none.
+	Queue int
+	// Isolation says what a request may find of those before it.
+	Isolation Isolation
+	// MaxMemory is the largest memory of a sandbox, in bytes; an artefact that
+	// needs more is refused. 0 means the 4 GiB of the format.
+	MaxMemory int64
+	// Timeout bounds the work on a request, not its wait for a sandbox. 0 means one
+	// second for a kernel that is not trusted, and nothing for one that is: it
+	// always ends, and the context bounds a request to it. See Trust.
 	Timeout time.Duration
 	// Interpreter runs the kernel in wazero's interpreter, some fifty times
 	// slower, where machine code may not be made at run time. It is also used
 	// where wazero has no compiler for the machine.
 	Interpreter bool
-	// AllowUnsigned accepts artefacts without a signature.
+	// Trust says whose artefacts are accepted, and whose kernels are trusted.
+	Trust Trust
+	// AllowUnsigned accepts artefacts without a signature, and with one of a key
+	// that is not trusted.
 	AllowUnsigned bool
+	// State is a folder in which the last version accepted of each name and
+	// tenant is remembered, over restarts; it is made where there is none, and
+	// processes may share it. A lower version is refused, and so is other content
+	// of the same version. Empty means that every version is accepted.
+	State string
+	// ForceVersion accepts a version that State would refuse, and remembers it as
+	// the last one.
+	ForceVersion bool
 	// Limits bound the artefact's declared sizes; zero fields mean defaults.
 	Limits artifact.Limits
 }
 
 // Validate reports the first option that has no meaning.
 func (o Options) Validate() error {
-	if o.Sandboxes < 0 || o.Timeout < 0 {
-		return fmt.Errorf("%w: sandboxes and timeout must not be negative", ErrOptions)
+	if o.Sandboxes < 0 || o.Timeout < 0 || o.MaxMemory < 0 {
+		return fmt.Errorf("%w: sandboxes, timeout and memory must not be negative", ErrOptions)
 	}
-	return nil
+	if err := o.Isolation.Validate(); err != nil {
+		return err
+	}
+	if o.ForceVersion && o.State == "" {
+		return fmt.Errorf("%w: a version can be forced only where a state remembers versions", ErrOptions)
+	}
+	return o.Trust.validate()
 }
 
 // Runtime answers requests from one artefact. It is safe for concurrent use.
 type Runtime struct {
 	manifest artifact.Manifest
 	digest   [32]byte
+	signed   artifact.Signature
 	items    []artifact.Item
 	index    map[string]uint32 // item by id
-	image    *layout.Image
+	image    *guestImage
 	kernel   wazero.CompiledModule
 	wazero   wazero.Runtime
-	timeout  time.Duration // of an untrusted kernel, 0 for the own one
+	timeout  time.Duration // 0 for none
+	sliced   bool          // the kernel is trusted to return after each slice of work
 
-	// slots holds a token for each request in progress, idle the sandboxes that
-	// wait; a sandbox is made when a request finds none.
-	slots chan struct{}
-	mu    sync.Mutex
-	idle  []*sandbox
-	close sync.Once
-	done  chan struct{}
+	pool
 }
 
 // Open reads the artefact at path, checks all of it, compiles its kernel and
@@ -77,7 +98,7 @@ func Open(ctx context.Context, path string, o Options) (*Runtime, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	a, err := artifact.Open(path, artifact.ReadOptions{Limits: o.Limits, AllowUnsigned: o.AllowUnsigned})
+	a, err := artifact.Open(path, artifact.ReadOptions{Limits: o.Limits, Keys: o.Trust.keys(), AllowUnsigned: o.AllowUnsigned})
 	if err != nil {
 		return nil, fmt.Errorf("edge: open: %w", err) // it names the file
 	}
@@ -88,13 +109,18 @@ func Open(ctx context.Context, path string, o Options) (*Runtime, error) {
 	return r, nil
 }
 
-// New makes a runtime of an artefact that was read before. It shares the
+// New makes a runtime of an artefact that was read before, with the keys of
+// o.Trust where it was to be signed: New itself refuses nobody's. It shares the
 // catalogue with a, which must not change any more.
 func New(ctx context.Context, a *artifact.Artifact, o Options) (_ *Runtime, err error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	if err := a.Validate(); err != nil {
+		return nil, err
+	}
+	v := versions{dir: o.State, force: o.ForceVersion}
+	if err := v.check(a); err != nil {
 		return nil, err
 	}
 	image, err := a.Image()
@@ -105,9 +131,17 @@ func New(ctx context.Context, a *artifact.Artifact, o Options) (_ *Runtime, err 
 	if n == 0 {
 		n = runtime.GOMAXPROCS(0)
 	}
+	queue := o.Queue
+	if queue == 0 {
+		queue = 64 * n
+	}
+	if o.MaxMemory > 0 && int64(image.Map.End) > o.MaxMemory {
+		return nil, fmt.Errorf("%w: it needs %d bytes of memory, MaxMemory allows %d", ErrArtefact, image.Map.End, o.MaxMemory)
+	}
 	r := &Runtime{
-		manifest: a.Manifest, digest: a.Digest, items: a.Items, index: make(map[string]uint32, len(a.Items)), image: image,
-		slots: make(chan struct{}, n), done: make(chan struct{}),
+		manifest: a.Manifest, digest: a.Digest, signed: a.Signature, items: a.Items, index: make(map[string]uint32, len(a.Items)),
+		image: &guestImage{Shape: image.Shape, Map: image.Map}, timeout: o.Timeout, sliced: o.Trust.kernel(a),
+		pool: newPool(n, queue, o.Isolation),
 	}
 	for i, item := range a.Items {
 		r.index[item.ID] = uint32(i)
@@ -116,21 +150,23 @@ func New(ctx context.Context, a *artifact.Artifact, o Options) (_ *Runtime, err 
 	if o.Interpreter {
 		config = wazero.NewRuntimeConfigInterpreter()
 	}
-	if !bytes.Equal(a.Kernel, wasm.Kernel) {
-		// The own kernel returns after each slice of work. Any other may not:
+	if !r.sliced {
+		// A trusted kernel returns after each slice of work. Any other may not:
 		// wazero then watches the context at every loop, which costs speed.
 		config = config.WithCloseOnContextDone(true)
-		r.timeout = o.Timeout
 		if r.timeout == 0 {
 			r.timeout = time.Second
 		}
 	}
-	r.wazero = wazero.NewRuntimeWithConfig(ctx, config.WithMemoryLimitPages(image.Map.Pages))
+	r.wazero = wazero.NewRuntimeWithConfig(ctx, config)
 	defer func() {
 		if err != nil {
-			_ = r.wazero.Close(ctx)
+			_ = r.Close(context.WithoutCancel(ctx))
 		}
 	}()
+	if r.image.shared, err = shareImage(image.Bytes()); err != nil {
+		return nil, err
+	}
 	r.kernel, err = r.wazero.CompileModule(ctx, a.Kernel)
 	if err != nil {
 		return nil, fmt.Errorf("%w: its kernel is not a WebAssembly module of the expected form: %w", ErrArtefact, err)
@@ -138,7 +174,16 @@ func New(ctx context.Context, a *artifact.Artifact, o Options) (_ *Runtime, err 
 	if err := checkKernel(r.kernel); err != nil {
 		return nil, err
 	}
+	if r.sliced && r.isolation == Wiped {
+		if err := r.recordStart(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := r.goldens(ctx, a.Goldens); err != nil {
+		return nil, err
+	}
+	// Last of all: what cannot run must not keep out what could.
+	if err := v.accept(a); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -150,8 +195,12 @@ func checkKernel(k wazero.CompiledModule) error {
 		module, name, _ := f[0].Import()
 		return fmt.Errorf("%w: its kernel imports %s.%s; a kernel imports nothing", ErrArtefact, module, name)
 	}
-	if len(k.ImportedMemories()) > 0 || k.ExportedMemories()["memory"] == nil {
+	memory := k.ExportedMemories()["memory"]
+	if len(k.ImportedMemories()) > 0 || memory == nil {
 		return fmt.Errorf("%w: its kernel does not export a memory of its own", ErrArtefact)
+	}
+	if memory.Min() > layout.ImageBase>>16 {
+		return fmt.Errorf("%w: its kernel starts with %d pages of memory, the image begins behind %d", ErrArtefact, memory.Min(), layout.ImageBase>>16)
 	}
 	run, ok := k.ExportedFunctions()["run"]
 	if !ok || len(run.ParamTypes()) != 0 || len(run.ResultTypes()) != 1 {
@@ -187,87 +236,15 @@ func (r *Runtime) goldens(ctx context.Context, goldens []artifact.Golden) error 
 	return nil
 }
 
-// with runs f with a sandbox of its own, and waits for one while all are busy.
-func (r *Runtime) with(ctx context.Context, f func(context.Context, *sandbox) error) error {
-	select {
-	case <-r.done:
-		return ErrClosed
-	default:
-	}
-	select {
-	case r.slots <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-r.done:
-		return ErrClosed
-	}
-	defer func() { <-r.slots }()
-	if r.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, r.timeout, fmt.Errorf("%w: no answer within %v", ErrSandbox, r.timeout))
-		defer cancel()
-	}
-	s, err := r.take(ctx)
-	if err != nil {
-		return err
-	}
-	if err := f(ctx, s); err != nil {
-		s.close()
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
-		}
-		return err
-	}
-	r.mu.Lock()
-	r.idle = append(r.idle, s)
-	r.mu.Unlock()
-	return nil
-}
-
-// take returns an idle sandbox or makes one.
-func (r *Runtime) take(ctx context.Context) (*sandbox, error) {
-	r.mu.Lock()
-	if n := len(r.idle); n > 0 {
-		s := r.idle[n-1]
-		r.idle = r.idle[:n-1]
-		r.mu.Unlock()
-		return s, nil
-	}
-	r.mu.Unlock()
-	return newSandbox(ctx, r.wazero, r.kernel, r.image)
-}
-
 // Manifest returns what the artefact says of itself.
 func (r *Runtime) Manifest() artifact.Manifest { return r.manifest }
 
 // Digest returns the SHA-256 that identifies the artefact.
 func (r *Runtime) Digest() [32]byte { return r.digest }
 
+// Signature returns who signed the artefact.
+func (r *Runtime) Signature() artifact.Signature { return r.signed }
+
 // Items returns the catalogue in the order of the item table. Callers must not
 // change it.
 func (r *Runtime) Items() []artifact.Item { return r.items }
-
-// Close waits for the requests in progress and frees the sandboxes. Later
-// requests get ErrClosed. ctx bounds the wait.
-func (r *Runtime) Close(ctx context.Context) error {
-	var err error
-	r.close.Do(func() {
-		close(r.done)
-		for range cap(r.slots) {
-			select {
-			case r.slots <- struct{}{}: // a free slot needs no wait, so an ended ctx is no error
-				continue
-			default:
-			}
-			select {
-			case r.slots <- struct{}{}:
-			case <-ctx.Done():
-				err = fmt.Errorf("edge: close: requests are still in progress: %w", ctx.Err())
-			}
-		}
-		if e := r.wazero.Close(context.WithoutCancel(ctx)); err == nil && e != nil {
-			err = fmt.Errorf("edge: close: %w", e)
-		}
-	})
-	return err
-}

@@ -1,45 +1,89 @@
 package edge
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/wisp-project/wisp/internal/layout"
 )
+
+// guestImage is what the sandboxes of a runtime have in common.
+type guestImage struct {
+	Shape  layout.Shape
+	Map    layout.Map
+	shared *sharedImage
+	// start holds the kernel's own data as it is before the first request, without
+	// the zeros behind it.
+	start []byte
+}
 
 // sandbox is one instance of the kernel with the image in its memory. It serves
 // one request at a time.
 type sandbox struct {
 	module  api.Module
 	memory  api.Memory
+	pages   *memory
 	run     api.Function
 	request []byte       // the encoded request; reused
 	hits    []layout.Hit // of the last answer; reused
 	stack   [1]uint64
 }
 
-// newSandbox instantiates the kernel and copies the image into its memory.
-func newSandbox(ctx context.Context, r wazero.Runtime, kernel wazero.CompiledModule, image *layout.Image) (*sandbox, error) {
-	module, err := r.InstantiateModule(ctx, kernel, wazero.NewModuleConfig().WithName(""))
+// newSandbox instantiates the kernel in a memory that holds the image.
+func newSandbox(ctx context.Context, r wazero.Runtime, kernel wazero.CompiledModule, image *guestImage) (_ *sandbox, err error) {
+	pages, err := image.shared.newMemory(int(image.Map.End))
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			pages.release()
+		}
+	}()
+	with := experimental.WithMemoryAllocator(ctx, experimental.MemoryAllocatorFunc(func(uint64, uint64) experimental.LinearMemory { return pages }))
+	module, err := r.InstantiateModule(with, kernel, wazero.NewModuleConfig().WithName(""))
 	if err != nil {
 		return nil, fmt.Errorf("%w: instantiate: %w", ErrSandbox, err)
 	}
-	s := &sandbox{module: module, memory: module.Memory(), run: module.ExportedFunction("run")}
-	pages := s.memory.Size() >> 16
-	if pages < image.Map.Pages {
-		if _, ok := s.memory.Grow(image.Map.Pages - pages); !ok {
-			_ = module.Close(ctx)
-			return nil, fmt.Errorf("%w: memory does not grow from %d to %d pages of 64 KiB", ErrSandbox, pages, image.Map.Pages)
-		}
-	}
-	if !s.memory.Write(layout.ImageBase, image.Bytes()) {
-		_ = module.Close(ctx)
-		return nil, fmt.Errorf("%w: the image does not fit into the memory", ErrSandbox)
+	s := &sandbox{module: module, memory: module.Memory(), pages: pages, run: module.ExportedFunction("run")}
+	if err := s.grow(image.Map.Pages); err != nil {
+		s.close()
+		return nil, err
 	}
 	return s, nil
+}
+
+// grow gives the guest all the memory it is to have. Before that it must have no
+// more than lies below the image, or its data might hide the image.
+func (s *sandbox) grow(pages uint32) error {
+	if s.memory.Size() > layout.ImageBase {
+		return fmt.Errorf("%w: it took %d bytes before its first request, %d are its own", ErrMemory, s.memory.Size(), layout.ImageBase)
+	}
+	has := s.memory.Size() >> 16
+	if _, ok := s.memory.Grow(pages - has); !ok {
+		return fmt.Errorf("%w: its kernel does not let the memory grow from %d to %d pages of 64 KiB", ErrMemory, has, pages)
+	}
+	return nil
+}
+
+// data returns a copy of the kernel's own data.
+func (s *sandbox) data() []byte {
+	return bytes.Clone(bytes.TrimRight(s.pages.bytes[:layout.ImageBase], "\x00"))
+}
+
+// wipe brings the memory back to what it was before the first request: stack, the
+// kernel's data and scratch area. The image needs it not, as no trusted kernel
+// writes there; and the only global of one, the stack pointer, is back in its
+// place when run returns.
+func (s *sandbox) wipe(image *guestImage) {
+	s.pages.zero(0, layout.ImageBase)
+	s.pages.zero(image.Map.Scratch, image.Map.End)
+	copy(s.pages.bytes, image.start)
 }
 
 // answer runs an encoded request and returns the bytes of the answer, a view
@@ -47,19 +91,22 @@ func newSandbox(ctx context.Context, r wazero.Runtime, kernel wazero.CompiledMod
 // largest answer that makes sense.
 //
 // The kernel works in slices; between two of them ctx is looked at. A sandbox
-// whose answer returned an error must be closed.
+// whose answer returned an error that wraps ErrSandbox must be closed.
 func (s *sandbox) answer(ctx context.Context, m layout.Map, request []byte, limit layout.AnswerHeader) ([]byte, error) {
 	if !s.memory.Write(m.Request, request) {
 		return nil, fmt.Errorf("%w: a request of %d bytes does not fit", ErrSandbox, len(request))
 	}
 	for {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return nil, context.Cause(ctx)
 		}
-		if err := s.run.CallWithStack(ctx, s.stack[:]); err != nil {
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
+		err := s.run.CallWithStack(ctx, s.stack[:])
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case s.pages.refused:
+			return nil, fmt.Errorf("%w: it asked for more than its %d bytes", ErrMemory, len(s.pages.bytes))
+		case err != nil:
 			return nil, fmt.Errorf("%w: %w", ErrSandbox, err)
 		}
 		if uint32(s.stack[0]) != layout.StatusMore {
@@ -68,22 +115,22 @@ func (s *sandbox) answer(ctx context.Context, m layout.Map, request []byte, limi
 	}
 	head, ok := s.memory.Read(m.Answer, layout.AnswerHeaderLen)
 	if !ok {
-		return nil, fmt.Errorf("%w: the answer lies outside the memory", ErrSandbox)
+		return nil, fmt.Errorf("%w: it lies outside the memory", ErrAnswer)
 	}
 	h := layout.ParseAnswerHeader(head)
 	if !h.Within(limit) {
-		return nil, fmt.Errorf("%w: it answers with %d hits, %d values and a row of %d where at most %d, %d and %d were asked for",
-			ErrSandbox, h.Hits, h.Vector, h.Row, limit.Hits, limit.Vector, limit.Row)
+		return nil, fmt.Errorf("%w: it has %d hits, %d values and a row of %d where at most %d, %d and %d were asked for",
+			ErrAnswer, h.Hits, h.Vector, h.Row, limit.Hits, limit.Vector, limit.Row)
 	}
 	b, ok := s.memory.Read(m.Answer, uint32(h.Len()))
 	if !ok {
-		return nil, fmt.Errorf("%w: the answer lies outside the memory", ErrSandbox)
+		return nil, fmt.Errorf("%w: it lies outside the memory", ErrAnswer)
 	}
 	return b, nil
 }
 
 // do answers a request; the hits are valid until the next call.
-func (s *sandbox) do(ctx context.Context, image *layout.Image, r *layout.Request) (layout.Answer, error) {
+func (s *sandbox) do(ctx context.Context, image *guestImage, r *layout.Request) (layout.Answer, error) {
 	limit := r.AnswerLimits(image.Shape)
 	s.request = r.Append(s.request[:0])
 	b, err := s.answer(ctx, image.Map, s.request, limit)
@@ -92,13 +139,50 @@ func (s *sandbox) do(ctx context.Context, image *layout.Image, r *layout.Request
 	}
 	a, err := layout.ParseAnswer(b, limit, s.hits[:0])
 	if err != nil {
-		return layout.Answer{}, fmt.Errorf("%w: %w", ErrSandbox, err)
+		return layout.Answer{}, fmt.Errorf("%w: %w", ErrAnswer, err)
 	}
 	s.hits = a.Hits
-	if a.Status != layout.StatusOK {
-		return layout.Answer{}, fmt.Errorf("%w: it refuses a valid request with status %d", ErrSandbox, a.Status)
+	if err := believable(&a, r, image.Shape); err != nil {
+		return layout.Answer{}, fmt.Errorf("%w: %w", ErrAnswer, err)
 	}
 	return a, nil
 }
 
-func (s *sandbox) close() { _ = s.module.Close(context.Background()) }
+// believable checks what the rest of the package takes for granted in an answer
+// to r, whatever the kernel is like.
+func believable(a *layout.Answer, r *layout.Request, s layout.Shape) error {
+	if a.Status != layout.StatusOK {
+		return fmt.Errorf("it refuses a valid request with status %d", a.Status)
+	}
+	if limit := r.AnswerLimits(s); len(a.Vector) != limit.Vector || len(a.Row) != limit.Row {
+		return fmt.Errorf("it has %d values and a row of %d, not %d and %d", len(a.Vector), len(a.Row), limit.Vector, limit.Row)
+	}
+	if r.Kind == layout.KindScore && len(a.Hits) != len(r.List) {
+		return fmt.Errorf("it has %d scores of %d", len(a.Hits), len(r.List))
+	}
+	finite := func(v float32) bool { return v-v == 0 }
+	for i, hit := range a.Hits {
+		if int64(hit.Item) >= int64(s.Items) || r.Kind == layout.KindScore && hit.Item != r.List[i] {
+			return fmt.Errorf("hit %d is item %d, which was not asked for", i, hit.Item)
+		}
+		if !finite(hit.Score) {
+			return fmt.Errorf("hit %d has the score %v", i, hit.Score)
+		}
+	}
+	for i, v := range a.Vector {
+		if !finite(v) {
+			return fmt.Errorf("value %d is %v", i, v)
+		}
+	}
+	if !finite(a.Scale) {
+		return fmt.Errorf("the scale of the row is %v", a.Scale)
+	}
+	return nil
+}
+
+// close ends the instance and releases its memory. Whoever it served must have
+// copied what is to be kept.
+func (s *sandbox) close() {
+	_ = s.module.Close(context.Background())
+	s.pages.release()
+}

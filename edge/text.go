@@ -3,7 +3,6 @@ package edge
 import (
 	"context"
 	"fmt"
-	"unicode/utf8"
 
 	"github.com/wisp-project/wisp/internal/layout"
 )
@@ -34,7 +33,7 @@ func (r *Runtime) Search(ctx context.Context, q SearchRequest) (Response, error)
 	if !r.image.Shape.Text.ItemTexts {
 		return Response{}, fmt.Errorf("%w: it does not hold the texts of its items, so that they cannot be searched", ErrNoText)
 	}
-	request := layout.Request{Kind: layout.KindSearch, K: k, Text: cut(q.Text)}
+	request := layout.Request{Kind: layout.KindSearch, K: k, Text: layout.CutText(q.Text)}
 	if err := r.leaveOut(&request, q.Exclude); err != nil {
 		return Response{}, err
 	}
@@ -68,7 +67,7 @@ func (r *Runtime) Embed(ctx context.Context, text string) (Embedding, error) {
 	if t.Dim == 0 {
 		return Embedding{}, fmt.Errorf("%w: it has no text encoder", ErrNoText)
 	}
-	request := layout.Request{Kind: layout.KindEmbed, Text: cut(text)}
+	request := layout.Request{Kind: layout.KindEmbed, Text: layout.CutText(text)}
 	if t.ItemMap {
 		request.Flags = layout.FlagItemRow
 	}
@@ -82,16 +81,4 @@ func (r *Runtime) Embed(ctx context.Context, text string) (Embedding, error) {
 		return Embedding{}, err
 	}
 	return e, nil
-}
-
-// cut cuts a text to MaxText bytes, before the first character that does not fit.
-func cut(text string) string {
-	if len(text) <= MaxText {
-		return text
-	}
-	end := MaxText
-	for end > MaxText-utf8.UTFMax && !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end]
 }

@@ -59,6 +59,16 @@ func TestText(t *testing.T) {
 				}
 			}
 		}
+		want = q.Run(layout.Request{Kind: layout.KindScore, History: []layout.Event{{Item: 1}, {Item: 2}}, List: []uint32{4, 0}, Text: cut})
+		scores, err := r.Score(t.Context(), edge.ScoreRequest{History: history, Description: text, Items: []string{id(4), id(0)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, hit := range want.Hits {
+			if scores[i] != (edge.Score{Value: hit.Score, Integer: hit.Acc}) {
+				t.Errorf("%.20q: score %d is %+v, want %+v", text, i, scores[i], hit)
+			}
+		}
 		if plain, err := r.Recommend(t.Context(), edge.Request{History: history, K: 5}); err != nil || slices.Equal(plain.Items, got.Items) {
 			t.Errorf("%.20q: the description changes nothing (%v)", text, err)
 		}
@@ -96,6 +106,9 @@ func TestNoText(t *testing.T) {
 		}
 		if _, err := r.Recommend(t.Context(), edge.Request{Description: "a"}); !errors.Is(err, edge.ErrNoText) {
 			t.Errorf("%s: Recommend: %v", name, err)
+		}
+		if _, err := r.Score(t.Context(), edge.ScoreRequest{Description: "a"}); !errors.Is(err, edge.ErrNoText) {
+			t.Errorf("%s: Score: %v", name, err)
 		}
 		e, err := r.Embed(t.Context(), "a")
 		if c.embeds != (err == nil) || !c.embeds && !errors.Is(err, edge.ErrNoText) || len(e.Row) != 0 {

@@ -27,7 +27,7 @@ type BuildOptions struct {
 }
 
 // goldenRequests is how many requests with exact answers an artefact carries;
-// goldenTexts how many texts are asked for in every way that it can be.
+// goldenTexts how many texts are asked for in every way that there is.
 const (
 	goldenRequests = 32
 	goldenTexts    = 6
@@ -113,7 +113,7 @@ func goldens(b []byte, image *layout.Image, histories [][]model.Event, items []a
 	for i := range goldenTexts * min(s.Text.Dim, 1) {
 		text := items[rng.IntN(len(items))].Title
 		if i == 0 {
-			text = strings.Repeat("one text of the greatest length ", layout.MaxText/32)
+			text = strings.Repeat("one text of some length, ", 6) // every open waits for it
 		}
 		embed := layout.Request{Kind: layout.KindEmbed, Text: text}
 		if s.Text.ItemMap {

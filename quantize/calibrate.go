@@ -26,17 +26,25 @@ type siteRange struct {
 
 // Calibration holds the ranges of a model's activations, by site (model.Tap).
 type Calibration struct {
-	sites map[string]*siteRange
+	sites     map[string]*siteRange
+	described bool // descriptions are in the range of the user vector
 }
 
 // Calibrate runs m over the histories, oldest event first, and records how
 // large each activation gets: once for the maxima, once for the histograms.
-// The histories must come from training data.
-func Calibrate(m *model.Model, histories [][]model.Event) (*Calibration, error) {
-	c := &Calibration{sites: map[string]*siteRange{}}
+// The histories must come from training data, as must descriptions: for each
+// history the given vector of its user's description, (F_u), or nil for all.
+func Calibrate(m *model.Model, histories [][]model.Event, descriptions [][]float32) (*Calibration, error) {
+	if !slices.ContainsFunc(histories, func(h []model.Event) bool { return len(h) > 0 }) {
+		return nil, fmt.Errorf("%w: no event in %d histories: give at least one history that is not empty", ErrCalibration, len(histories))
+	}
+	if descriptions != nil && len(descriptions) != len(histories) {
+		return nil, fmt.Errorf("%w: %d descriptions for %d histories: give one for each", ErrCalibration, len(descriptions), len(histories))
+	}
+	c := &Calibration{sites: map[string]*siteRange{}, described: descriptions != nil}
 	pass := func(record func(s *siteRange, magnitude float64)) error {
 		for i, h := range histories {
-			_, err := m.States(h, func(site string, _ int, x []float32) {
+			tap := func(site string, _ int, x []float32) {
 				s := c.sites[site]
 				if s == nil {
 					s = &siteRange{hist: make([]int64, bins)}
@@ -45,7 +53,13 @@ func Calibrate(m *model.Model, histories [][]model.Event) (*Calibration, error) 
 				for _, v := range x {
 					record(s, math.Abs(float64(v)))
 				}
-			})
+			}
+			states, err := m.States(h, tap)
+			if err == nil && descriptions != nil {
+				// It may be told after any event, and before the first.
+				states = append(states, clone(m.Weights[model.UserCold]))
+				err = describe(m, states, descriptions[i], tap)
+			}
 			if err != nil {
 				return fmt.Errorf("%w: history %d: %w", ErrCalibration, i, err)
 			}
@@ -54,9 +68,6 @@ func Calibrate(m *model.Model, histories [][]model.Event) (*Calibration, error) 
 	}
 	if err := pass(func(s *siteRange, a float64) { s.max = max(s.max, a) }); err != nil {
 		return nil, err
-	}
-	if len(c.sites) == 0 {
-		return nil, fmt.Errorf("%w: no event in %d histories: give at least one history that is not empty", ErrCalibration, len(histories))
 	}
 	for _, site := range slices.Sorted(maps.Keys(c.sites)) {
 		if m := c.sites[site].max; math.IsNaN(m) || math.IsInf(m, 0) {
@@ -71,6 +82,17 @@ func Calibrate(m *model.Model, histories [][]model.Event) (*Calibration, error) 
 		}
 	})
 	return c, err
+}
+
+// describe taps user vectors with a description in them.
+func describe(m *model.Model, users [][]float32, description []float32, tap model.Tap) error {
+	for t, u := range users {
+		if err := m.Describe(u, description); err != nil {
+			return err
+		}
+		tap(model.SiteUserOut, t, u)
+	}
+	return nil
 }
 
 // Scale returns the step of a symmetric quantizer with the given number of

@@ -17,7 +17,7 @@ const site = "user.layer.0.attn.q"
 func atSite(t *testing.T, values []float32) *quantize.Calibration {
 	t.Helper()
 	c := model.Config{Items: 1, Dim: len(values), Layers: 1, Heads: 1, FFN: 1, Window: 1, EventTypes: 1, GapBuckets: 1}
-	cal, err := quantize.Calibrate(zero(t, c, map[string][]float32{"user.layer.0.attn.q.bias": values}), [][]model.Event{{{}}})
+	cal, err := quantize.Calibrate(zero(t, c, map[string][]float32{"user.layer.0.attn.q.bias": values}), [][]model.Event{{{}}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestCalibrateTakesAllHistories(t *testing.T) {
 	for name, h := range map[string][][]model.Event{
 		"small first": {small, nil, large}, "large first": {large, small}, "one after the other": {{{Type: 0}}},
 	} {
-		cal, err := quantize.Calibrate(m, h)
+		cal, err := quantize.Calibrate(m, h, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,12 +120,55 @@ func TestCalibrateTakesAllHistories(t *testing.T) {
 			t.Errorf("%s: largest magnitude %v, want 5", name, got)
 		}
 	}
-	cal, err := quantize.Calibrate(m, [][]model.Event{small})
+	cal, err := quantize.Calibrate(m, [][]model.Event{small}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := cal.Max(site); math.Abs(got-3) > 1e-4 {
 		t.Errorf("the small one alone: largest magnitude %v, want 3", got)
+	}
+}
+
+// A description is in the range of the user vector, after every event and before
+// the first.
+func TestCalibrateDescriptions(t *testing.T) {
+	c := model.Config{Items: 1, Descriptions: 2, Dim: 2, Layers: 1, Heads: 1, FFN: 1, Window: 1, EventTypes: 1, GapBuckets: 1}
+	h := [][]model.Event{{{}}, nil}
+	for name, test := range map[string]struct {
+		cold         []float32
+		descriptions [][]float32
+		want         float64
+	}{
+		"none":          {[]float32{9, 0}, nil, 3}, // Params looks at the cold-start vector itself
+		"of nothing":    {[]float32{1, 0}, [][]float32{{0, 0}, {0, 0}}, 3},
+		"of events":     {[]float32{1, 0}, [][]float32{{1, 0}, {0, 0}}, 7},
+		"against them":  {[]float32{1, 0}, [][]float32{{-0.5, 0}, {0, 0}}, 3},
+		"of no history": {[]float32{1, 0}, [][]float32{{0, 0}, {0, 2}}, 8},
+		"cold":          {[]float32{4, 0}, [][]float32{{1, 0}, {0, 0}}, 8},
+	} {
+		m := zero(t, c, map[string][]float32{
+			model.UserNormBias: {3, -1}, model.UserCold: test.cold, model.UserDescription: {4, 0, 0, -4},
+		})
+		cal, err := quantize.Calibrate(m, h, test.descriptions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cal.Max(model.SiteUserOut); got != test.want {
+			t.Errorf("%s: largest magnitude %v, want %v", name, got, test.want)
+		}
+	}
+	m := zero(t, c, nil)
+	for name, test := range map[string]struct {
+		descriptions [][]float32
+		want         error
+	}{
+		"too few":     {[][]float32{{1, 2}}, quantize.ErrCalibration},
+		"none at all": {[][]float32{}, quantize.ErrCalibration},
+		"too narrow":  {[][]float32{{1}, {1}}, model.ErrInput},
+	} {
+		if _, err := quantize.Calibrate(m, h, test.descriptions); !errors.Is(err, test.want) {
+			t.Errorf("%s: error %v, want %v", name, err, test.want)
+		}
 	}
 }
 
@@ -157,7 +200,7 @@ func TestCalibrateRefuses(t *testing.T) {
 		"not even numbers": {nan, [][]model.Event{{{}}}, quantize.ErrCalibration, "too large"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := quantize.Calibrate(test.m, test.histories)
+			_, err := quantize.Calibrate(test.m, test.histories, nil)
 			if !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.says) {
 				t.Errorf("error %v, want %v that says %q", err, test.want, test.says)
 			}

@@ -59,7 +59,7 @@ func Params(m *model.Model, cal *Calibration, text *Text) (layout.Params, error)
 	for _, v := range m.Weights[model.UserCold].Data {
 		userMax = max(userMax, math.Abs(float64(v)))
 	}
-	if text != nil {
+	if text != nil && !cal.described {
 		userMax += text.userMax()
 	}
 	if userMax == 0 {
@@ -141,7 +141,10 @@ func linear(w, b *model.Tensor, inScale float32) layout.Linear {
 
 // matrix quantizes each row of w with a scale of its own; a row of zeros has
 // scale 0.
-func matrix(w *model.Tensor) layout.Linear {
+func matrix(w *model.Tensor) layout.Linear { return matrixIn(w, weightLevels) }
+
+// matrixIn is matrix with the given number of levels on each side of zero.
+func matrixIn(w *model.Tensor, levels int) layout.Linear {
 	rows, cols := w.Shape[0], w.Shape[1]
 	l := layout.Linear{Rows: rows, Cols: cols, W: make([]int8, rows*cols), Scale: make([]float32, rows)}
 	for r := range rows {
@@ -151,13 +154,13 @@ func matrix(w *model.Tensor) layout.Linear {
 			top = max(top, v, -v)
 		}
 		// A row so small that its scale is not a normal number is as good as zero.
-		l.Scale[r] = top / weightLevels
+		l.Scale[r] = top / float32(levels)
 		if l.Scale[r] < 1e-30 {
 			l.Scale[r] = 0
 			continue
 		}
 		for i, v := range row {
-			l.W[r*cols+i] = int8(round(v/l.Scale[r], weightLevels))
+			l.W[r*cols+i] = int8(round(v/l.Scale[r], levels))
 		}
 	}
 	return l
@@ -185,7 +188,11 @@ func clone(t *model.Tensor) []float32 { return append([]float32(nil), t.Data...)
 // Image quantizes m, and the text encoder where text is not nil, and packs them
 // as the guest reads them.
 func Image(m *model.Model, histories [][]model.Event, text *Text) ([]byte, error) {
-	cal, err := Calibrate(m, histories)
+	var descriptions [][]float32
+	if text != nil {
+		descriptions = text.Descriptions
+	}
+	cal, err := Calibrate(m, histories, descriptions)
 	if err != nil {
 		return nil, err
 	}

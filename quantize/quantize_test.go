@@ -19,7 +19,7 @@ import (
 // params calibrates and quantizes.
 func params(t *testing.T, m *model.Model, histories [][]model.Event) (layout.Params, *quantize.Calibration) {
 	t.Helper()
-	cal, err := quantize.Calibrate(m, histories)
+	cal, err := quantize.Calibrate(m, histories, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -390,7 +390,7 @@ func TestImageRefuses(t *testing.T) {
 		})
 	}
 	// A calibration of another model lacks sites.
-	cal, err := quantize.Calibrate(good, h)
+	cal, err := quantize.Calibrate(good, h, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

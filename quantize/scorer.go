@@ -11,8 +11,9 @@ import (
 
 // Scorer is an int8 model in plain Go as an eval.Scorer.
 type Scorer struct {
-	name  string
-	model *q8.Model
+	name         string
+	model        *q8.Model
+	descriptions []string // of the users, nil for none
 }
 
 // NewScorer returns a scorer for an image.
@@ -24,16 +25,23 @@ func NewScorer(name string, image []byte) (*Scorer, error) {
 	return &Scorer{name: name, model: m}, nil
 }
 
+// WithDescriptions returns a scorer that knows the users' descriptions, nil for
+// none; the image must have a user map. It reads a description anew for each
+// request, as the guest does.
+func (s *Scorer) WithDescriptions(users []string) *Scorer {
+	return &Scorer{name: s.name, model: s.model, descriptions: users}
+}
+
 // Name returns the name that NewScorer was given.
 func (s *Scorer) Name() string { return s.name }
 
 // Scores writes the score of each item to dst, (N). Only the latest events that
 // an answer can depend on are looked at.
-func (s *Scorer) Scores(_ context.Context, dst []float32, _ int32, history []data.Interaction) error {
+func (s *Scorer) Scores(_ context.Context, dst []float32, user int32, history []data.Interaction) error {
 	if n := s.model.Shape().Items; len(dst) != n {
 		return fmt.Errorf("%w: room for %d scores, it has %d items", ErrImage, len(dst), n)
 	}
-	u, err := s.user(history)
+	u, err := s.vector(user, history)
 	if err != nil {
 		return err
 	}
@@ -43,23 +51,29 @@ func (s *Scorer) Scores(_ context.Context, dst []float32, _ int32, history []dat
 
 // Exact returns the score of each item with its integer, in the order of the
 // item table.
-func (s *Scorer) Exact(history []data.Interaction) ([]layout.Hit, error) {
-	u, err := s.user(history)
+func (s *Scorer) Exact(user int32, history []data.Interaction) ([]layout.Hit, error) {
+	u, err := s.vector(user, history)
 	if err != nil {
 		return nil, err
 	}
 	return s.model.Hits(u), nil
 }
 
-// user returns the user vector of a history that fits the model.
-func (s *Scorer) user(history []data.Interaction) ([]int16, error) {
+// vector returns the vector of a user with a history that fits the model.
+func (s *Scorer) vector(user int32, history []data.Interaction) ([]int16, error) {
 	shape, events := s.model.Shape(), HistoryEvents(history)
 	events = events[max(0, len(events)-shape.Reach()):]
 	request := layout.Request{Kind: layout.KindScore, History: events}
+	if s.descriptions != nil {
+		if user < 0 || int(user) >= len(s.descriptions) {
+			return nil, fmt.Errorf("%w: user %d, descriptions are known of %d", ErrImage, user, len(s.descriptions))
+		}
+		request.Text = layout.CutText(s.descriptions[user])
+	}
 	if err := request.Check(shape, s.model.Map()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrImage, err)
 	}
-	return s.model.User(events, nil), nil
+	return s.model.DescribedUser(events, request.Text), nil
 }
 
 // HistoryEvents returns a history as requests carry it.

@@ -3,9 +3,11 @@ package quantize_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/wisp-project/wisp/edge"
@@ -105,15 +107,26 @@ func TestScorerReadsTheWholeReach(t *testing.T) {
 	}
 }
 
-// The scorer gives what the sandbox gives, bit for bit.
+// The scorer gives what the sandbox gives, bit for bit: of the events alone, and
+// with descriptions of the users.
 func TestScorerEqualsEdge(t *testing.T) {
 	m := random(t, small, 3)
+	t.Run("events", func(t *testing.T) { scorerEqualsEdge(t, m, nil, nil) })
+
+	encoder, tokenizer := textEncoder(t, nil)
+	described := *m
+	described.Config.Descriptions = encoder.Config.Dim
+	described.Weights = maps.Clone(m.Weights)
+	described.Weights[model.UserDescription] = normal(rand.New(rand.NewPCG(3, 4)), 0.5, small.Dim, encoder.Config.Dim)
+	text := &quantize.Text{Encoder: encoder, Tokenizer: tokenizer, UserMap: described.Weights[model.UserDescription]}
+	users := append(texts, "\xff", "a title"+strings.Repeat(" ", layout.MaxText-8)+"é a")
+	t.Run("descriptions", func(t *testing.T) { scorerEqualsEdge(t, &described, text, users) })
+}
+
+func scorerEqualsEdge(t *testing.T, m *model.Model, text *quantize.Text, users []string) {
 	ds := catalogue(m.Config)
 	histories := calibration(m.Config, 16, 3)
-	a, err := quantize.Build(t.Context(), m, ds, histories, quantize.BuildOptions{Kernel: wasm.Kernel})
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := build(t, m, ds, histories, quantize.BuildOptions{Kernel: wasm.Kernel, Text: text})
 	r, err := edge.New(t.Context(), a, edge.Options{Sandboxes: 1, AllowUnsigned: true})
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +136,11 @@ func TestScorerEqualsEdge(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	s := scorer(t, m, histories)
+	s, err := quantize.NewScorer("int8", image(a))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = s.WithDescriptions(users)
 	rng := rand.New(rand.NewPCG(3, 3))
 	ids := make([]string, small.Items)
 	for i, item := range ds.Items {
@@ -136,8 +153,19 @@ func TestScorerEqualsEdge(t *testing.T) {
 			kind := ds.Types[e.Type]
 			events[i] = edge.Event{Item: ids[e.Item], Type: kind.Name, Value: kind.AtLeast, Time: e.Time}
 		}
-		want := scores(t, s, small.Items, h)
-		got, err := r.Score(t.Context(), events, ids)
+		user, description := int32(0), ""
+		if len(users) > 0 {
+			user = int32(n % len(users))
+			description = users[user]
+		}
+		want := make([]float32, small.Items)
+		if err := s.Scores(t.Context(), want, user, h); err != nil {
+			t.Fatal(err)
+		}
+		if plain := scores(t, s.WithDescriptions(nil), small.Items, h); (description == "") != slices.Equal(plain, want) {
+			t.Errorf("%d events: %.20q changes the scores: %v", n, description, description == "")
+		}
+		got, err := r.Score(t.Context(), edge.ScoreRequest{History: events, Description: description, Items: ids})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,7 +174,7 @@ func TestScorerEqualsEdge(t *testing.T) {
 				t.Fatalf("%d events: item %s has %v in the sandbox, %v in the scorer", n, ids[i], score.Value, want[i])
 			}
 		}
-		response, err := r.Recommend(t.Context(), edge.Request{History: events, K: 5, IncludeSeen: true})
+		response, err := r.Recommend(t.Context(), edge.Request{History: events, Description: description, K: 5, IncludeSeen: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,6 +202,12 @@ func TestScorerRefuses(t *testing.T) {
 	} {
 		if err := s.Scores(t.Context(), make([]float32, test.room), 0, test.h); !errors.Is(err, quantize.ErrImage) {
 			t.Errorf("%s: error %v, want ErrImage", name, err)
+		}
+	}
+	// It reads no descriptions, and could not tell whose is whose.
+	for name, d := range map[string][]string{"of somebody": {"a"}, "of nobody": {}} {
+		if err := s.WithDescriptions(d).Scores(t.Context(), make([]float32, small.Items), 0, nil); !errors.Is(err, quantize.ErrImage) {
+			t.Errorf("description %s: error %v, want ErrImage", name, err)
 		}
 	}
 	for _, image := range [][]byte{nil, make([]byte, 10), make([]byte, 4096)} {

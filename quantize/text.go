@@ -20,6 +20,10 @@ type Text struct {
 	ItemMap   *model.Tensor // (M, D), e.g. the model's item.features.weight
 	UserMap   *model.Tensor // (M, D), e.g. the model's user.description.weight
 	ItemTexts *model.Tensor // (N, D) the encoder's vectors of the items' texts; they make the items searchable
+	// Descriptions are the encoder's vectors, (D), of what is known of the users
+	// of the histories that calibrate. With nil, there is room for the longest
+	// description that there could be.
+	Descriptions [][]float32
 }
 
 // TextParams quantizes a text encoder: weights with one scale for each output

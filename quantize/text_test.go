@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -155,6 +156,56 @@ func TestTextIsCloseToTheModel(t *testing.T) {
 				t.Errorf("%s: %.20q: the scores of a described user are off by %.3f", name, text, e)
 			}
 		}
+	}
+}
+
+// TestDescriptionsSetTheStep holds the step of the user vector to what calibration
+// saw of described users, and to what any could come to where it saw none.
+func TestDescriptionsSetTheStep(t *testing.T) {
+	encoder, tokenizer := textEncoder(t, nil)
+	m := random(t, small, 5)
+	m.Config.Descriptions = encoder.Config.Dim
+	w := normal(rand.New(rand.NewPCG(9, 9)), 0.5, small.Dim, encoder.Config.Dim)
+	m.Weights[model.UserDescription] = w
+	histories := calibration(m.Config, 8, 4)
+	var descriptions [][]float32
+	var top float64
+	for i, h := range histories {
+		v, err := encoder.Embed(tokenizer.Encode(nil, texts[i%len(texts)], encoder.Config.MaxTokens))
+		if err != nil {
+			t.Fatal(err)
+		}
+		descriptions = append(descriptions, v)
+		states, err := m.States(h, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range append(states, make([]float32, small.Dim), slices.Clone(m.Weights[model.UserCold].Data)) {
+			if err := m.Describe(u, v); err != nil {
+				t.Fatal(err)
+			}
+			for _, x := range u {
+				top = max(top, math.Abs(float64(x)))
+			}
+		}
+	}
+	steps := map[string]float64{}
+	for name, d := range map[string][][]float32{"calibrated": descriptions, "bounded": nil} {
+		b, err := quantize.Image(m, histories, &quantize.Text{Encoder: encoder, Tokenizer: tokenizer, UserMap: w, Descriptions: d})
+		if err != nil {
+			t.Fatal(err)
+		}
+		image, err := layout.Open(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps[name] = float64(1 / image.Params().UserInv)
+	}
+	if got := steps["calibrated"] * layout.UserMax; math.Abs(got-top) > 1e-3*top {
+		t.Errorf("the largest magnitude is %v, the step leaves room for %v", top, got)
+	}
+	if steps["bounded"] <= steps["calibrated"] {
+		t.Errorf("the step for any description is %v, that for known ones %v", steps["bounded"], steps["calibrated"])
 	}
 }
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The main job, command by command: fetch, prepare, train, compress, evaluate,
-# recommend. Each line that starts with "+" can be run by hand.
+# The main job, command by command: fetch, prepare, train, compress, sign,
+# evaluate, recommend. Each line that starts with "+" can be run by hand.
 #
 # WISP is the binary, OUT the folder for everything that is made.
 set -eu
@@ -38,9 +38,13 @@ esac
 
 run "$WISP" train "$OUT/prepared" --out "$OUT/model"
 run "$WISP" compress "$OUT/model" --data "$OUT/prepared" --out "$OUT/$name.wisp"
+[ -e "$OUT/demo.key" ] || run "$WISP" keygen --out "$OUT/demo.key"
+run "$WISP" sign "$OUT/demo.key" "$OUT/$name.wisp"
+run "$WISP" verify --key "$OUT/demo.key.pub" "$OUT/$name.wisp"
 run "$WISP" inspect "$OUT/$name.wisp"
 run "$WISP" eval --data "$OUT/prepared" --model "$OUT/model" --artefact "$OUT/$name.wisp"
 run "$WISP" recommend "$OUT/$name.wisp" --data "$OUT/prepared" --user $user --explain
 
 echo
-echo "demo: finished in $(($(date +%s) - start)) s. The artefact: $OUT/$name.wisp"
+echo "demo: finished in $(($(date +%s) - start)) s. The artefact: $OUT/$name.wisp
+demo: to serve it: ${WISP}-edge --trust $OUT/demo.key.pub $OUT/$name.wisp"

@@ -3,11 +3,12 @@
 # may be installed (root on a Debian-like system), and says plainly what stays
 # missing and what that costs. Never fails: wisp works without any of it.
 #
-# Usage: scripts/setup.sh demo|test
+# Usage: scripts/setup.sh demo|encoder|test
 set -u
 
-want() { # PROGRAM-OR-LIBRARY PACKAGE WHAT-IT-COSTS
+want() { # PROGRAM-LIBRARY-OR-FILE PACKAGE WHAT-IT-COSTS
 	case $1 in
+	/*) [ -e "$1" ] && return ;;
 	lib*) ldconfig -p 2>/dev/null | grep -q "$1" && return ;;
 	*) command -v "$1" >/dev/null 2>&1 && return ;;
 	esac
@@ -21,6 +22,9 @@ check() {
 	want libopenblas.so.0 libopenblas0-pthread "training runs on gonum's BLAS, several times slower"
 	if [ "$1" = demo ]; then
 		want pip3 python3-pip "real data cannot be fetched; the demo runs on the made data set"
+	fi
+	if [ "$1" = encoder ]; then
+		want /usr/share/wordnet/data.noun wordnet-base "the text encoder cannot be distilled as it was"
 	fi
 	if [ "$1" = test ]; then
 		want clang-19 clang-19 "the guest kernel is not rebuilt and compared"

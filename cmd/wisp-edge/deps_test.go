@@ -17,7 +17,7 @@ import (
 // linked are the packages outside the standard library that the gateway may
 // contain. Whoever adds one adds it to every edge, and to what has to be
 // trusted there.
-var linked = regexp.MustCompile(`^(github\.com/wisp-project/wisp/(artifact|edge|wasm|internal/(layout|tokenize)|cmd/wisp-edge)` +
+var linked = regexp.MustCompile(`^(github\.com/wisp-project/wisp/(artifact|edge|wasm|internal/(atomicfile|layout|tokenize)|cmd/wisp-edge)` +
 	`|github\.com/(tetratelabs/wazero|klauspost/compress)(/.*)?` +
 	`|golang\.org/x/sys/.*)$`)
 

@@ -110,6 +110,9 @@ func (g *gateway) respond(w http.ResponseWriter, response edge.Response, err err
 		g.fail(w, http.StatusGatewayTimeout, "timeout", fmt.Sprintf("no answer within %v", g.timeout))
 	case errors.Is(err, context.Canceled):
 		g.fail(w, 499, "cancelled", "the client closed the request")
+	case errors.Is(err, edge.ErrOverloaded):
+		w.Header().Set("Retry-After", "1")
+		g.fail(w, http.StatusServiceUnavailable, "overloaded", "too many requests wait already; ask again in a second")
 	case errors.Is(err, edge.ErrClosed):
 		g.fail(w, http.StatusServiceUnavailable, "stopping", "the gateway is stopping")
 	default:

@@ -152,10 +152,16 @@ func launch(t testing.TB, args ...string) *process {
 func serve(t testing.TB, path string, args ...string) *process {
 	t.Helper()
 	p := launch(t, append(append([]string{"--allow-unsigned"}, args...), path)...)
+	p.awaitReady(t)
+	return p
+}
+
+func (p *process) awaitReady(t testing.TB) {
+	t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
 		if r := p.get(t, "/readyz"); r.status == http.StatusOK {
-			return p
+			return
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("not ready after %v\n%s", patience, p.log.String())

@@ -4,6 +4,9 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -31,7 +34,7 @@ Serves the artefact:
 
 Example:
 
-  wisp-edge --addr 127.0.0.1:8080 --allow-unsigned shop.wisp
+  wisp-edge --trust shop.key.pub --state /var/lib/wisp shop.wisp
   curl -d '{"history":[{"item":"50"}],"k":3}' http://127.0.0.1:8080/v1/recommend
 
 Flags:
@@ -68,8 +71,24 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		f.PrintDefaults()
 	}
 	f.StringVar(&c.addr, "addr", "127.0.0.1:8080", "`host:port` to listen on")
-	f.BoolVar(&c.options.AllowUnsigned, "allow-unsigned", false, "accept an artefact without a signature")
+	trust := &c.options.Trust
+	f.Func("trust", "`file` of a public key whose artefacts are accepted; may be repeated", keys(&trust.Keys))
+	f.Func("trust-kernels", "`file` of a public key whose artefacts are accepted, and their kernels trusted; may be repeated", keys(&trust.KernelKeys))
+	f.Func("trust-kernel", "`SHA-256` of a kernel that is trusted whoever signed it, as wisp inspect shows it; may be repeated", func(s string) error {
+		digest, err := hex.DecodeString(s)
+		if err != nil || len(digest) != sha256.Size {
+			return fmt.Errorf("a SHA-256 has %d characters of 0-9 and a-f", 2*sha256.Size)
+		}
+		trust.Kernels = append(trust.Kernels, [sha256.Size]byte(digest))
+		return nil
+	})
+	f.BoolVar(&c.options.AllowUnsigned, "allow-unsigned", false, "accept an artefact without a signature, or of a key that is not trusted")
+	f.StringVar(&c.options.State, "state", "", "`folder` to remember the last version in; a lower one is refused from then on")
+	f.BoolVar(&c.options.ForceVersion, "force-version", false, "accept a version that --state would refuse, this once: leave it out of scripts")
 	f.IntVar(&c.options.Sandboxes, "sandboxes", 0, "requests worked on at once (0: one for each CPU)")
+	f.IntVar(&c.options.Queue, "queue", 0, "requests that wait for a sandbox; one more is turned away (0: 64 for each sandbox, -1: none)")
+	f.TextVar(&c.options.Isolation, "isolation", edge.Shared, "what a request may find of those before it: `shared`, wiped or fresh sandboxes")
+	f.Int64Var(&c.options.MaxMemory, "max-memory", 0, "largest memory of a sandbox, in `bytes` (0: 4 GiB)")
 	f.BoolVar(&c.options.Interpreter, "interpreter", false, "run the kernel without compiling it")
 	f.DurationVar(&c.timeout, "timeout", 2*time.Second, "longest time for a request")
 	f.DurationVar(&c.grace, "grace", 10*time.Second, "longest wait for requests in progress when stopping")
@@ -89,6 +108,23 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	}
 	c.artefact = f.Arg(0)
 	return c, nil
+}
+
+// keys returns what reads the file of a public key and adds the key to the list.
+func keys(to *[]ed25519.PublicKey) func(path string) error {
+	return func(path string) error {
+		key, err := artifact.ReadPublicKey(path)
+		*to = append(*to, key)
+		return err
+	}
+}
+
+// signer returns the id of the trusted key that signed, or the empty string.
+func signer(s artifact.Signature) string {
+	if !s.Trusted {
+		return ""
+	}
+	return s.Key.String()
 }
 
 // run serves until ctx ends, then lets requests in progress finish. listening,
@@ -132,12 +168,16 @@ func run(ctx context.Context, args []string, stderr io.Writer, listening func(ne
 			return closed
 		case errors.Is(err, artifact.ErrUnsigned):
 			err = fmt.Errorf("%w; on this command line that is --allow-unsigned", err)
+		case errors.Is(err, artifact.ErrUntrusted):
+			err = fmt.Errorf("%w; on this command line that is --trust FILE.pub", err)
+		case errors.Is(err, edge.ErrRollback), errors.Is(err, edge.ErrState):
+			err = fmt.Errorf("%w; on this command line --force-version does that", err)
 		}
 		return errors.Join(err, closed)
 	}
 	m := runtime.Manifest()
 	log.Info("ready", "addr", listener.Addr().String(), "artefact", c.artefact, "name", m.Name, "version", m.Version,
-		"digest", fmt.Sprintf("%x", runtime.Digest()), "items", m.Model.Items, "took", time.Since(begin))
+		"digest", fmt.Sprintf("%x", runtime.Digest()), "signer", signer(runtime.Signature()), "items", m.Model.Items, "took", time.Since(begin))
 	g.runtime.Store(runtime)
 
 	select {

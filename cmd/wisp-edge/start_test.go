@@ -110,6 +110,8 @@ func TestBadFlags(t *testing.T) {
 		"negative grace":  {[]string{"--grace", "-1s", "a.wisp"}, "--grace must not be negative", false},
 		"form of the log": {[]string{"--log", "xml", "a.wisp"}, `--log is "xml"`, false},
 		"address":         {[]string{"--addr", "nowhere", "a.wisp"}, "nowhere", false},
+		"no key":          {[]string{"--trust", "none.pub", "a.wisp"}, "none.pub", true},
+		"half a digest":   {[]string{"--trust-kernel", "00ff", "a.wisp"}, "64 characters", true},
 		"port":            {[]string{"--addr", "127.0.0.1:99999", "a.wisp"}, "99999", false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -136,7 +138,7 @@ func TestHelp(t *testing.T) {
 		}
 		for _, want := range []string{
 			"usage: wisp-edge [flags] FILE.wisp", "POST /v1/recommend", "Example:",
-			"-addr", "-allow-unsigned", "-sandboxes", "-interpreter", "-timeout", "-grace", "-log",
+			"-addr", "-trust", "-trust-kernels", "-trust-kernel", "-allow-unsigned", "-state", "-force-version", "-sandboxes", "-interpreter", "-timeout", "-grace", "-log",
 		} {
 			if !strings.Contains(out, want) {
 				t.Errorf("%s does not mention %q:\n%s", arg, want, out)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,7 +19,7 @@ import (
 )
 
 func newCompress() *cobra.Command {
-	var dataDir, out string
+	var dataDir, out, encoder string
 	var o quantize.BuildOptions
 	var licences []string
 	c := &cobra.Command{
@@ -28,8 +29,15 @@ func newCompress() *cobra.Command {
 activations with ranges calibrated on training histories; prints how far each layer
 is from float32; and writes the artefact: image, kernel, catalogue, and golden
 requests with the exact bits of their answers. The artefact was run in a sandbox
-before it is written.`,
+before it is written.
+
+With --encoder the text encoder that the model was trained with goes in too, with its
+tokenizer and the vectors of the items' texts: the artefact then finds items by words,
+places new ones by their texts, and reads descriptions of users where the model was
+trained with them. It must be all that the model knows of texts, as after
+wisp train --features 0 --encoder.`,
 		Example: `  wisp compress model --data prepared --out shop.wisp
+  wisp compress model --data prepared --out shop.wisp --encoder all-MiniLM-L6-v2
   wisp compress model --data prepared --out shop.wisp --name shop-nl --model-version 7 --licence "weights=Apache-2.0"`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -53,8 +61,14 @@ before it is written.`,
 			o.Metrics = []artifact.Metric{{
 				Name: "teacher.validation.ndcg10", Value: t.BestNDCG, Low: t.BestNDCG, High: t.BestNDCG, N: len(s.Valid), Protocol: s.Protocol,
 			}}
-			a, layers, err := compress(cmd.Context(), m, ds, s, o)
+			if o.Text, err = textPart(encoder, args[0], m, t, ds); err != nil {
+				return err
+			}
+			a, layers, err := compress(cmd.Context(), m, t, ds, s, o)
 			if err != nil {
+				return err
+			}
+			if a.Manifest.Provenance, err = provenance(cmd, args, dataDir, filepath.Join(args[0], modelFile)); err != nil {
 				return err
 			}
 			if err := artifact.WriteFile(out, a, artifact.WriteOptions{}); err != nil {
@@ -72,6 +86,11 @@ before it is written.`,
 			if err != nil {
 				return err
 			}
+			if o.Text != nil {
+				for _, w := range o.Text.Encoder.Weights {
+					before += 4 * int64(len(w.Data))
+				}
+			}
 			after, err := fileSize(out)
 			if err != nil {
 				return err
@@ -83,6 +102,7 @@ before it is written.`,
 	f := c.Flags()
 	f.StringVar(&dataDir, "data", "", "the prepared data that the model was trained on")
 	f.StringVar(&out, "out", "", "the artefact to write")
+	f.StringVar(&encoder, "encoder", "", "folder of the text encoder that the model was trained with, to go into the artefact")
 	f.StringVar(&o.Name, "name", "", "name of the model (default: that of the data)")
 	f.Uint64Var(&o.Version, "model-version", 1, "version of the model; a gateway refuses to go back")
 	f.StringVar(&o.Tenant, "tenant", "", "whom the model serves")
@@ -118,11 +138,53 @@ func trained(modelDir, dataDir string) (*model.Model, training, *data.Dataset, *
 	return m, t, ds, s, err
 }
 
+// textPart returns what goes into the artefact of the model in modelDir of the text
+// encoder in dir, nothing where dir is empty, or says why that cannot be.
+func textPart(dir, modelDir string, m *model.Model, t training, ds *data.Dataset) (*quantize.Text, error) {
+	v := t.Vectors
+	switch {
+	case dir == "" && v.Descriptions && v.Encoder != "":
+		return nil, fmt.Errorf("the model reads the users' descriptions, which takes the text encoder that read them in training: "+
+			"give it with --encoder %s, or train without --descriptions", v.Encoder)
+	case dir == "" && v.Descriptions:
+		return nil, errors.New("the model reads the users' descriptions by their words, which a sandbox does not: " +
+			"train with --features 0 --encoder FOLDER --descriptions, or without --descriptions")
+	case dir == "":
+		return nil, nil
+	case v.Encoder == "" || v.TFIDF != 0:
+		return nil, fmt.Errorf("the model knows the items' texts by TF-IDF, which a sandbox does not compute: "+
+			"train one that knows them by the encoder alone, wisp train PREPARED --features 0 --encoder %s", dir)
+	case v.Tuned && v.Descriptions:
+		return nil, errors.New("the model reads items by the encoder that was trained with it and users by the one it started from, " +
+			"and an artefact has room for one: train without --tune-encoder or without --descriptions")
+	case t.EncoderDigest == "":
+		return nil, errors.New("the model does not say which encoder made its vectors: train it again")
+	}
+	tok, encoder, err := loadEncoder(dir)
+	if err != nil {
+		return nil, err
+	}
+	if encoderDigest(tok, encoder, ds) != t.EncoderDigest {
+		was := v.Encoder
+		if v.Tuned {
+			was = filepath.Join(modelDir, encoderFolder)
+		}
+		return nil, fmt.Errorf("%s is not the encoder that made the model's vectors, which was in %s: give that one, or train again with this", dir, was)
+	}
+	return &quantize.Text{
+		Encoder: encoder, Tokenizer: tok,
+		ItemMap: m.Weights[model.ItemFeatures], UserMap: m.Weights[model.UserDescription], ItemTexts: t.items,
+	}, nil
+}
+
 // compress builds the artefact of a model and measures each layer on validation
 // histories.
-func compress(ctx context.Context, m *model.Model, ds *data.Dataset, s *data.Split, o quantize.BuildOptions) (*artifact.Artifact, []quantize.LayerError, error) {
+func compress(ctx context.Context, m *model.Model, t training, ds *data.Dataset, s *data.Split, o quantize.BuildOptions) (*artifact.Artifact, []quantize.LayerError, error) {
 	o.Kernel = wasm.Kernel
-	histories := calibration(s)
+	histories, descriptions := calibration(s, t.users)
+	if o.Text != nil {
+		o.Text.Descriptions = descriptions
+	}
 	a, err := quantize.Build(ctx, m, ds, histories, o)
 	if err != nil {
 		return nil, nil, err

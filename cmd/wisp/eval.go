@@ -125,6 +125,7 @@ func artefactStages(ctx context.Context, path string, ds *data.Dataset) ([]stage
 	if err != nil {
 		return nil, nil, err
 	}
+	plain = plain.WithDescriptions(descriptions(a.Manifest, ds))
 	r, err := edge.New(ctx, a, edge.Options{AllowUnsigned: true})
 	if err != nil {
 		return nil, nil, err

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/wisp-project/wisp/artifact"
+	"github.com/wisp-project/wisp/wasm"
 )
 
 func newInspect() *cobra.Command {
@@ -15,8 +19,8 @@ func newInspect() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "inspect FILE.wisp",
 		Short: "Show what an artefact holds",
-		Long: `Reads an artefact, checks every digest, and prints its manifest and its sections.
-Nothing is run.`,
+		Long: `Reads an artefact, checks every digest, and prints its manifest, who says to
+have signed it, and its sections. Nothing is run. wisp verify checks a signature.`,
 		Example: `  wisp inspect shop.wisp
   wisp inspect shop.wisp --json | jq .model`,
 		Args: cobra.ExactArgs(1),
@@ -39,9 +43,13 @@ Nothing is run.`,
 			if m.Created != "" {
 				fmt.Fprintf(out, ", made %s", m.Created)
 			}
-			fmt.Fprintf(out, "\ndigest %x, not signed\n", a.Digest)
+			fmt.Fprintf(out, "\ndigest %x\n%s\n", a.Digest, signer(a.Signature))
 			i := m.Model
 			fmt.Fprintf(out, "%d items, width %d, %d layers of %d heads, feed-forward %d, window %d, ABI %d\n", i.Items, i.Dim, i.Layers, i.Heads, i.FFN, i.Window, m.ABI)
+			if t := i.Text; t != (artifact.TextInfo{}) {
+				fmt.Fprintf(out, "text encoder: %d tokens, width %d, %d layers of %d heads, feed-forward %d, texts of up to %d tokens%s\n",
+					t.Vocabulary, t.Dim, t.Layers, t.Heads, t.FFN, t.Tokens, uses(t))
+			}
 			fmt.Fprintf(out, "a request may have %d events and ask for %d items; a sandbox takes %d KiB\n", m.Limits.MaxHistory, m.Limits.MaxK, 64*m.Limits.MemoryPages)
 			fmt.Fprint(out, "event types:")
 			for _, t := range m.EventTypes {
@@ -57,6 +65,16 @@ Nothing is run.`,
 			for _, l := range m.Licences {
 				fmt.Fprintf(out, "licence of %s: %s\n", l.What, l.Licence)
 			}
+			if p := m.Provenance; p != nil {
+				fmt.Fprintf(out, "made by wisp %s, built with %s\n", p.Wisp, p.Go)
+				for _, c := range p.Commands {
+					fmt.Fprintf(out, "  %s\n", c)
+				}
+				for _, s := range p.Sources {
+					fmt.Fprintf(out, "  from %s, SHA-256 %s\n", s.Name, s.SHA256)
+				}
+			}
+			fmt.Fprintf(out, "kernel SHA-256 %x, %s\n", sha256.Sum256(a.Kernel), kernelOrigin(a.Kernel))
 			w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 			fmt.Fprintln(w, "section\tname\tcodec\tstored\traw\tSHA-256 of the stored bytes\t")
 			for _, s := range a.Sections {
@@ -67,4 +85,38 @@ Nothing is run.`,
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "write the manifest as JSON")
 	return c
+}
+
+// signer says who signed an artefact, by its own account: without a public key it
+// cannot be checked.
+func signer(s artifact.Signature) string {
+	if s.Key == (artifact.KeyID{}) {
+		return "not signed"
+	}
+	return fmt.Sprintf("signed with key %v, not checked: that takes wisp verify --key PUB", s.Key)
+}
+
+// kernelOrigin says whether gateways of this version trust a kernel by itself.
+func kernelOrigin(kernel []byte) string {
+	if bytes.Equal(kernel, wasm.Kernel) {
+		return "that of this version"
+	}
+	return "not that of this version"
+}
+
+// uses says what an artefact does with texts.
+func uses(t artifact.TextInfo) string {
+	var all []string
+	for _, u := range []struct {
+		has  bool
+		what string
+	}{{t.ItemTexts, "finds items"}, {t.ItemMap, "places new items"}, {t.UserMap, "reads descriptions of users"}} {
+		if u.has {
+			all = append(all, u.what)
+		}
+	}
+	if all == nil {
+		return ""
+	}
+	return "; it " + strings.Join(all, ", ")
 }

@@ -79,8 +79,8 @@ the answer on an edge gateway, in a browser and here.
 
 The commands follow the flow of the work:
 
-  data, simulate -> prepare -> pretrain, finetune -> train, cross -> compress
-    -> eval, recommend
+  data, simulate -> prepare -> distil-encoder, pretrain, finetune -> train, cross -> compress
+    -> eval, recommend -> sign
 
 --config FILE reads flags of a command from a YAML file, by their names and without
 dashes; what the command line says wins. Paths are as on the command line:
@@ -94,7 +94,9 @@ dashes; what the command line says wins. Paths are as on the command line:
   wisp train prepared --out model --config train.yaml
   wisp compress model --data prepared --out ml-100k.wisp
   wisp eval --data prepared --model model --artefact ml-100k.wisp
-  wisp recommend ml-100k.wisp --history 50,172,181`,
+  wisp recommend ml-100k.wisp --history 50,172,181
+  wisp keygen --out my.key
+  wisp sign my.key ml-100k.wisp`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -102,8 +104,8 @@ dashes; what the command line says wins. Paths are as on the command line:
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().String(configFlag, "", "YAML `file` of flags; those of the command line win")
 	root.AddCommand(
-		newData(), newPull(), newSimulate(), newPrepare(), newPretrain(), newFinetune(), newTrain(), newCross(), newCompress(),
-		newEval(), newRecommend(), newInspect(), newDoctor(), newResults(),
+		newData(), newPull(), newSimulate(), newPrepare(), newPretrain(), newDistilEncoder(), newFinetune(), newTrain(), newCross(), newCompress(),
+		newEval(), newRecommend(), newInspect(), newKeygen(), newSign(), newVerify(), newDoctor(), newResults(),
 	)
 	return root
 }

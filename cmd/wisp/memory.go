@@ -67,9 +67,13 @@ func recordMemory(log *runlog.Run, step int64) {
 
 // highWater reads the largest resident set, in bytes, out of a status file of
 // /proc; 0 where it is not there.
-func highWater(status []byte) int64 {
-	for line := range bytes.Lines(status) {
-		if rest, ok := bytes.CutPrefix(line, []byte("VmHWM:")); ok {
+func highWater(status []byte) int64 { return procBytes(status, "VmHWM:") }
+
+// procBytes reads a size, in bytes, out of a file of /proc; 0 where it is not
+// there.
+func procBytes(file []byte, name string) int64 {
+	for line := range bytes.Lines(file) {
+		if rest, ok := bytes.CutPrefix(line, []byte(name)); ok {
 			if f := bytes.Fields(rest); len(f) == 2 {
 				kib, err := strconv.ParseInt(string(f[0]), 10, 64)
 				if err == nil {

@@ -40,19 +40,22 @@ const trainingKey = "wisp.training"
 
 // training says what a model was trained on and how.
 type training struct {
-	Data      string               `json:"data"`     // name of the data set
-	Manifest  string               `json:"manifest"` // digest of its manifest's files
-	Protocol  string               `json:"protocol"` // of the split
-	Options   hostgpu.TrainOptions `json:"options"`
-	Vectors   givenVectors         `json:"vectors"`
-	Refit     bool                 `json:"refit"` // trained again with the validation events
-	BestNDCG  float64              `json:"best_ndcg"`
-	BestEpoch int                  `json:"best_epoch"`
+	Data     string               `json:"data"`     // name of the data set
+	Manifest string               `json:"manifest"` // digest of its manifest's files
+	Protocol string               `json:"protocol"` // of the split
+	Options  hostgpu.TrainOptions `json:"options"`
+	Vectors  givenVectors         `json:"vectors"`
+	// EncoderDigest identifies the text encoder that made the items' vectors; it
+	// is empty where there is none.
+	EncoderDigest string  `json:"encoder_digest,omitempty"`
+	Refit         bool    `json:"refit"` // trained again with the validation events
+	BestNDCG      float64 `json:"best_ndcg"`
+	BestEpoch     int     `json:"best_epoch"`
 	// FeaturesFile holds the given vectors; it is empty where there are none.
 	FeaturesFile string `json:"features_file,omitempty"`
 	BLAS         string `json:"blas"`
 
-	users *model.Tensor // given vectors of the users of the data, from FeaturesFile
+	items, users *model.Tensor // given vectors of those of the data, from FeaturesFile
 }
 
 // makeModelDir makes a folder for a model, unless it is there and empty or holds
@@ -175,7 +178,7 @@ func loadModel(dir string) (*model.Model, training, error) {
 	if err != nil {
 		return nil, t, err
 	}
-	t.users = given.Users
+	t.items, t.users = given.Items, given.Users
 	m, err := model.New(c, w, given.Items)
 	if err != nil {
 		return nil, t, fmt.Errorf("%s: %w; train the model again", dir, err)
@@ -230,15 +233,19 @@ func split(ds *data.Dataset, protocol string) (*data.Split, error) {
 	return nil, fmt.Errorf("split %q is unknown; choose %s or %s", protocol, leaveOneOut, byTime)
 }
 
-// calibration returns training histories for the ranges of activations.
-func calibration(s *data.Split) [][]model.Event {
+// calibration returns training histories for the ranges of activations, and the
+// given vectors of their users' descriptions, none where users is nil.
+func calibration(s *data.Split, users *model.Tensor) (histories [][]model.Event, descriptions [][]float32) {
 	const most = 512
-	var histories [][]model.Event
 	step := max(1, len(s.Train)/most)
 	for u := 0; u < len(s.Train); u += step {
-		if len(s.Train[u]) > 0 {
-			histories = append(histories, hostgpu.Events(s.Train[u]))
+		if len(s.Train[u]) == 0 {
+			continue
+		}
+		histories = append(histories, hostgpu.Events(s.Train[u]))
+		if users != nil {
+			descriptions = append(descriptions, users.Row(u))
 		}
 	}
-	return histories
+	return histories, descriptions
 }

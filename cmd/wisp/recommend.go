@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +15,7 @@ import (
 )
 
 func newRecommend() *cobra.Command {
-	var dataDir, user, history string
+	var dataDir, user, history, text string
 	var asJSON bool
 	var q edge.Request
 	c := &cobra.Command{
@@ -24,10 +25,16 @@ func newRecommend() *cobra.Command {
 given as item ids, oldest first. With --explain each item comes with the past event
 whose removal lowers its score most, found by scoring again without it.
 
-A user who is not in the data gets the list for a new user.`,
+A user who is not in the data gets the list for a new user.
+
+An artefact with a text encoder also reads what is known of the user: --description, or
+what the data say of --user. With --text it finds the items whose texts are nearest in
+meaning, whoever asks.`,
 		Example: `  wisp recommend ml-100k.wisp --data prepared --user 42 --explain
   wisp recommend shop.wisp --history sku-17,sku-4 -k 5 --json
-  wisp recommend shop.wisp`,
+  wisp recommend shop.wisp
+  wisp recommend shop.wisp --text "a kettle for the camp fire"
+  wisp recommend shop.wisp --history sku-17 --description "cooks outdoors, has little room"`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			ctx := cmd.Context()
@@ -36,6 +43,9 @@ A user who is not in the data gets the list for a new user.`,
 			}
 			if user != "" && history != "" {
 				return errors.New("give --user or --history, not both")
+			}
+			if text != "" && (user != "" || history != "" || q.Description != "" || q.Explain) {
+				return errors.New("--text finds items for anybody: give it without --user, --history, --description and --explain")
 			}
 			r, err := edge.Open(ctx, args[0], edge.Options{Sandboxes: 1, AllowUnsigned: true})
 			if err != nil {
@@ -48,11 +58,14 @@ A user who is not in the data gets the list for a new user.`,
 				}
 			}
 			if user != "" {
-				if q.History, err = userEvents(r, dataDir, user); err != nil {
+				if err := known(r, dataDir, user, &q); err != nil {
 					return err
 				}
 			}
-			response, err := r.Recommend(ctx, q)
+			response, err := ask(ctx, r, text, q)
+			if errors.Is(err, edge.ErrNoText) {
+				return fmt.Errorf("%w; make one that reads texts with wisp compress --encoder", err)
+			}
 			if err != nil {
 				return err
 			}
@@ -63,6 +76,8 @@ A user who is not in the data gets the list for a new user.`,
 				return e.Encode(response)
 			}
 			switch {
+			case response.ColdStart && q.Description != "":
+				fmt.Fprintln(out, "of this user only the description is known:")
 			case response.ColdStart:
 				fmt.Fprintln(out, "nothing is known of this user: the list for a new one")
 			case user != "":
@@ -86,6 +101,8 @@ A user who is not in the data gets the list for a new user.`,
 	f.StringVar(&dataDir, "data", "", "prepared data with the user's history")
 	f.StringVar(&user, "user", "", "id of a user in --data")
 	f.StringVar(&history, "history", "", "item ids, oldest first, separated by commas")
+	f.StringVar(&q.Description, "description", "", "what the user is like, in words (default: what --data says of --user)")
+	f.StringVar(&text, "text", "", "find items by this text")
 	f.IntVarP(&q.K, "number", "k", 10, "number of items")
 	f.BoolVar(&q.Explain, "explain", false, "say which past event speaks most for each item")
 	f.BoolVar(&asJSON, "json", false, "write JSON")
@@ -99,21 +116,31 @@ func label(id, title string) string {
 	return title
 }
 
-// userEvents returns the history of a user of a prepared data set, none for a
-// user it does not have.
-func userEvents(r *edge.Runtime, dir, id string) ([]edge.Event, error) {
+// ask searches for a text, or recommends where there is none.
+func ask(ctx context.Context, r *edge.Runtime, text string, q edge.Request) (edge.Response, error) {
+	if text != "" {
+		return r.Search(ctx, edge.SearchRequest{Text: text, K: q.K})
+	}
+	return r.Recommend(ctx, q)
+}
+
+// known adds to q what a prepared data set says of a user, nothing of one that it
+// does not have.
+func known(r *edge.Runtime, dir, id string, q *edge.Request) error {
 	ds, _, err := loadData(dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s, err := newSandbox(r, ds)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for u := range ds.Users {
 		if ds.Users[u].ID == id {
-			return s.events(ds.Histories[u]), nil
+			q.History = s.events(ds.Histories[u])
+			q.Description = cmp.Or(q.Description, s.description(int32(u)))
+			return nil
 		}
 	}
-	return nil, nil
+	return nil
 }

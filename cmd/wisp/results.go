@@ -105,7 +105,7 @@ func (b *bench) present(sets ...set) []set {
 func (b *bench) run(ctx context.Context) error {
 	b.machine = results.Machine()
 	b.commit = results.Commit(ctx)
-	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"teachers", b.teachers}, {"ablation", b.ablation}, {"cold", b.cold}, {"controls", b.controls}, {"games", b.games}, {"ratings", b.ratings}, {"sentiment", b.sentiment}, {"speed", b.speed}, {"scale", b.scale}, {"times", b.times}}
+	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"teachers", b.teachers}, {"ablation", b.ablation}, {"cold", b.cold}, {"controls", b.controls}, {"games", b.games}, {"ratings", b.ratings}, {"sentiment", b.sentiment}, {"encoder", b.encoder}, {"speed", b.speed}, {"runtime", b.runtime}, {"scale", b.scale}, {"times", b.times}}
 	var names []string
 	for _, t := range all {
 		names = append(names, t.name)
@@ -234,7 +234,7 @@ func (b *bench) chain(ctx context.Context, ds *data.Dataset, fingerprint string,
 	if err != nil {
 		return built{}, err
 	}
-	a, layers, err := compress(ctx, m, ds, s, quantize.BuildOptions{})
+	a, layers, err := compress(ctx, m, t, ds, s, quantize.BuildOptions{})
 	if err != nil {
 		return built{}, err
 	}
@@ -378,11 +378,11 @@ func (b *bench) quality(ctx context.Context) (results.Topic, error) {
 func (b *bench) identical(ctx context.Context, plain *quantize.Scorer, s *sandbox, cases []data.Case) (float64, error) {
 	equal := 0
 	for _, c := range cases {
-		scores, err := s.runtime.Score(ctx, s.events(c.History), s.ids)
+		scores, err := s.score(ctx, c.User, c.History)
 		if err != nil {
 			return 0, err
 		}
-		want, err := plain.Exact(c.History)
+		want, err := plain.Exact(c.User, c.History)
 		if err != nil {
 			return 0, err
 		}

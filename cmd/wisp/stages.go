@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/edge"
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/baseline"
@@ -143,14 +144,15 @@ func teacher(m *model.Model, users *model.Tensor) stage {
 
 // sandbox is an artefact as an eval.Scorer: every score comes out of a guest.
 type sandbox struct {
-	runtime *edge.Runtime
-	types   []data.EventType
-	ids     []string
+	runtime      *edge.Runtime
+	types        []data.EventType
+	ids          []string
+	descriptions []string // of the users of the data; nil where the artefact does not read them
 }
 
 // newSandbox checks that the artefact has the catalogue of ds.
 func newSandbox(r *edge.Runtime, ds *data.Dataset) (*sandbox, error) {
-	s := &sandbox{runtime: r, types: ds.Types}
+	s := &sandbox{runtime: r, types: ds.Types, descriptions: descriptions(r.Manifest(), ds)}
 	items := r.Items()
 	if len(items) != len(ds.Items) {
 		return nil, fmt.Errorf("the artefact has %d items, the data has %d: it was made from other data", len(items), len(ds.Items))
@@ -162,6 +164,19 @@ func newSandbox(r *edge.Runtime, ds *data.Dataset) (*sandbox, error) {
 		s.ids = append(s.ids, item.ID)
 	}
 	return s, nil
+}
+
+// descriptions returns what an artefact is told of the users of ds; nil where it
+// does not read descriptions.
+func descriptions(m artifact.Manifest, ds *data.Dataset) []string {
+	if !m.Model.Text.UserMap {
+		return nil
+	}
+	texts := make([]string, len(ds.Users))
+	for u := range ds.Users {
+		texts[u] = data.UserText(&ds.Users[u])
+	}
+	return texts
 }
 
 // Name returns the name of the stage.
@@ -176,9 +191,23 @@ func (s *sandbox) events(h []data.Interaction) []edge.Event {
 	return events
 }
 
-// Scores asks the guest for the score of every item.
-func (s *sandbox) Scores(ctx context.Context, dst []float32, _ int32, history []data.Interaction) error {
-	scores, err := s.runtime.Score(ctx, s.events(history), s.ids)
+// description returns what is known of a user, nothing where the artefact does
+// not read it.
+func (s *sandbox) description(user int32) string {
+	if s.descriptions == nil {
+		return ""
+	}
+	return s.descriptions[user]
+}
+
+// score asks the guest for the score of every item.
+func (s *sandbox) score(ctx context.Context, user int32, history []data.Interaction) ([]edge.Score, error) {
+	return s.runtime.Score(ctx, edge.ScoreRequest{History: s.events(history), Description: s.description(user), Items: s.ids})
+}
+
+// Scores writes the score of every item to dst.
+func (s *sandbox) Scores(ctx context.Context, dst []float32, user int32, history []data.Interaction) error {
+	scores, err := s.score(ctx, user, history)
 	if err != nil {
 		return err
 	}
@@ -189,7 +218,7 @@ func (s *sandbox) Scores(ctx context.Context, dst []float32, _ int32, history []
 }
 
 func (s *sandbox) recommend(ctx context.Context, c data.Case) error {
-	_, err := s.runtime.Recommend(ctx, edge.Request{History: s.events(c.History)})
+	_, err := s.runtime.Recommend(ctx, edge.Request{History: s.events(c.History), Description: s.description(c.User)})
 	return err
 }
 

@@ -108,13 +108,13 @@ func (r *trainRun) run(ctx context.Context, p *progress) (training, error) {
 
 func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, p *progress) (training, error) {
 	defer p.done()
-	given, err := r.vectors.make(ctx, ds, p)
+	given, digest, err := r.vectors.make(ctx, ds, p)
 	if err != nil {
 		return training{}, err
 	}
 	blas := hostgpu.BLAS()
 	p.line("training on %d items, %d users with %s", len(ds.Items), len(ds.Users), blas.Name)
-	result := training{Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Vectors: r.vectors, Refit: r.refit, BLAS: blas.Name}
+	result := training{Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Vectors: r.vectors, EncoderDigest: digest, Refit: r.refit, BLAS: blas.Name}
 	made, err := r.fit(ctx, ds, s, given, r.options, checkpointFile, p, &result)
 	if err != nil {
 		return training{}, err
@@ -129,7 +129,7 @@ func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint stri
 			return training{}, err
 		}
 	}
-	return result, resumable(r.save(made, given, result), filepath.Join(r.out, checkpointFile), true)
+	return result, resumable(r.save(made, given, ds, result), filepath.Join(r.out, checkpointFile), true)
 }
 
 // fitted is what a training comes to.
@@ -141,8 +141,13 @@ type fitted struct {
 
 // save writes what a training came to, of which the users' vectors are still
 // those given.
-func (r *trainRun) save(made fitted, given hostgpu.Vectors, result training) error {
+func (r *trainRun) save(made fitted, given hostgpu.Vectors, ds *data.Dataset, result training) error {
 	if made.encoder != nil {
+		tok, _, err := loadEncoder(r.vectors.Encoder)
+		if err != nil {
+			return err
+		}
+		result.EncoderDigest = encoderDigest(tok, made.encoder, ds)
 		if err := model.SaveText(filepath.Join(r.out, encoderFolder), made.encoder, r.vectors.Encoder); err != nil {
 			return err
 		}

@@ -22,33 +22,56 @@ type givenVectors struct {
 	Tuned        bool   `json:"tuned,omitempty"`        // the encoder of the items is trained together with the towers
 }
 
-// make returns the vectors of the items and users of ds.
-func (v givenVectors) make(ctx context.Context, ds *data.Dataset, p *progress) (given hostgpu.Vectors, err error) {
+// make returns the vectors of the items and users of ds, and the digest of the
+// encoder that made them.
+func (v givenVectors) make(ctx context.Context, ds *data.Dataset, p *progress) (given hostgpu.Vectors, digest string, err error) {
 	if v.TFIDF != 0 {
 		if given.Items, err = tfidf(ds.Items, v.TFIDF); err != nil {
-			return given, err
+			return given, "", err
 		}
 	}
+	var tok *tokenize.Tokenizer
+	var encoder *model.TextModel
 	if v.Encoder != "" {
-		x, err := embed(ctx, v.Encoder, "items", len(ds.Items), func(i int) string { return data.ItemText(&ds.Items[i]) }, p)
+		if tok, encoder, err = loadEncoder(v.Encoder); err != nil {
+			return given, "", err
+		}
+		digest = encoderDigest(tok, encoder, ds)
+		x, err := embed(ctx, tok, encoder, "items", len(ds.Items), itemTexts(ds), p)
 		if err != nil {
-			return given, err
+			return given, "", err
 		}
 		given.Items = beside(given.Items, x)
 	}
 	if v.Descriptions {
-		given.Users, err = v.users(ctx, ds, p)
+		given.Users, err = userVectors(ctx, tok, encoder, ds, p)
 	}
-	return given, err
+	return given, digest, err
 }
 
-// users returns the vectors of the users' descriptions and attributes.
-func (v givenVectors) users(ctx context.Context, ds *data.Dataset, p *progress) (*model.Tensor, error) {
+// itemTexts returns what an encoder reads of each item of ds.
+func itemTexts(ds *data.Dataset) func(i int) string {
+	return func(i int) string { return data.ItemText(&ds.Items[i]) }
+}
+
+// encoderDigest identifies a text encoder, wherever it lies, by what it computes
+// with and what it reads of the items of ds.
+func encoderDigest(tok *tokenize.Tokenizer, m *model.TextModel, ds *data.Dataset) string {
+	text, ids := itemTexts(ds), make([][]int32, len(ds.Items))
+	for i := range ids {
+		ids[i] = tok.Encode(nil, text(i), m.Config.MaxTokens)
+	}
+	return digestOf(m, ids)
+}
+
+// userVectors returns the vectors of the users' descriptions and attributes, by their
+// words where there is no encoder.
+func userVectors(ctx context.Context, tok *tokenize.Tokenizer, encoder *model.TextModel, ds *data.Dataset, p *progress) (*model.Tensor, error) {
 	if !slices.ContainsFunc(ds.Users, func(u data.User) bool { return data.UserText(&u) != "" }) {
 		return nil, fmt.Errorf("no user of %s has a description or attributes; prepare the data with --users, or train without --descriptions", ds.Name)
 	}
-	if v.Encoder != "" {
-		return embed(ctx, v.Encoder, "users", len(ds.Users), func(u int) string { return data.UserText(&ds.Users[u]) }, p)
+	if encoder != nil {
+		return embed(ctx, tok, encoder, "users", len(ds.Users), func(u int) string { return data.UserText(&ds.Users[u]) }, p)
 	}
 	texts := make([]data.Item, len(ds.Users)) // as far as words go, a user is like an item
 	for u, user := range ds.Users {
@@ -91,13 +114,9 @@ func loadEncoder(dir string) (*tokenize.Tokenizer, *model.TextModel, error) {
 	return t, m, nil
 }
 
-// embed returns the embeddings by the encoder in dir of n texts, (n, D), those of
-// what is named. An empty text has a row of zeros.
-func embed(ctx context.Context, dir, what string, n int, text func(i int) string, p *progress) (*model.Tensor, error) {
-	t, m, err := loadEncoder(dir)
-	if err != nil {
-		return nil, err
-	}
+// embed returns the embeddings by an encoder of n texts, (n, D), those of what is
+// named. An empty text has a row of zeros.
+func embed(ctx context.Context, t *tokenize.Tokenizer, m *model.TextModel, what string, n int, text func(i int) string, p *progress) (*model.Tensor, error) {
 	e := hostgpu.NewTextEncoder(m, 0)
 	vectors := model.NewTensor(n, e.Dim())
 	const chunk = 256

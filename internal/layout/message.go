@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"unicode/utf8"
 )
 
 // Event is one past event as a request carries it.
@@ -44,6 +45,19 @@ type Request struct {
 	// Text is what is searched for or embedded, of any content; otherwise the
 	// description of the user, none where it is empty.
 	Text string
+}
+
+// CutText cuts a text to MaxText bytes, before the first character that does not
+// fit.
+func CutText(text string) string {
+	if len(text) <= MaxText {
+		return text
+	}
+	end := MaxText
+	for end > MaxText-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end]
 }
 
 // Statuses of an answer, and results of the guest's run export.

@@ -68,15 +68,13 @@ func (q *Model) Run(r layout.Request) layout.Answer {
 		return layout.Answer{Status: status}
 	}
 	table, u := itemTable(&q.p), []int16(nil)
-	switch {
-	case r.Kind == layout.KindEmbed:
+	switch r.Kind {
+	case layout.KindEmbed:
 		return q.embed(r)
-	case r.Kind == layout.KindSearch:
+	case layout.KindSearch:
 		table, u = textTable(&q.p), q.query(r.Text)
-	case r.Text != "":
-		u = q.user(r.History, project(&q.p.Text.UserMap, q.TextVector(q.tokens(r.Text))), nil)
 	default:
-		u = q.User(r.History, nil)
+		u = q.DescribedUser(r.History, r.Text)
 	}
 	if r.Kind == layout.KindScore {
 		hits := make([]layout.Hit, len(r.List))
@@ -201,6 +199,15 @@ func (t table) hit(u []int16, item int) layout.Hit {
 // Only what the answer depends on is computed: block l gives outputs at the last
 // (L-1-l)(W-1)+1 positions.
 func (q *Model) User(history []layout.Event, tap Tap) []int16 { return q.user(history, nil, tap) }
+
+// DescribedUser returns the vector, as User does, of a user with a description;
+// none where it is empty. The image must have a user map otherwise.
+func (q *Model) DescribedUser(history []layout.Event, description string) []int16 {
+	if description == "" {
+		return q.User(history, nil)
+	}
+	return q.user(history, project(&q.p.Text.UserMap, q.TextVector(q.tokens(description))), nil)
+}
 
 // user is User with something, (D), to add to the vector before it is rounded.
 func (q *Model) user(history []layout.Event, add []float32, tap Tap) []int16 {

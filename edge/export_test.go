@@ -1,0 +1,62 @@
+package edge
+
+import (
+	"context"
+
+	"github.com/wisp-project/wisp/artifact"
+)
+
+// Scribble fills a new memory over image with ones, zeroes all of it but the image,
+// and returns what it then holds.
+func Scribble(image []byte, from, until, size uint32) ([]byte, error) {
+	shared, err := shareImage(image)
+	if err != nil {
+		return nil, err
+	}
+	defer shared.close()
+	m, err := shared.newMemory(int(size))
+	if err != nil {
+		return nil, err
+	}
+	defer m.release()
+	for range 2 { // the second time, some pages are there and some are not
+		for _, part := range [][]byte{m.bytes[:from], m.bytes[until:]} {
+			for i := range part {
+				part[i] = 1
+			}
+		}
+		m.zero(0, from)
+		m.zero(until, size)
+	}
+	return append([]byte(nil), m.bytes...), nil
+}
+
+// Traces returns the number of bytes that are not zero outside the image in the
+// idle sandboxes of r.
+func Traces(r *Runtime) int {
+	n := 0
+	for _, s := range r.idle {
+		for i, b := range s.pages.bytes {
+			if at := uint32(i); b != 0 && (at < 1<<17 || at >= r.image.Map.Scratch) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Sliced reports whether r trusts its kernel to return after each slice of work.
+func Sliced(r *Runtime) bool { return r.sliced }
+
+// Accept remembers the version of a in dir, as the last step of New does.
+func Accept(dir string, a *artifact.Artifact) error { return versions{dir: dir}.accept(a) }
+
+// Make makes a sandbox and closes it.
+func Make(ctx context.Context, r *Runtime) error {
+	s, err := newSandbox(ctx, r.wazero, r.kernel, r.image)
+	if err != nil {
+		return err
+	}
+	s.close()
+	return nil
+}

@@ -1,0 +1,128 @@
+package edge_test
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/wisp-project/wisp/edge"
+)
+
+// mapped returns the number of mappings of images that this process has.
+func mapped(t *testing.T) int {
+	t.Helper()
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Count(maps, []byte("wisp-image"))
+}
+
+// opened returns the number of files that this process has open.
+func opened(t *testing.T) int {
+	t.Helper()
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(files)
+}
+
+// TestNothingLeft looks at the mappings and files of the process while runtimes
+// work and after they are closed.
+func TestNothingLeft(t *testing.T) {
+	a, _ := build(t, mid)
+	before, files := mapped(t), opened(t)
+	r, err := edge.New(t.Context(), a, edge.Options{Sandboxes: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var gates []*gate
+	for range 3 {
+		g := newGate(t.Context())
+		gates = append(gates, g)
+		wg.Go(func() {
+			if _, err := r.Recommend(g, edge.Request{}); err != nil {
+				t.Error(err)
+			}
+		})
+		<-g.entered
+	}
+	if got := mapped(t) - before; got != 3 {
+		t.Errorf("three sandboxes have %d mappings of the image", got)
+	}
+	for _, g := range gates {
+		close(g.open)
+	}
+	wg.Wait()
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := mapped(t); got != before {
+		t.Errorf("%d mappings are left after Close", got-before)
+	}
+	// Sandboxes that were thrown away, and a runtime that never came to be.
+	a.Kernel = module(2, unreachable, end)
+	if _, err := edge.New(t.Context(), a, edge.Options{}); !errors.Is(err, edge.ErrGolden) {
+		t.Errorf("got %v, want ErrGolden", err)
+	}
+	a.Kernel = module(2, loop, void, br, 0, end, 0x41, 0, end)
+	if _, err := edge.New(t.Context(), a, edge.Options{Timeout: 1}); !errors.Is(err, edge.ErrTimeout) {
+		t.Errorf("got %v, want ErrTimeout", err)
+	}
+	a.Kernel = moduleWithStart(2, []byte{unreachable, end}, 0x41, 0, end)
+	if _, err := edge.New(t.Context(), a, edge.Options{}); !errors.Is(err, edge.ErrSandbox) {
+		t.Errorf("got %v, want ErrSandbox", err)
+	}
+	if got := mapped(t); got != before {
+		t.Errorf("%d mappings are left after failures", got-before)
+	}
+	if got := opened(t); got != files {
+		t.Errorf("%d files are open, %d were before", got, files)
+	}
+}
+
+// TestSealed tries to change the image that all sandboxes share.
+func TestSealed(t *testing.T) {
+	a, _ := build(t, mid)
+	r := start(t, a, edge.Options{Sandboxes: 1})
+	f := edge.ImageFile(r)
+	if _, err := f.WriteAt([]byte{1}, 0); !errors.Is(err, syscall.EPERM) {
+		t.Errorf("write: got %v, want EPERM", err)
+	}
+	if err := f.Truncate(0); !errors.Is(err, syscall.EPERM) {
+		t.Errorf("truncate: got %v, want EPERM", err)
+	}
+}
+
+// TestWithoutMemfd runs where the system has no memfd, and where there is no
+// place for a file either.
+func TestWithoutMemfd(t *testing.T) {
+	a, _ := build(t, mid)
+	events, _ := randomHistory(rand.New(rand.NewPCG(13, 14)), mid, 30)
+	want, err := start(t, a, edge.Options{}).Recommend(t.Context(), edge.Request{History: events})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer edge.SetMemfd(func(string, int) (int, error) { return -1, syscall.ENOSYS })()
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	got, err := start(t, a, edge.Options{Isolation: edge.Wiped}).Recommend(t.Context(), edge.Request{History: events})
+	if err != nil || !slices.Equal(got.Items, want.Items) {
+		t.Errorf("from a file: %v (%v), want %v", got.Items, err, want.Items)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) > 0 {
+		t.Errorf("%q are left in the temporary folder (%v)", left, err)
+	}
+	t.Setenv("TMPDIR", filepath.Join(dir, "none"))
+	if _, err := edge.New(t.Context(), a, edge.Options{}); !errors.Is(err, edge.ErrSystem) {
+		t.Errorf("no temporary folder: got %v, want ErrSystem", err)
+	}
+}
