@@ -121,3 +121,24 @@ func BenchmarkGemm(b *testing.B) {
 		})
 	}
 }
+
+func TestNewerCore(t *testing.T) {
+	for _, c := range []struct {
+		core         string
+		avx2, avx512 bool
+		want         string
+	}{
+		{"Prescott", true, true, "SkylakeX"},
+		{"Prescott", true, false, "Haswell"},
+		{"Nehalem", true, false, "Haswell"},
+		{"Prescott", false, false, ""},
+		{"Haswell", true, true, ""},
+		{"SkylakeX", true, true, ""},
+		{"Zen", true, true, ""},
+		{"ARMV8", false, false, ""},
+	} {
+		if got := hostgpu.NewerCore(c.core, c.avx2, c.avx512); got != c.want {
+			t.Errorf("kernels for %s, AVX2 %v, AVX-512 %v: %q, want %q", c.core, c.avx2, c.avx512, got, c.want)
+		}
+	}
+}

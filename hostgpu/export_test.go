@@ -117,10 +117,11 @@ func (k Kernel) Backward(dout, out []float32, in []Arg) [][]float32 {
 
 // Gemm, Exp32, Softmax and Parallel are the parts that kernels are made of.
 var (
-	Gemm     = gemm
-	Exp32    = exp32
-	Softmax  = softmax
-	Parallel = parallel
+	Gemm      = gemm
+	NewerCore = newerCore
+	Exp32     = exp32
+	Softmax   = softmax
+	Parallel  = parallel
 )
 
 // Graph is the training graph with the tower it was made of.
