@@ -128,3 +128,9 @@ func TestVersion(t *testing.T) {
 		t.Errorf("wisp --version says %q", words)
 	}
 }
+
+func TestResultsNamesWhatItKnows(t *testing.T) {
+	for flag, want := range map[string]string{"--set": "ml-latest-small", "--topic": "teachers"} {
+		fail(t, []string{`"nope" is unknown`, want}, "results", flag, "nope", "--work", t.TempDir(), "--docs", t.TempDir())
+	}
+}

@@ -34,9 +34,11 @@ func newResults() *cobra.Command {
 and measures it, and writes docs/results. Models that are already in --work are
 taken from there, so that an interrupted run goes on where it was.
 
-Data sets that are not in --shared are skipped, and said so.`,
+Data sets that are not in --shared are skipped, and said so. With --set only those named
+are measured, and the pages keep what they have of others.`,
 		Example: `  wisp results --shared ../shared --work out/results --docs docs/results
-  wisp results --topic scale --work out/results --docs docs/results`,
+  wisp results --topic scale --work out/results --docs docs/results
+  wisp results --topic teachers --set ml-latest-small`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b.p = newProgress(cmd)
@@ -49,6 +51,7 @@ Data sets that are not in --shared are skipped, and said so.`,
 	f.StringVar(&b.work, "work", "out/results", "folder for prepared data and models")
 	f.StringVar(&b.docs, "docs", "docs/results", "folder for the figures")
 	f.StringSliceVar(&b.topics, "topic", nil, "only these topics, the names of the pages in docs/results")
+	f.StringSliceVar(&b.only, "set", nil, "only these data sets")
 	f.IntVar(&b.seeds, "seeds", 3, "models to train of each kind")
 	return c
 }
@@ -56,7 +59,7 @@ Data sets that are not in --shared are skipped, and said so.`,
 // bench makes the figures.
 type bench struct {
 	shared, work, docs string
-	topics             []string
+	topics, only       []string
 	seeds              int
 	p                  *progress
 	machine, commit    string
@@ -68,6 +71,9 @@ type set struct {
 	source  data.Source
 	options data.PrepareOptions
 }
+
+// setNames are the data sets that figures are made of.
+var setNames = []string{"ml-100k", "movietweetings", "ml-latest-small", "games"}
 
 func (b *bench) sets() []set {
 	at := func(parts ...string) string { return filepath.Join(append([]string{b.shared, "data"}, parts...)...) }
@@ -91,9 +97,13 @@ type topic struct {
 	make func(context.Context) (results.Topic, error)
 }
 
-// present returns the sets whose files are there, and says which are not.
+// present returns the sets that are wanted and whose files are there, and says
+// which are not there.
 func (b *bench) present(sets ...set) []set {
 	return slices.DeleteFunc(sets, func(s set) bool {
+		if len(b.only) > 0 && !slices.Contains(b.only, s.name) {
+			return true
+		}
 		_, err := os.Stat(s.source.Events)
 		if err != nil {
 			b.p.line("skipped %s: %v", s.name, err)
@@ -106,6 +116,11 @@ func (b *bench) run(ctx context.Context) error {
 	b.machine = results.Machine()
 	b.commit = results.Commit(ctx)
 	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"teachers", b.teachers}, {"ablation", b.ablation}, {"cold", b.cold}, {"controls", b.controls}, {"games", b.games}, {"ratings", b.ratings}, {"sentiment", b.sentiment}, {"encoder", b.encoder}, {"speed", b.speed}, {"runtime", b.runtime}, {"scale", b.scale}, {"times", b.times}}
+	for _, name := range b.only {
+		if !slices.Contains(setNames, name) {
+			return fmt.Errorf("data set %q is unknown; choose among %s", name, strings.Join(setNames, ", "))
+		}
+	}
 	var names []string
 	for _, t := range all {
 		names = append(names, t.name)
@@ -137,6 +152,13 @@ func (b *bench) run(ctx context.Context) error {
 			if r.Low == 0 && r.High == 0 {
 				r.Low, r.High = r.Value, r.Value
 			}
+		}
+		if len(b.only) > 0 {
+			older, err := results.Read(b.docs, t.Name)
+			if err != nil {
+				return err
+			}
+			t.Keep(older, b.only)
 		}
 		if err := t.Write(b.docs); err != nil {
 			return err

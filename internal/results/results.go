@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -100,11 +101,52 @@ func (t *Topic) markdown() []byte {
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %d | %s |\n", r.Name, number(r.Value), interval, r.Unit, r.N, strings.ReplaceAll(r.Note, "|", "/"))
 	}
-	if len(t.Records) > 0 {
-		r := t.Records[0]
-		fmt.Fprintf(&b, "\nMade by `%s` at commit %s on %s.\n", r.Command, r.Commit, r.Machine)
+	if origins := t.origins(); len(origins) == 1 {
+		fmt.Fprintf(&b, "\n%s.\n", origins[0].text)
+	} else {
+		fmt.Fprintln(&b)
+		for _, o := range origins {
+			fmt.Fprintf(&b, "- %s: %s.\n", o.text, strings.Join(o.of, ", "))
+		}
 	}
 	return b.Bytes()
+}
+
+// origin is where some of the figures come from.
+type origin struct {
+	text string
+	of   []string // what they are figures of: the second parts of their names
+}
+
+// origins lists where the figures come from, in the order of the records.
+func (t *Topic) origins() []origin {
+	var all []origin
+	for _, r := range t.Records {
+		text := fmt.Sprintf("Made by `%s` at commit %s on %s", r.Command, r.Commit, r.Machine)
+		at := slices.IndexFunc(all, func(o origin) bool { return o.text == text })
+		if at < 0 {
+			at = len(all)
+			all = append(all, origin{text: text})
+		}
+		if of := subject(r.Name); !slices.Contains(all[at].of, of) {
+			all[at].of = append(all[at].of, of)
+		}
+	}
+	return all
+}
+
+// subject is the second part of a figure's name, or all of it where it has one.
+func subject(name string) string {
+	parts := strings.Split(name, ".")
+	return parts[min(1, len(parts)-1)]
+}
+
+// Keep puts those of the older records that are not figures of subjects (SET in
+// quality.SET.STAGE.METRIC) before the topic's own.
+func (t *Topic) Keep(older []Record, subjects []string) {
+	t.Records = append(slices.DeleteFunc(slices.Clone(older), func(r Record) bool {
+		return slices.Contains(subjects, subject(r.Name))
+	}), t.Records...)
 }
 
 // number writes v with four significant digits, whole numbers as they are.

@@ -40,6 +40,36 @@ func TestWriteRead(t *testing.T) {
 	}
 }
 
+func TestKeep(t *testing.T) {
+	older := []results.Record{
+		{Name: "quality.films.x.ndcg10", Command: "c", Commit: "old", Machine: "m"},
+		{Name: "quality.films-2.x.ndcg10", Command: "c", Commit: "old", Machine: "m"},
+		{Name: "quality.shop.x.ndcg10", Command: "c", Commit: "old", Machine: "m"},
+	}
+	topic := results.Topic{Name: "t", Records: []results.Record{{Name: "quality.films.x.ndcg10", Value: 1, Command: "c", Commit: "new", Machine: "m"}}}
+	topic.Keep(older, []string{"films"})
+	var names []string
+	for _, r := range topic.Records {
+		names = append(names, r.Commit+" "+r.Name)
+	}
+	if want := []string{"old quality.films-2.x.ndcg10", "old quality.shop.x.ndcg10", "new quality.films.x.ndcg10"}; !reflect.DeepEqual(names, want) {
+		t.Errorf("kept %q, want %q", names, want)
+	}
+	dir := t.TempDir()
+	if err := topic.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	md, err := os.ReadFile(filepath.Join(dir, "t.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"- Made by `c` at commit old on m: films-2, shop.\n", "- Made by `c` at commit new on m: films.\n"} {
+		if !strings.Contains(string(md), want) {
+			t.Errorf("no %q in\n%s", want, md)
+		}
+	}
+}
+
 func TestWriteRefuses(t *testing.T) {
 	dir := t.TempDir()
 	good := results.Topic{Name: "t", Records: []results.Record{{Name: "a"}}}
