@@ -33,7 +33,8 @@ better. Intervals of NDCG@10 and of the difference, ours less PyTorch's: bootstr
 cases; one seed each.
 
 The sides take turns, an epoch each. Times are of an epoch with its validation: medians
-and ranges of those epochs that both took in this run.
+and ranges of those epochs that both took in this run; there are none where the machine
+had other work (-untimed).
 `
 
 // minEvents is how many events a user needs to be asked about.
@@ -46,6 +47,7 @@ type match struct {
 	trainer      *hostgpu.Trainer
 	peer         *peer
 	ended        bool      // the peer's training
+	untimed      bool      // other programs may run beside
 	ours, theirs []float64 // seconds of the epochs that both took
 }
 
@@ -83,8 +85,10 @@ func (b *bench) games(ctx context.Context, python string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.peer.close()) }()
-	if err := idle(ctx); err != nil {
-		return err
+	if m.untimed = b.untimed; !b.untimed {
+		if err := idle(ctx); err != nil {
+			return err
+		}
 	}
 	if err := m.train(ctx, checkpoint, time.Now().Add(b.limit)); err != nil {
 		return err
@@ -226,7 +230,7 @@ func (m *match) measure(ctx context.Context, path string) ([]results.Record, err
 	note := fmt.Sprintf("wisp %.4f (%.4f to %.4f); validation %.4f in epoch %d", our.Value, our.Low, our.High, best, bestEpoch)
 	add("quality.games.ids-teacher.ndcg10-ratio-to-pytorch", "ratio", note, exactly(our.Value/their.Value), cases)
 	add("quality.games.ids-teacher.ndcg10-ahead-of-pytorch", "", "", ahead.Interval, cases)
-	if len(m.ours) > 0 {
+	if len(m.ours) > 0 && !m.untimed {
 		records = append(records, timeRecords("train-games", "epoch", "", m.peer.version, m.ours, m.theirs)...)
 	}
 	return records, nil

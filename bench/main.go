@@ -28,6 +28,7 @@ func main() {
 	flag.StringVar(&b.topic, "topic", "peers", "what to compare: peers (training steps) or games (the quality of a training)")
 	flag.StringVar(&b.work, "work", "out/results", "folder for the trainings of games, that of wisp results")
 	flag.DurationVar(&b.limit, "limit", 4*time.Hour, "when to break off the trainings of games; they go on the next time")
+	flag.BoolVar(&b.untimed, "untimed", false, "do not wait for a quiet machine, and measure no times of games, only quality")
 	flag.IntVar(&b.rounds, "rounds", 9, "rounds, ours and theirs in each; at least 7")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -44,6 +45,7 @@ type bench struct {
 	topic                           string
 	rounds                          int
 	limit                           time.Duration
+	untimed                         bool
 }
 
 func (b *bench) run(ctx context.Context) error {
