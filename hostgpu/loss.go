@@ -21,8 +21,13 @@ type fullSoftmax struct {
 	du, losses []float32   // (P, D), (P)
 }
 
-// logitsInCache is how many logits a processor works on at a time: 1 MB.
-const logitsInCache = 1 << 18
+// logitsInCache is how many logits a processor works on at a time, 1 MB, unless
+// that makes fewer than leastRows rows: a product of so few rows would take less time
+// than the library needs to lay out the other matrix for it.
+const (
+	logitsInCache = 1 << 18
+	leastRows     = 64
+)
 
 func (k *fullSoftmax) inputs() []input {
 	return []input{{shape: tensor.Shape{k.p, k.d}}, {shape: tensor.Shape{k.n, k.d}}, {shape: tensor.Shape{k.p}, index: true}}
@@ -32,7 +37,7 @@ func (k *fullSoftmax) shape() tensor.Shape { return tensor.ScalarShape() }
 func (k *fullSoftmax) forward(out []float32, in []argument) {
 	u, v, targets := in[0].floats, in[1].floats, in[2].ints
 	n, d := k.n, k.d
-	chunk := min(max(logitsInCache/n, 16), k.p)
+	chunk := min(max(logitsInCache/n, leastRows), k.p)
 	if k.logits == nil {
 		k.logits, k.dv = make([][]float32, parts()), make([][]float32, parts())
 	}
