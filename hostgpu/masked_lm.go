@@ -3,6 +3,7 @@ package hostgpu
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -11,38 +12,22 @@ import (
 	"github.com/wisp-project/wisp/model"
 )
 
-// Names of the tensors of a masked-language head. Its decoder is the embedding
-// of words.
-const (
-	maskedWeight   = "mlm.transform.weight" // (D, D)
-	maskedOffset   = "mlm.transform.bias"   // (D)
-	maskedNormGain = "mlm.norm.weight"      // (D)
-	maskedNormBias = "mlm.norm.bias"        // (D)
-	maskedBias     = "mlm.bias"             // (V)
-)
-
-// maskedSpecs lists the tensors of the head.
-func maskedSpecs(c model.TextConfig) []model.Spec {
-	v := []int{c.Dim}
-	return []model.Spec{
-		{Name: maskedWeight, Shape: []int{c.Dim, c.Dim}},
-		{Name: maskedOffset, Shape: v},
-		{Name: maskedNormGain, Shape: v},
-		{Name: maskedNormBias, Shape: v},
-		{Name: maskedBias, Shape: []int{c.Vocabulary}},
+// maskedHead returns a copy of the head that m came with, or else one that hands on
+// what it reads, but for activation and scale.
+func maskedHead(m *model.TextModel) model.Weights {
+	c, w := m.Config, model.Weights{}
+	if m.Masked != nil {
+		for name, t := range m.Masked {
+			w[name] = &model.Tensor{Shape: t.Shape, Data: slices.Clone(t.Data)}
+		}
+		return w
 	}
-}
-
-// newMaskedHead returns a head that hands on what it reads, but for activation
-// and scale.
-func newMaskedHead(c model.TextConfig) model.Weights {
-	w := model.Weights{}
-	for _, s := range maskedSpecs(c) {
+	for _, s := range c.MaskedSpecs() {
 		w[s.Name] = model.NewTensor(s.Shape...)
 	}
 	for i := range c.Dim {
-		w[maskedWeight].Data[i*c.Dim+i] = 1
-		w[maskedNormGain].Data[i] = 1
+		w[model.MaskedWeight].Data[i*c.Dim+i] = 1
+		w[model.MaskedNormGain].Data[i] = 1
 	}
 	return w
 }
@@ -236,12 +221,12 @@ type maskedGraph struct {
 func newMaskedGraph(tw *textTower, w model.Weights, frozen int, a *adapters) (*maskedGraph, error) {
 	c := tw.cfg
 	g := &maskedGraph{batch: newTextBatch(tw.b, tw.t), targets: make([]int, tw.b*tw.t)}
-	b := newTextGraphBuilder(c, w, frozen, a, maskedSpecs(c)...)
+	b := newTextGraphBuilder(c, w, frozen, a, c.MaskedSpecs()...)
 	enc := b.encoder(tw, g.batch, frozen)
 	g.states = enc.frozen
 	k := newMaskedLM(c, len(g.targets))
 	args := []*gorgonia.Node{enc.states}
-	for _, s := range maskedSpecs(c) {
+	for _, s := range c.MaskedSpecs() {
 		args = append(args, b.nodes[s.Name])
 	}
 	args = append(args, b.index("targets", g.targets))

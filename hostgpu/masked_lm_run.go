@@ -24,8 +24,8 @@ type pretraining struct {
 
 // NewPretrainRun prepares to go on with the pre-training of m on texts of a
 // domain, token ids with [CLS] and [SEP] included: some tokens are hidden, and
-// the encoder guesses them with a head that starts anew and is not kept (Devlin
-// et al. 2019; Gururangan et al. 2020 on why it pays). Run changes the weights of
+// the encoder guesses them with the head that it came with, or one that starts anew
+// (Devlin et al. 2019; Gururangan et al. 2020 on why it pays), which is not kept. Run changes the weights of
 // m in place. One text of twenty is held out for validation, whose metric is the
 // loss of these. A text that is there twice counts once, and one without a token
 // to hide not at all.
@@ -98,7 +98,7 @@ func (r *pretraining) validate(ctx context.Context, progress func(read, texts in
 	tw, bt, k := newTextTower(c, 0, nil), &textBatch{}, newMaskedLM(c, 0)
 	k.word = w[model.TextWord].Data
 	var head []argument
-	for _, s := range maskedSpecs(c) {
+	for _, s := range c.MaskedSpecs() {
 		head = append(head, floats(w[s.Name].Data))
 	}
 	var x, y []float32

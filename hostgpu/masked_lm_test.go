@@ -401,6 +401,35 @@ func TestPretrainLearns(t *testing.T) {
 	}
 }
 
+// An encoder that came with its head goes on with it.
+func TestPretrainTakesHead(t *testing.T) {
+	texts, o := rhymes(300), quickPretrain()
+	before := func(m *model.TextModel) float64 {
+		r := newPretrainRun(t, m, texts, o)
+		if err := r.Run(t.Context(), "", nil); err != nil {
+			t.Fatal(err)
+		}
+		loss, _, _ := r.Best()
+		return loss
+	}
+	o.Epochs = 1
+	m := rhymeModel(t)
+	fresh := before(m)
+	m = rhymeModel(t)
+	m.Masked = model.Weights{}
+	for _, s := range m.Config.MaskedSpecs() {
+		m.Masked[s.Name] = model.NewTensor(s.Shape...) // all zero but for the bias: one guess, whatever is read
+	}
+	m.Masked[model.MaskedBias].Data[7] = 50
+	kept := m.Masked[model.MaskedBias]
+	if got := before(m); !(got > 3*fresh) {
+		t.Errorf("the loss before is %v with a head that always guesses the same, %v with a fresh one", got, fresh)
+	}
+	if kept.Data[7] != 50 || kept.Data[0] != 0 {
+		t.Error("the head of the model was trained in place")
+	}
+}
+
 func TestPretrainResumes(t *testing.T) {
 	for _, frozen := range []int{0, 1} {
 		o := quickPretrain()

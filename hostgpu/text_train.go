@@ -180,7 +180,7 @@ func newTextTrainer(m *model.TextModel, opts TextTrainOptions) (_ *TextTrainer, 
 		if t.masked, err = newMaskedLoss(m.Config, o.Special, 2*o.Pairs); err != nil {
 			return nil, err
 		}
-		maps.Copy(t.weights, newMaskedHead(m.Config))
+		maps.Copy(t.weights, maskedHead(m))
 	}
 	if o.FrozenLayers > 0 || t.adapters != nil {
 		t.frozen = newTextTower(m.Config, 0, nil)
@@ -192,7 +192,7 @@ func newTextTrainer(m *model.TextModel, opts TextTrainOptions) (_ *TextTrainer, 
 func (t *TextTrainer) specs() []model.Spec {
 	specs := trainedSpecs(t.m.Config, t.opts.FrozenLayers, t.adapters)
 	if t.masked != nil {
-		specs = append(specs, maskedSpecs(t.m.Config)...)
+		specs = append(specs, t.m.Config.MaskedSpecs()...)
 	}
 	return append(specs, t.heads...)
 }

@@ -10,6 +10,9 @@ import (
 type TextModel struct {
 	Config  TextConfig
 	Weights Weights
+	// Masked is the masked-language head that the encoder was pretrained with, the
+	// tensors of Config.MaskedSpecs; nil where it came without one.
+	Masked Weights
 }
 
 // NewText checks w against c. The weights are kept, not copied.

@@ -20,8 +20,8 @@ import (
 // modules.json, the pooling it names and sentence_bert_config.json. Without
 // modules.json, embeddings are means and are not normalised.
 //
-// BERT, MiniLM (a small BERT) and DistilBERT are read, with or without a head
-// for another task, whose tensors are passed over. DistilBERT, which has no
+// BERT, MiniLM (a small BERT) and DistilBERT are read, with their masked-language
+// head where it is there; tensors of heads for other tasks are passed over. DistilBERT, which has no
 // token types, gets one whose vector is zero. What is of another kind gives
 // ErrUnsupported, a bad configuration ErrConfig, a missing or wrongly shaped
 // tensor ErrWeights, a damaged file ErrFormat, each naming file and tensor.
@@ -54,7 +54,13 @@ func loadText(dir string) (*TextModel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NewText(c, w)
+	head := c.splitMasked(w)
+	m, err := NewText(c, w)
+	if err != nil {
+		return nil, err
+	}
+	m.Masked = head
+	return m, nil
 }
 
 // readJSON decodes a file; keys that dst does not have are passed over.
@@ -85,6 +91,12 @@ var architectures = map[string]architecture{
 			TextType:     "embeddings.token_type_embeddings.weight",
 			TextNormGain: "embeddings.LayerNorm.weight",
 			TextNormBias: "embeddings.LayerNorm.bias",
+
+			MaskedWeight:   "cls.predictions.transform.dense.weight",
+			MaskedOffset:   "cls.predictions.transform.dense.bias",
+			MaskedNormGain: "cls.predictions.transform.LayerNorm.weight",
+			MaskedNormBias: "cls.predictions.transform.LayerNorm.bias",
+			MaskedBias:     "cls.predictions.bias",
 		},
 		block: "encoder.layer.%d.",
 		inBlock: map[string]string{
@@ -105,6 +117,12 @@ var architectures = map[string]architecture{
 			TextPosition: "embeddings.position_embeddings.weight",
 			TextNormGain: "embeddings.LayerNorm.weight",
 			TextNormBias: "embeddings.LayerNorm.bias",
+
+			MaskedWeight:   "vocab_transform.weight",
+			MaskedOffset:   "vocab_transform.bias",
+			MaskedNormGain: "vocab_layer_norm.weight",
+			MaskedNormBias: "vocab_layer_norm.bias",
+			MaskedBias:     "vocab_projector.bias",
 		},
 		block: "transformer.layer.%d.",
 		inBlock: map[string]string{
@@ -303,7 +321,8 @@ func plain(name string) string {
 	return strings.Replace(name, "LayerNorm.beta", "LayerNorm.bias", 1)
 }
 
-// load reads the tensors of configuration c from dir under our names.
+// load reads the tensors of configuration c, and those of its masked-language
+// head that are there, from dir under our names.
 func (a architecture) load(dir string, c TextConfig) (Weights, error) {
 	files, list, err := weightFiles(dir)
 	if err != nil {
@@ -311,7 +330,7 @@ func (a architecture) load(dir string, c TextConfig) (Weights, error) {
 	}
 	specs := c.Specs()
 	ours := make(map[string]Spec, len(specs)) // by their plain name
-	for _, s := range specs {
+	for _, s := range append(slices.Clip(specs), c.MaskedSpecs()...) {
 		if name := a.theirs(s.Name); name != "" {
 			ours[name] = s
 		}

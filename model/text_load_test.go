@@ -90,6 +90,74 @@ func renamed(tensors map[string]*model.Tensor, rename func(string) string) map[s
 	return all
 }
 
+// A masked-language head is read where it is whole, whatever the family calls it.
+func TestLoadMaskedHead(t *testing.T) {
+	c := tinyText()
+	head := model.Weights{}
+	for i, s := range c.MaskedSpecs() {
+		x := model.NewTensor(s.Shape...)
+		for j := range x.Data {
+			x.Data[j] = float32(i) + float32(j)/8
+		}
+		head[s.Name] = x
+	}
+	bert := map[string]string{
+		"mlm.transform.weight": "cls.predictions.transform.dense.weight", "mlm.transform.bias": "cls.predictions.transform.dense.bias",
+		"mlm.norm.weight": "cls.predictions.transform.LayerNorm.gamma", "mlm.norm.bias": "cls.predictions.transform.LayerNorm.beta",
+		"mlm.bias": "cls.predictions.bias",
+	}
+	distil := map[string]string{
+		"mlm.transform.weight": "vocab_transform.weight", "mlm.transform.bias": "vocab_transform.bias",
+		"mlm.norm.weight": "vocab_layer_norm.weight", "mlm.norm.bias": "vocab_layer_norm.bias", "mlm.bias": "vocab_projector.bias",
+	}
+	distilFolder := func() folder {
+		f := folder{tensors: map[string]*model.Tensor{}, files: map[string]string{"config.json": distilConfig}}
+		for name, x := range randomText(c, 1) {
+			if name != model.TextType {
+				f.tensors["distilbert."+distilNames.Replace(name)] = x
+			}
+		}
+		return f
+	}
+	for name, test := range map[string]struct {
+		folder folder
+		names  map[string]string
+		spoil  func(folder)
+		want   model.Weights
+		err    error
+	}{
+		"bert":       {folder: bertFolder(randomText(c, 1)), names: bert, want: head},
+		"distilbert": {folder: distilFolder(), names: distil, want: head},
+		"none":       {folder: bertFolder(randomText(c, 1))},
+		"a part":     {folder: bertFolder(randomText(c, 1)), names: bert, spoil: func(f folder) { delete(f.tensors, bert["mlm.bias"]) }},
+		"wrong shape": {folder: bertFolder(randomText(c, 1)), names: bert, spoil: func(f folder) {
+			f.tensors[bert["mlm.bias"]] = model.NewTensor(c.Vocabulary + 1)
+		}, err: model.ErrWeights},
+	} {
+		for ours, theirs := range test.names {
+			test.folder.tensors[theirs] = head[ours]
+		}
+		if test.spoil != nil {
+			test.spoil(test.folder)
+		}
+		m, err := model.LoadText(test.folder.write(t))
+		if !errors.Is(err, test.err) {
+			t.Errorf("%s: %v, want %v", name, err, test.err)
+		}
+		if err != nil {
+			continue
+		}
+		if len(m.Masked) != len(test.want) || len(m.Weights) != len(m.Config.Specs()) {
+			t.Errorf("%s: %d tensors and %d of a head", name, len(m.Weights), len(m.Masked))
+		}
+		for part, x := range test.want {
+			if got := m.Masked[part]; got == nil || !slices.Equal(got.Shape, x.Shape) || !slices.Equal(got.Data, x.Data) {
+				t.Errorf("%s: %s was not read as it is", name, part)
+			}
+		}
+	}
+}
+
 func TestLoadText(t *testing.T) {
 	w := randomText(tinyText(), 1)
 	for name, test := range map[string]struct {

@@ -125,7 +125,11 @@ func (r *pretrainRun) run(ctx context.Context, p *progress) (result pretraining,
 		return result, err
 	}
 	r.Encoder, r.Options, r.BLAS = r.encoder, run.Options(), hostgpu.BLAS().Name
-	p.line("pre-training on %d texts with %s", len(texts), r.BLAS)
+	head := "its own masked-language head"
+	if m.Masked == nil {
+		head = "a new masked-language head"
+	}
+	p.line("pre-training on %d texts with %s and %s", len(texts), head, r.BLAS)
 	if err := r.fit(ctx, run, r.pretrainSettings, true, p); err != nil {
 		return result, err
 	}
