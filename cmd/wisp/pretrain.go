@@ -32,9 +32,10 @@ One text of twenty is held out; what is kept is the encoder with the least loss 
 The encoder as it came takes part.
 
 OUT is a Hugging Face folder: wisp finetune and wisp train take it with --encoder OUT, and
-so do transformers and sentence-transformers. What guesses the words is not kept, and the
-embeddings of texts are not what is trained here, so wisp finetune comes next. OUT/run has
-curves of the loss.
+so do transformers and sentence-transformers. What guesses the words is the encoder's own
+masked-language head where its folder has one, and starts anew otherwise; it is not kept.
+The embeddings of texts are not what is trained here, so wisp finetune comes next. OUT/run
+has curves of the loss.
 
 Ctrl-C saves; --resume goes on, to the same result as an unbroken run on the same
 machine. --frozen-layers and --max-tokens save time.`,
