@@ -10,6 +10,8 @@ var (
 	ErrParams = errors.New("layout: invalid parameters")
 	// ErrImage reports bytes that are not a valid image.
 	ErrImage = errors.New("layout: invalid image")
+	// ErrState reports bytes that are no state of a session with the image.
+	ErrState = errors.New("layout: invalid state")
 	// ErrRequest reports a request that does not fit the image's limits.
 	ErrRequest = errors.New("layout: invalid request")
 	// ErrAnswer reports bytes that are not a valid answer.

@@ -126,11 +126,11 @@ const (
 	hState
 	hRequest
 	hAnswer
-	hX      // (reach+3, D) float32, the residual stream; the text encoder's (tokens+3, textPad)
+	hX      // (reach+3, D) float32, the residual stream of new events; the text encoder's (tokens+3, textPad)
 	hNorm   // (D) float32, a normalised row
 	hQ      // (4, inner) int16; (tokens+3, inner) in the encoder
-	hK      // (reach+3, inner) int16
-	hV      // (reach+3, inner) int16
+	hK      // (reach+W+2, inner) int16, cached events before the new ones, for each block, hKVStride apart
+	hV      // the same
 	hAct    // packed (4, max K) int16, the input of a matrix product
 	hAcc    // (4, max rows) int32, its output
 	hScores // (W) float32
@@ -150,6 +150,7 @@ const (
 	hSeen      // (maxHistory + maxList) uint32
 	hBits      // a bit for each item
 	hEnd
+	hKVStride // bytes of the keys of a block
 
 	hMaxHistory
 	hMaxK
@@ -186,7 +187,7 @@ var headerNames = [headerWords]string{
 	hScores: "SCORES", hProbs: "PROBS", hUser: "USER",
 	hTextState: "TEXT_STATE", hTokenizerState: "TOKENIZER_STATE", hTokens: "TOKENS", hQStep: "Q_STEP", hKStep: "K_STEP", hVStep: "V_STEP",
 	hValues: "VALUES", hVector: "VECTOR", hQuery: "QUERY", hProjected: "PROJECTED",
-	hHeap: "HEAP", hSeen: "SEEN", hBits: "BITS", hEnd: "END",
+	hHeap: "HEAP", hSeen: "SEEN", hBits: "BITS", hEnd: "END", hKVStride: "KV_STRIDE",
 	hMaxHistory: "MAX_HISTORY", hMaxK: "MAX_K", hMaxList: "MAX_LIST", hMaxText: "MAX_TEXT",
 }
 
@@ -307,15 +308,16 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	if t.Dim > 0 {
 		maxText = MaxText
 	}
-	inner := max(rows*s.inner(), tokens*t.inner())
+	set(hKVStride, roundUp(2*(rows+s.Window-1)*s.inner(), alignment))
+	keys := max(s.Layers*int(h[hKVStride]), 2*tokens*t.inner())
 	h[hState] = scratch.place(4*stateWords, alignment)
-	h[hRequest] = scratch.place(4*(requestWords+eventWords*s.Reach()+maxList)+maxText, alignment)
-	h[hAnswer] = scratch.place(max(AnswerHeader{Hits: max(maxK, maxList)}.Len(), AnswerHeader{Vector: t.Dim, Row: s.Dim}.Len()), alignment)
+	h[hRequest] = scratch.place(4*(requestWords+eventWords*s.Reach()+maxList)+maxText+s.MaxStateLen(), alignment)
+	h[hAnswer] = scratch.place(max(AnswerHeader{Hits: max(maxK, maxList), State: s.MaxStateLen() + 8}.Len(), AnswerHeader{Vector: t.Dim, Row: s.Dim}.Len()), alignment)
 	h[hX] = scratch.place(4*max(rows*s.Dim, tokens*t.pad()), alignment)
 	h[hNorm] = scratch.place(4*max(roundUp(s.Dim, 8), t.inner()), alignment)
 	h[hQ] = scratch.place(2*max(4*s.inner(), tokens*t.inner()), alignment)
-	h[hK] = scratch.place(2*inner, alignment)
-	h[hV] = scratch.place(2*inner, alignment)
+	h[hK] = scratch.place(keys, alignment)
+	h[hV] = scratch.place(keys, alignment)
 	h[hAct] = scratch.place(2*4*max(s.dimK(), s.innerK(), s.ffnK(), t.dimK(), t.innerK(), t.ffnK()), alignment)
 	h[hAcc] = scratch.place(4*4*max(rowsPad(3*s.inner()), rowsPad(s.FFN), roundUp(s.Dim, 8), roundUp(3*t.inner(), 8), roundUp(t.FFN, 8), t.pad()), alignment)
 	h[hScores] = scratch.place(4*max(s.Window, t.Tokens), alignment)

@@ -173,7 +173,7 @@ func TestMessages(t *testing.T) {
 			t.Errorf("request %d: %+v came back as %+v (%v)", i, r, got, err)
 		}
 		if len(r.Text)%4 != 0 {
-			b[len(b)-1] = 1
+			b[len(b)-len(r.State)-1] = 1
 			if _, err := layout.ParseRequest(b); !errors.Is(err, layout.ErrRequest) {
 				t.Errorf("request %d: padding that is not zero: %v", i, err)
 			}
@@ -186,6 +186,13 @@ func TestMessages(t *testing.T) {
 		t.Errorf("%+v came back as %+v (%v)", v, got, err)
 	} else if _, err := layout.ParseAnswer(b, layout.AnswerHeader{Vector: 3, Row: 4}, nil); !errors.Is(err, layout.ErrAnswer) {
 		t.Errorf("a longer row than asked for: %v", err)
+	}
+	st := layout.Answer{Hits: []layout.Hit{{Item: 3, Acc: -5, Score: -0.25}}, State: []byte{1, 2, 3, 4, 5, 6, 7, 8}}
+	if got, err := layout.ParseAnswer(st.Append(nil), layout.AnswerHeader{Hits: 1, State: 8}, nil); err != nil || !reflect.DeepEqual(got, st) {
+		t.Errorf("%+v came back as %+v (%v)", st, got, err)
+	}
+	if _, err := layout.ParseAnswer(st.Append(nil), layout.AnswerHeader{Hits: 1, State: 4}, nil); !errors.Is(err, layout.ErrAnswer) {
+		t.Errorf("a state that was not asked for: %v", err)
 	}
 	a := layout.Answer{Status: 0, Hits: []layout.Hit{{Item: 3, Acc: -5, Score: -0.25}, {Item: 1, Acc: 7, Score: -0.5}}}
 	got, err := layout.ParseAnswer(a.Append(nil), layout.AnswerHeader{Hits: 2}, nil)
@@ -224,6 +231,8 @@ func FuzzOpen(f *testing.F) {
 
 func FuzzParseRequest(f *testing.F) {
 	r := layout.Request{Kind: 1, K: 3, History: []layout.Event{{Item: 1, Type: 2, Gap: 3}}, List: []uint32{4}, Text: "t"}
+	f.Add(r.Append(nil))
+	r.State = []byte{1, 2, 3, 4, 5}
 	f.Add(r.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := layout.ParseRequest(b)

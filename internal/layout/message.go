@@ -33,6 +33,8 @@ const (
 	FlagExcludeHistory = 1
 	// FlagItemRow asks for the item row that goes with an embedding.
 	FlagItemRow = 2
+	// FlagState asks for the state that the next events go on from.
+	FlagState = 4
 )
 
 // Request is what the guest is asked. The zero gaps, the trimming of the
@@ -45,6 +47,9 @@ type Request struct {
 	// Text is what is searched for or embedded, of any content; otherwise the
 	// description of the user, none where it is empty.
 	Text string
+	// State is what the request for the events before History left behind, with
+	// FlagState; none where it is empty. For requests with a history.
+	State []byte
 }
 
 // CutText cuts a text to MaxText bytes, before the first character that does not
@@ -69,6 +74,7 @@ const (
 	StatusType    = 4 // an event type is not in the vocabulary
 	StatusNoText  = 5 // the image lacks what the text is to go through
 	StatusLong    = 6 // the text has more than MaxText bytes
+	StatusState   = 7 // the state is none of this image, or of another version
 )
 
 // Hit is one scored item.
@@ -87,13 +93,14 @@ type Answer struct {
 	// Row and Scale are the item row of the text, with FlagItemRow: (D of the model).
 	Row   []int8
 	Scale float32
+	State []byte // with FlagState: see State
 }
 
 // Words of the messages.
 const (
-	requestWords = 8 // phase, kind, flags, K, history length, list length, bytes of text, zero
+	requestWords = 8 // phase, kind, flags, K, history length, list length, bytes of text, bytes of state
 	eventWords   = 3
-	answerWords  = 4 // status, hits, length of the vector, length of the row
+	answerWords  = 5 // status, hits, length of the vector, length of the row, bytes of the state
 	hitWords     = 3
 	stateWords   = 16
 )
@@ -114,8 +121,8 @@ func (r *Request) Check(s Shape, m Map) error {
 		return bad("k is %d, must lie between 1 and %d", r.K, m.MaxK)
 	case !ranks && r.K != 0:
 		return bad("k is %d, a request for scores or a vector has none", r.K)
-	case r.Kind == KindEmbed && len(r.List) > 0, r.Kind >= KindSearch && len(r.History) > 0:
-		return bad("it has a history or a list that its kind does not take")
+	case r.Kind == KindEmbed && len(r.List) > 0, r.Kind >= KindSearch && len(r.History)+len(r.State) > 0:
+		return bad("it has a history, a state or a list that its kind does not take")
 	case len(r.History) > m.MaxHistory:
 		return bad("the history has %d events, the model looks at %d", len(r.History), m.MaxHistory)
 	case len(r.List) > m.MaxList:
@@ -124,6 +131,11 @@ func (r *Request) Check(s Shape, m Map) error {
 		return bad("the image lacks what its text is to go through")
 	case len(r.Text) > MaxText:
 		return bad("the text has %d bytes, at most %d are possible", len(r.Text), MaxText)
+	}
+	if len(r.State) > 0 {
+		if err := s.CheckState(r.State); err != nil {
+			return bad("%w", err)
+		}
 	}
 	for i, e := range r.History {
 		if int64(e.Item) >= int64(s.Items) {
@@ -145,7 +157,9 @@ func (r *Request) Check(s Shape, m Map) error {
 func flagsOf(kind uint32) uint32 {
 	switch kind {
 	case KindRecommend:
-		return FlagExcludeHistory
+		return FlagExcludeHistory | FlagState
+	case KindScore:
+		return FlagState
 	case KindEmbed:
 		return FlagItemRow
 	}
@@ -167,7 +181,7 @@ func (s Shape) answersText(r *Request) bool {
 // Append encodes r behind dst, in the form that is written to Map.Request.
 func (r *Request) Append(dst []byte) []byte {
 	word := binary.LittleEndian.AppendUint32
-	for _, w := range [requestWords]uint32{0, r.Kind, r.Flags, r.K, uint32(len(r.History)), uint32(len(r.List)), uint32(len(r.Text))} {
+	for _, w := range [requestWords]uint32{0, r.Kind, r.Flags, r.K, uint32(len(r.History)), uint32(len(r.List)), uint32(len(r.Text)), uint32(len(r.State))} {
 		dst = word(dst, w)
 	}
 	for _, e := range r.History {
@@ -176,19 +190,21 @@ func (r *Request) Append(dst []byte) []byte {
 	for _, item := range r.List {
 		dst = word(dst, item)
 	}
-	dst = append(dst, r.Text...)
-	return append(dst, make([]byte, roundUp(len(r.Text), 4)-len(r.Text))...)
+	return fill(append(fill(append(dst, r.Text...), len(r.Text)), r.State...), len(r.State))
 }
 
-// ParseRequest decodes what Append wrote.
+// fill appends the zeros that fill up n bytes to whole words.
+func fill(dst []byte, n int) []byte { return append(dst, "\x00\x00\x00"[:roundUp(n, 4)-n]...) }
+
+// ParseRequest decodes what Append wrote. The state is a part of b.
 func ParseRequest(b []byte) (Request, error) {
 	if len(b) < 4*requestWords {
 		return Request{}, fmt.Errorf("%w: %d bytes are too few for a request", ErrRequest, len(b))
 	}
 	word := func(i int) uint32 { return binary.LittleEndian.Uint32(b[4*i:]) }
-	events, list, text := uint64(word(4)), uint64(word(5)), uint64(word(6))
-	if uint64(len(b)) != 4*(requestWords+eventWords*events+list+(text+3)/4) || word(0) != 0 || word(7) != 0 {
-		return Request{}, fmt.Errorf("%w: %d bytes do not hold %d events, %d items and a text of %d bytes", ErrRequest, len(b), events, list, text)
+	events, list, text, state := uint64(word(4)), uint64(word(5)), uint64(word(6)), uint64(word(7))
+	if uint64(len(b)) != 4*(requestWords+eventWords*events+list+(text+3)/4+(state+3)/4) || word(0) != 0 {
+		return Request{}, fmt.Errorf("%w: %d bytes do not hold %d events, %d items, a text of %d bytes and a state of %d", ErrRequest, len(b), events, list, text, state)
 	}
 	r := Request{Kind: word(1), Flags: word(2), K: word(3)}
 	at := requestWords
@@ -201,10 +217,16 @@ func ParseRequest(b []byte) (Request, error) {
 		at++
 	}
 	rest := b[4*at:]
+	padded := (text + 3) / 4 * 4
 	r.Text = string(rest[:text])
-	for _, c := range rest[text:] {
-		if c != 0 {
-			return Request{}, fmt.Errorf("%w: the padding behind the text is not zero", ErrRequest)
+	if state > 0 {
+		r.State = rest[padded:][:state]
+	}
+	for _, padding := range [][]byte{rest[text:padded], rest[padded+state:]} {
+		for _, c := range padding {
+			if c != 0 {
+				return Request{}, fmt.Errorf("%w: the padding behind the text or the state is not zero", ErrRequest)
+			}
 		}
 	}
 	return r, nil
@@ -214,6 +236,7 @@ func ParseRequest(b []byte) (Request, error) {
 type AnswerHeader struct {
 	Status            uint32
 	Hits, Vector, Row int
+	State             int // bytes
 }
 
 // AnswerHeaderLen is the number of bytes that an AnswerHeader is read from.
@@ -222,7 +245,7 @@ const AnswerHeaderLen = 4 * answerWords
 // ParseAnswerHeader decodes the first AnswerHeaderLen bytes of an answer.
 func ParseAnswerHeader(b []byte) AnswerHeader {
 	word := func(i int) int { return int(binary.LittleEndian.Uint32(b[4*i:])) }
-	return AnswerHeader{Status: uint32(word(0)), Hits: word(1), Vector: word(2), Row: word(3)}
+	return AnswerHeader{Status: uint32(word(0)), Hits: word(1), Vector: word(2), Row: word(3), State: word(4)}
 }
 
 // Len returns the number of bytes of the whole answer. A row comes with its
@@ -232,15 +255,19 @@ func (h AnswerHeader) Len() int {
 	if h.Row > 0 {
 		n += 4 + roundUp(h.Row, 4)
 	}
-	return n
+	return n + h.State
 }
 
 // AnswerLimits returns the header of the largest answer that r can have from an
 // image of shape s.
 func (r *Request) AnswerLimits(s Shape) AnswerHeader {
+	state := 0
+	if r.Flags&FlagState != 0 {
+		state = s.MaxStateLen()
+	}
 	switch r.Kind {
 	case KindScore:
-		return AnswerHeader{Hits: len(r.List)}
+		return AnswerHeader{Hits: len(r.List), State: state}
 	case KindEmbed:
 		h := AnswerHeader{Vector: s.Text.Dim}
 		if r.Flags&FlagItemRow != 0 {
@@ -248,36 +275,38 @@ func (r *Request) AnswerLimits(s Shape) AnswerHeader {
 		}
 		return h
 	}
-	return AnswerHeader{Hits: int(r.K)}
+	return AnswerHeader{Hits: int(r.K), State: state}
 }
 
 // Within reports whether h promises no more than limit.
 func (h AnswerHeader) Within(limit AnswerHeader) bool {
-	return h.Hits <= limit.Hits && h.Vector <= limit.Vector && h.Row <= limit.Row
+	return h.Hits <= limit.Hits && h.Vector <= limit.Vector && h.Row <= limit.Row && h.State <= limit.State
 }
 
 // Append encodes a behind dst, as the guest writes it to Map.Answer.
 func (a *Answer) Append(dst []byte) []byte {
 	word := binary.LittleEndian.AppendUint32
-	dst = word(word(word(word(dst, a.Status), uint32(len(a.Hits))), uint32(len(a.Vector))), uint32(len(a.Row)))
+	for _, w := range [answerWords]uint32{a.Status, uint32(len(a.Hits)), uint32(len(a.Vector)), uint32(len(a.Row)), uint32(len(a.State))} {
+		dst = word(dst, w)
+	}
 	for _, h := range a.Hits {
 		dst = word(word(word(dst, h.Item), uint32(h.Acc)), math.Float32bits(h.Score))
 	}
 	for _, v := range a.Vector {
 		dst = word(dst, math.Float32bits(v))
 	}
-	if len(a.Row) == 0 {
-		return dst
+	if len(a.Row) > 0 {
+		dst = word(dst, math.Float32bits(a.Scale))
+		for _, v := range a.Row {
+			dst = append(dst, byte(v))
+		}
+		dst = fill(dst, len(a.Row))
 	}
-	dst = word(dst, math.Float32bits(a.Scale))
-	for _, v := range a.Row {
-		dst = append(dst, byte(v))
-	}
-	return append(dst, make([]byte, roundUp(len(a.Row), 4)-len(a.Row))...)
+	return append(dst, a.State...)
 }
 
 // ParseAnswer decodes an answer that is within limit and appends its hits to
-// hits. b may be longer than the answer.
+// hits. b may be longer than the answer; the state is a part of it.
 func ParseAnswer(b []byte, limit AnswerHeader, hits []Hit) (Answer, error) {
 	if len(b) < AnswerHeaderLen {
 		return Answer{}, fmt.Errorf("%w: %d bytes are too few", ErrAnswer, len(b))
@@ -305,6 +334,10 @@ func ParseAnswer(b []byte, limit AnswerHeader, hits []Hit) (Answer, error) {
 		for i := range a.Row {
 			a.Row[i] = int8(at[4+i])
 		}
+		at = at[4+roundUp(h.Row, 4):]
+	}
+	if h.State > 0 {
+		a.State = at[:h.State]
 	}
 	return a, nil
 }

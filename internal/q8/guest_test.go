@@ -92,8 +92,9 @@ func same(t *testing.T, g *guest, m *q8.Model, requests []layout.Request) {
 	for i, r := range requests {
 		answer := m.Run(r)
 		if got, want := g.answer(t, r.Append(nil)), answer.Append(nil); !bytes.Equal(got, want) {
-			a, err := layout.ParseAnswer(got, layout.AnswerHeader{Hits: 1 << 20, Vector: 1 << 20, Row: 1 << 20}, nil)
-			t.Fatalf("request %d (%d events, k %d, %d listed): the guest answers\n%v (%v)\nq8 answers\n%v", i, len(r.History), r.K, len(r.List), a, err, answer)
+			a, err := layout.ParseAnswer(got, layout.AnswerHeader{Hits: 1 << 20, Vector: 1 << 20, Row: 1 << 20, State: 1 << 30}, nil)
+			t.Fatalf("request %d (kind %d, flags %d, %d events, k %d, %d listed, a state of %d bytes): the guest answers\n%.300v (%v)\nq8 answers\n%.300v",
+				i, r.Kind, r.Flags, len(r.History), r.K, len(r.List), len(r.State), fmt.Sprint(a), err, fmt.Sprint(answer))
 		}
 	}
 }

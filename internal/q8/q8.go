@@ -18,7 +18,6 @@ package q8
 import (
 	"fmt"
 	"math"
-	"math/bits"
 	"slices"
 
 	"github.com/wisp-project/wisp/internal/layout"
@@ -68,20 +67,25 @@ func (q *Model) Run(r layout.Request) layout.Answer {
 		return layout.Answer{Status: status}
 	}
 	table, u := itemTable(&q.p), []int16(nil)
+	var answer layout.Answer
 	switch r.Kind {
 	case layout.KindEmbed:
 		return q.embed(r)
 	case layout.KindSearch:
 		table, u = textTable(&q.p), q.query(r.Text)
 	default:
-		u = q.DescribedUser(r.History, r.Text)
+		state := q.encode(q.history(r), noTap)
+		u = q.userVector(&state, q.described(r.Text))
+		if r.Flags&layout.FlagState != 0 {
+			answer.State = state.Append(nil, q.p.Shape)
+		}
 	}
 	if r.Kind == layout.KindScore {
-		hits := make([]layout.Hit, len(r.List))
+		answer.Hits = make([]layout.Hit, len(r.List))
 		for i, item := range r.List {
-			hits[i] = table.hit(u, int(item))
+			answer.Hits[i] = table.hit(u, int(item))
 		}
-		return layout.Answer{Hits: hits}
+		return answer
 	}
 	excluded := make([]bool, q.p.Shape.Items)
 	for _, item := range r.List {
@@ -107,7 +111,8 @@ func (q *Model) Run(r layout.Request) layout.Answer {
 		}
 		return 0
 	})
-	return layout.Answer{Hits: hits[:min(len(hits), int(r.K))]}
+	answer.Hits = hits[:min(len(hits), int(r.K))]
+	return answer
 }
 
 func (q *Model) check(r layout.Request) uint32 {
@@ -115,10 +120,12 @@ func (q *Model) check(r layout.Request) uint32 {
 	var flags uint32
 	switch r.Kind {
 	case layout.KindRecommend:
-		flags = layout.FlagExcludeHistory
+		flags = layout.FlagExcludeHistory | layout.FlagState
+	case layout.KindScore:
+		flags = layout.FlagState
 	case layout.KindEmbed:
 		flags = layout.FlagItemRow
-	case layout.KindScore, layout.KindSearch:
+	case layout.KindSearch:
 	default:
 		return layout.StatusRequest
 	}
@@ -127,7 +134,7 @@ func (q *Model) check(r layout.Request) uint32 {
 		ranks && (r.K < 1 || int64(r.K) > int64(q.m.MaxK)), !ranks && r.K != 0,
 		len(r.History) > q.m.MaxHistory, len(r.List) > q.m.MaxList,
 		r.Kind == layout.KindEmbed && len(r.List) > 0,
-		(r.Kind == layout.KindEmbed || r.Kind == layout.KindSearch) && len(r.History) > 0:
+		(r.Kind == layout.KindEmbed || r.Kind == layout.KindSearch) && len(r.History)+len(r.State) > 0:
 		return layout.StatusRequest
 	}
 	t := q.p.Shape.Text
@@ -138,6 +145,9 @@ func (q *Model) check(r layout.Request) uint32 {
 		return layout.StatusNoText
 	case len(r.Text) > layout.MaxText:
 		return layout.StatusLong
+	}
+	if len(r.State) > 0 && q.p.Shape.CheckState(r.State) != nil {
+		return layout.StatusState
 	}
 	for _, e := range r.History {
 		if int64(e.Item) >= int64(q.p.Shape.Items) {
@@ -195,33 +205,47 @@ func (t table) hit(u []int16, item int) layout.Hit {
 
 // User returns the user vector, (D), in steps of 1/UserInv. The history holds
 // at most Shape.Reach events with valid items and types. tap may be nil.
-//
-// Only what the answer depends on is computed: block l gives outputs at the last
-// (L-1-l)(W-1)+1 positions.
-func (q *Model) User(history []layout.Event, tap Tap) []int16 { return q.user(history, nil, tap) }
+func (q *Model) User(events []layout.Event, tap Tap) []int16 {
+	if tap == nil {
+		tap = noTap
+	}
+	state := q.encode(history{events: events}, tap)
+	u := q.userVector(&state, nil)
+	if len(events) > 0 {
+		tap("user.out", len(events)-1, scaled(u, q.p.UserInv))
+	}
+	return u
+}
 
 // DescribedUser returns the vector, as User does, of a user with a description;
 // none where it is empty. The image must have a user map otherwise.
-func (q *Model) DescribedUser(history []layout.Event, description string) []int16 {
-	if description == "" {
-		return q.User(history, nil)
-	}
-	return q.user(history, project(&q.p.Text.UserMap, q.TextVector(q.tokens(description))), nil)
+func (q *Model) DescribedUser(events []layout.Event, description string) []int16 {
+	state := q.encode(history{events: events}, noTap)
+	return q.userVector(&state, q.described(description))
 }
 
-// user is User with something, (D), to add to the vector before it is rounded.
-func (q *Model) user(history []layout.Event, add []float32, tap Tap) []int16 {
-	if tap == nil {
-		tap = func(string, int, []float32) {}
+func noTap(string, int, []float32) {}
+
+// described returns what a description adds to the user vector, (D), nil where
+// it is empty.
+func (q *Model) described(description string) []float32 {
+	if description == "" {
+		return nil
 	}
-	p, T, D := &q.p, len(history), q.p.Shape.Dim
+	return project(&q.p.Text.UserMap, q.TextVector(q.tokens(description)))
+}
+
+// userVector returns the user vector of a state with something, (D), added before
+// it is rounded.
+func (q *Model) userVector(s *layout.State, add []float32) []int16 {
+	p, D := &q.p, q.p.Shape.Dim
 	y := make([]float32, D) // in steps of 1/UserInv
-	if T == 0 {
+	if s.Events == 0 {
 		for d, v := range p.Cold {
 			y[d] = float32(v)
 		}
 	} else {
-		norm(y, q.encode(history, tap), p.NormGain, p.NormBias, NormEpsilon)
+		norm(y, s.Last, p.NormGain, p.NormBias, NormEpsilon)
 		for d := range y {
 			y[d] *= p.UserInv
 		}
@@ -231,90 +255,7 @@ func (q *Model) user(history []layout.Event, add []float32, tap Tap) []int16 {
 	}
 	u := make([]int16, D)
 	quant(u, y, 1, layout.UserMax)
-	if T > 0 {
-		tap("user.out", T-1, scaled(u, p.UserInv))
-	}
 	return u
-}
-
-// encode returns what the blocks make of the last event of a history.
-func (q *Model) encode(history []layout.Event, tap Tap) []float32 {
-	p, s := &q.p, q.p.Shape
-	T, D := len(history), s.Dim
-	x := make([][]float32, T) // (T, D)
-	for t, e := range history {
-		x[t] = make([]float32, D)
-		scale := p.ItemScale[e.Item] * p.InputScale
-		row := p.ItemRows[int(e.Item)*D:]
-		kind, gap := p.Type[int(e.Type)*D:], p.Gap[gapBucket(e.Gap, s.GapBuckets)*D:]
-		for d := range x[t] {
-			x[t][d] = (float32(float32(row[d])*scale) + kind[d]) + gap[d]
-		}
-	}
-	for l := range p.Blocks {
-		q.block(l, x, tap)
-	}
-	return x[T-1]
-}
-
-// block applies transformer block l to x, (T, D), in place.
-func (q *Model) block(l int, x [][]float32, tap Tap) {
-	s, b := q.p.Shape, &q.p.Blocks[l]
-	site := func(t int, name string, v []float32) { tap(fmt.Sprintf("user.layer.%d.%s", l, name), t, v) }
-	T, D, W := len(x), s.Dim, s.Window
-	headDim := D / s.Heads
-	firstOut := max(0, T-((s.Layers-1-l)*(W-1)+1))
-	firstIn := max(0, firstOut-(W-1))
-
-	qs, ks, vs := make([][]int16, T), make([][]int16, T), make([][]int16, T) // (T, D) each
-	h, in := make([]float32, D), make([]int16, D)
-	qkv := make([]float32, 3*D)
-	for t := firstIn; t < T; t++ {
-		norm(h, x[t], b.AttnNormGain, b.AttnNormBias, NormEpsilon)
-		quant(in, h, b.AttnInInv, layout.WeightMax)
-		site(t, "attn.in", scaled(in, b.AttnInInv))
-		linear(qkv, &b.QKV, in)
-		qs[t], ks[t], vs[t] = make([]int16, D), make([]int16, D), make([]int16, D)
-		quant(qs[t], qkv[:D], b.QInv, layout.WeightMax)
-		quant(ks[t], qkv[D:2*D], b.KInv, layout.WeightMax)
-		quant(vs[t], qkv[2*D:], b.VInv, layout.WeightMax)
-		if t >= firstOut {
-			site(t, "attn.q", scaled(qs[t], b.QInv))
-		}
-		site(t, "attn.k", scaled(ks[t], b.KInv))
-		site(t, "attn.v", scaled(vs[t], b.VInv))
-	}
-	o, out := make([]float32, D), make([]int16, D)
-	y := make([]float32, D)
-	hidden, act := make([]float32, s.FFN), make([]int16, s.FFN)
-	for t := firstOut; t < T; t++ {
-		n := min(t+1, W) // distances 0 … n-1
-		for a := range s.Heads {
-			lo, hi := a*headDim, (a+1)*headDim
-			attend(o[lo:hi], qs[t][lo:hi], n, func(d int) (k, v []int16) { return ks[t-d][lo:hi], vs[t-d][lo:hi] },
-				b.ScoreScale, b.DistanceBias[a*W:], b.VScale)
-		}
-		quant(out, o, b.OutInv, layout.WeightMax)
-		site(t, "attn.out", scaled(out, b.OutInv))
-		linear(y, &b.Out, out)
-		for d := range y {
-			x[t][d] += y[d]
-		}
-		norm(h, x[t], b.FFNNormGain, b.FFNNormBias, NormEpsilon)
-		quant(in, h, b.FFNInInv, layout.WeightMax)
-		site(t, "ffn.in", scaled(in, b.FFNInInv))
-		linear(hidden, &b.Up, in)
-		for j := range hidden {
-			hidden[j] = max(hidden[j], 0)
-		}
-		quant(act, hidden, b.HiddenInv, layout.WeightMax)
-		site(t, "ffn.hidden", scaled(act, b.HiddenInv))
-		linear(y, &b.Down, act)
-		for d := range y {
-			x[t][d] += y[d]
-		}
-		site(t, "out", x[t])
-	}
 }
 
 // attend writes the attention of one head at one position to o: over n
@@ -415,10 +356,6 @@ func exp(x float32) float32 {
 	p = float32(p*r) + 1
 	return math.Float32frombits(math.Float32bits(p) + uint32(int32(n))<<23)
 }
-
-// gapBucket is model.Config.GapBucket: 0 for no gap, otherwise the bit length,
-// the last bucket open ended.
-func gapBucket(seconds uint32, buckets int) int { return min(bits.Len32(seconds), buckets-1) }
 
 // scaled returns integers as the values they stand for.
 func scaled(x []int16, inv float32) []float32 {

@@ -27,6 +27,7 @@ static inline u32 round_up(u32 n, u32 to) { return (n + to - 1) / to * to; }
 enum phase {
   START,      // check the request
   TEXT,       // encode its text
+  LOAD,       // bring the state of earlier events into place, a block a step
   EMBED,      // x = item + type + gap, four events a step
   NORM_ATTN,  // four events: normalise and quantize
   QKV,        // their q, k, v, some rows a step
@@ -45,11 +46,15 @@ enum phase {
   SORT,       // take the heap apart, some hits a step
   LIST,       // score the entries of the list
   VECTOR,     // write the vector of the text
+  SAVE,       // write the state for later events, a block a step
 };
 
 struct state {
   u32 phase;
   u32 layer;
+  u32 cached;     // events of the request's state that have keys; positions count them, too
+  u32 events;     // of the history, the window's at most
+  u32 end;        // the position behind the last event
   u32 pos;        // first event of the current four
   u32 row;        // progress within the phase
   u32 first_out;  // first event whose block output is needed
@@ -58,8 +63,8 @@ struct state {
 };
 
 struct request {
-  u32 started, kind, flags, k, history, list, text, zero;
-  u32 data[];  // history events, then the list, then the bytes of the text
+  u32 started, kind, flags, k, history, list, text, state;
+  u32 data[];  // history events, then the list, then the bytes of the text and of the state
 };
 struct event {
   u32 item, type, gap;
@@ -70,8 +75,8 @@ struct hit {
   f32 score;
 };
 struct answer {
-  u32 status, hits, vector, row;
-  struct hit hit[];  // then the vector, then the row
+  u32 status, hits, vector, row, state;
+  struct hit hit[];  // then the vector, then the row, then the state
 };
 
 #define ST AT(struct state, STATE)
@@ -93,6 +98,8 @@ static u32 finish(u32 status) {
   ST->phase = START;
   return status;
 }
+
+#include "history.h"
 
 // ---- the image
 
@@ -118,13 +125,14 @@ static u32 answers_text(void) {
 static u32 check(void) {
   const struct request *r = RQ;
   u32 ranks = r->kind == KIND_RECOMMEND || r->kind == KIND_SEARCH;
-  u32 flags = r->kind == KIND_RECOMMEND ? FLAG_EXCLUDE_HISTORY : r->kind == KIND_EMBED ? FLAG_ITEM_ROW : 0;
+  u32 flags = r->kind == KIND_RECOMMEND ? FLAG_EXCLUDE_HISTORY | FLAG_STATE : r->kind == KIND_SCORE ? FLAG_STATE : r->kind == KIND_EMBED ? FLAG_ITEM_ROW : 0;
   if (r->kind < KIND_RECOMMEND || r->kind > KIND_EMBED || r->flags & ~flags) return STATUS_REQUEST;
   if (ranks ? r->k < 1 || r->k > H(MAX_K) : r->k) return STATUS_REQUEST;
   if (r->history > H(MAX_HISTORY) || r->list > H(MAX_LIST)) return STATUS_REQUEST;
-  if ((r->kind == KIND_EMBED && r->list) || (r->kind >= KIND_SEARCH && r->history)) return STATUS_REQUEST;
+  if ((r->kind == KIND_EMBED && r->list) || (r->kind >= KIND_SEARCH && (r->history || r->state))) return STATUS_REQUEST;
   if (!answers_text()) return STATUS_NO_TEXT;
   if (r->text > H(MAX_TEXT)) return STATUS_LONG;
+  if (!check_state()) return STATUS_STATE;
   const struct event *e = events();
   for (u32 i = 0; i < r->history; i++) {
     if (e[i].item >= H(ITEMS)) return STATUS_ITEM;
@@ -154,23 +162,26 @@ static void embed(u32 t) {
 static u32 outputs_needed(void) { return (H(LAYERS) - 1 - ST->layer) * (H(WINDOW) - 1) + 1; }
 
 static void begin_layer(void) {
-  u32 t = RQ->history, need = outputs_needed(), w = H(WINDOW) - 1;
-  ST->first_out = t > need ? t - need : 0;
-  ST->pos = ST->first_out > w ? ST->first_out - w : 0;
+  u32 t = ST->end, need = outputs_needed(), w = H(WINDOW) - 1, new = ST->cached;
+  ST->first_out = t > new + need ? t - need : new;
+  ST->pos = ST->first_out > new + w ? ST->first_out - w : new;
   ST->phase = NORM_ATTN;
 }
 
-static inline u32 events_here(void) { return min_u32(4, RQ->history - ST->pos); }
+static inline u32 events_here(void) { return min_u32(4, ST->end - ST->pos); }
 
 // Events of the current four, from the first whose output is needed.
 static inline u32 first_here(void) { return ST->first_out > ST->pos ? ST->first_out - ST->pos : 0; }
+
+// The residual stream of event m of the current four.
+static inline f32 *stream(u32 m) { return AT(f32, X) + (ST->pos - ST->cached + m) * H(DIM); }
 
 // norm(x) of event m of the current four, quantized into ACT
 static void norm_quant(u32 m, const f32 *gain, const f32 *bias, f32 inv) {
   u32 d_max = H(DIM);
   f32 *y = AT(f32, NORM);
   i16 *a = AT(i16, ACT);
-  norm(y, AT(f32, X) + (ST->pos + m) * d_max, gain, bias, d_max, NORM_EPSILON);
+  norm(y, stream(m), gain, bias, d_max, NORM_EPSILON);
   u32 d = 0;
   v128_t inv4 = wasm_f32x4_splat(inv), limit = wasm_f32x4_splat(LEVELS);
   for (; d + 8 <= d_max; d += 8)
@@ -215,8 +226,8 @@ static void store_qkv(u32 m) {
   const i32 *acc = AT(i32, ACC) + m * rows;
   const f32 *scale = BLOCK(f32, QKV_SCALE), *bias = BLOCK(f32, QKV_BIAS);
   if (m >= first_here()) store(AT(i16, Q) + m * n, acc, scale, bias, scalar(S_Q));
-  store(AT(i16, K) + (ST->pos + m) * n, acc + n, scale + n, bias + n, scalar(S_K));
-  store(AT(i16, V) + (ST->pos + m) * n, acc + 2 * n, scale + 2 * n, bias + 2 * n, scalar(S_V));
+  store(keys(ST->layer, ST->pos + m), acc + n, scale + n, bias + n, scalar(S_K));
+  store(values(ST->layer, ST->pos + m), acc + 2 * n, scale + 2 * n, bias + 2 * n, scalar(S_V));
 }
 
 // attention of event m of the current four, all heads, quantized into ACT
@@ -230,7 +241,7 @@ static u32 attend(u32 m) {
   for (u32 h = 0; h < H(HEADS); h++) {
     const i16 *q = AT(i16, Q) + m * n + h * pad;
     const f32 *bias = BLOCK(f32, DISTANCE) + h * H(WINDOW);
-    const i16 *k = AT(i16, K) + t * n + h * pad;
+    const i16 *k = keys(ST->layer, t) + h * pad;
     f32 best = -__builtin_inff();
     for (u32 d = 0; d < w; d++, k -= n) {
       v128_t acc = wasm_i32x4_splat(0);
@@ -242,7 +253,7 @@ static u32 attend(u32 m) {
     v128_t sum = wasm_f32x4_splat((f32)weights(prob, score, w, best));
     for (u32 j = 0; j < pad; j += 8) {
       v128_t lo = wasm_i32x4_splat(0), hi = lo;
-      const i16 *v = AT(i16, V) + t * n + h * pad + j;
+      const i16 *v = values(ST->layer, t) + h * pad + j;
       for (u32 d = 0; d < w; d++, v -= n) {
         v128_t e = wasm_i16x8_splat((i16)prob[d]), x = wasm_v128_load(v);
         lo = wasm_i32x4_add(lo, wasm_i32x4_extmul_low_i16x8(e, x));
@@ -260,7 +271,7 @@ static u32 attend(u32 m) {
 // x += acc·scale + bias for event m of the current four
 static void add(u32 m, const f32 *scale, const f32 *bias) {
   u32 d_max = H(DIM);
-  f32 *x = AT(f32, X) + (ST->pos + m) * d_max;
+  f32 *x = stream(m);
   const i32 *acc = AT(i32, ACC) + m * round_up(d_max, 4);
   u32 d = 0;
   for (; d + 4 <= d_max; d += 4) {
@@ -292,10 +303,10 @@ static void hidden(u32 m) {
 
 static void user(void) {
   i16 *u = AT(i16, USER);
-  u32 d_max = H(DIM), t = RQ->history;
+  u32 d_max = H(DIM), t = ST->events;
   f32 *y = AT(f32, NORM), inv = header_float(H_USER_INV);
   const i16 *cold = IMAGE(i16, COLD);
-  if (t) norm(y, AT(f32, X) + (t - 1) * d_max, IMAGE(f32, NORM_GAIN), IMAGE(f32, NORM_BIAS), d_max, NORM_EPSILON);
+  if (t) norm(y, last_stream(), IMAGE(f32, NORM_GAIN), IMAGE(f32, NORM_BIAS), d_max, NORM_EPSILON);
   for (u32 d = 0; d < d_max; d++) {
     f32 x = t ? y[d] * inv : (f32)cold[d];
     if (RQ->text) x += AT(f32, PROJECTED)[d] * inv;
@@ -434,15 +445,29 @@ static u32 score_list(void) {
 
 // ---- the machine
 
+// The hits are complete: goes on to the state where it is asked for.
+static u32 complete(void) {
+  if (!(RQ->flags & FLAG_STATE)) return 0;
+  ST->row = 0;
+  ST->phase = SAVE;
+  return 1;
+}
+
 // does one step; returns its cost, or 0 when the answer is complete
 static u32 step(void) {
   u32 d = H(DIM), n = events_here(), first = first_here();
   switch (ST->phase) {
     case TEXT: {
       u32 cost = text_step();
-      if (TS->phase == TEXT_DONE) ST->phase = RQ->kind == KIND_EMBED ? VECTOR : RQ->kind == KIND_SEARCH ? QUERY : EMBED;
+      if (TS->phase == TEXT_DONE) ST->phase = RQ->kind == KIND_EMBED ? VECTOR : RQ->kind == KIND_SEARCH ? QUERY : LOAD;
       return cost;
     }
+    case LOAD:
+      if (!ST->row) history_begin();
+      if (RQ->state && ST->row < H(LAYERS)) return load_state();
+      ST->row = 0;
+      ST->phase = EMBED;
+      return d;
     case EMBED: {
       u32 to = min_u32(RQ->history, ST->row + 64), cost = (to - ST->row) * d + 1;
       for (u32 t = ST->row; t < to; t++) embed(t);
@@ -499,7 +524,7 @@ static u32 step(void) {
       for (u32 m = first; m < n; m++) add(m, BLOCK(f32, DOWN_SCALE), BLOCK(f32, DOWN_BIAS));
       ST->pos += n;
       ST->phase = NORM_ATTN;
-      if (ST->pos == RQ->history) {
+      if (ST->pos == ST->end) {
         if (++ST->layer == H(LAYERS))
           ST->phase = USER;
         else
@@ -523,14 +548,16 @@ static u32 step(void) {
     case SCAN:
       return scan();
     case SORT:
-      return ST->heap ? sort() : 0;
+      return ST->heap ? sort() : complete();
     case LIST:
       if (ST->row < RQ->list) return score_list();
       AN->hits = RQ->list;
-      return 0;
+      return complete();
     case VECTOR:
       answer_vector();
       return 0;
+    case SAVE:
+      return ST->row < H(LAYERS) ? save_state() : 0;
   }
   return 0;
 }
@@ -545,10 +572,10 @@ u32 EXPORT(run)(void) {
     RQ->started = 1;
     ST->row = 0;
     ST->heap = 0;
-    AN->hits = AN->vector = AN->row = 0;
+    AN->hits = AN->vector = AN->row = AN->state = 0;
     u32 status = check();
     if (status != STATUS_OK) return finish(status);
-    ST->phase = EMBED;
+    ST->phase = LOAD;
     if (RQ->text || RQ->kind >= KIND_SEARCH) {
       text_begin();
       ST->phase = TEXT;

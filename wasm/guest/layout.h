@@ -2,7 +2,7 @@
 #pragma once
 
 // The memory map and the version of all this.
-#define WISP_ABI 2
+#define WISP_ABI 3
 #define IMAGE_BASE 131072
 #define STACK_SIZE 65536
 
@@ -129,10 +129,11 @@
 #define H_SEEN 119
 #define H_BITS 120
 #define H_END 121
-#define H_MAX_HISTORY 122
-#define H_MAX_K 123
-#define H_MAX_LIST 124
-#define H_MAX_TEXT 125
+#define H_KV_STRIDE 122
+#define H_MAX_HISTORY 123
+#define H_MAX_K 124
+#define H_MAX_LIST 125
+#define H_MAX_TEXT 126
 
 // Scalars of a block.
 #define S_ATTN_IN 0
@@ -148,7 +149,7 @@
 // Messages, in words, and the other numbers of the arithmetic.
 #define REQUEST_WORDS 8
 #define EVENT_WORDS 3
-#define ANSWER_WORDS 4
+#define ANSWER_WORDS 5
 #define HIT_WORDS 3
 #define STATE_WORDS 16
 #define KIND_RECOMMEND 1
@@ -157,6 +158,9 @@
 #define KIND_EMBED 4
 #define FLAG_EXCLUDE_HISTORY 1
 #define FLAG_ITEM_ROW 2
+#define FLAG_STATE 4
+#define STATE_TAG 829715319
+#define STATE_HEAD_WORDS 4
 #define STATUS_OK 0
 #define STATUS_MORE 1
 #define STATUS_REQUEST 2
@@ -164,6 +168,7 @@
 #define STATUS_TYPE 4
 #define STATUS_NO_TEXT 5
 #define STATUS_LONG 6
+#define STATUS_STATE 7
 #define TEXT_CLS 1
 #define TEXT_NORMALISE 2
 #define TEXT_ITEM_MAP 4

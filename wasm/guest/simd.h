@@ -9,6 +9,7 @@ typedef uint32_t u32;
 typedef int32_t i32;
 typedef int16_t i16;
 typedef int8_t i8;
+typedef uint8_t u8;
 typedef float f32;
 
 // horizontal sums of four vectors: lane j is the sum of the lanes of argument j

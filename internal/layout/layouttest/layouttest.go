@@ -165,8 +165,34 @@ func Shapes() []layout.Shape {
 	}
 }
 
+// State returns a random state of an image of shape s, with values that no history
+// leads to; every third one is of a history with fewer events than the window.
+func State(s layout.Shape, r *rand.Rand) []byte {
+	st := layout.State{Events: s.Window, Last: make([]float32, s.Dim)}
+	if r.IntN(3) == 0 {
+		st.Events = r.IntN(s.Window + 1)
+	}
+	for d := range st.Last {
+		st.Last[d] = float32(r.NormFloat64() * math.Exp(4*r.NormFloat64()))
+	}
+	rows := func() [][]int8 {
+		rows := make([][]int8, min(st.Events, s.Window-1))
+		for i := range rows {
+			rows[i] = make([]int8, s.Dim)
+			for d := range rows[i] {
+				rows[i][d] = int8(r.IntN(256) - 128)
+			}
+		}
+		return rows
+	}
+	for range s.Layers {
+		st.Keys, st.Values = append(st.Keys, rows()), append(st.Values, rows())
+	}
+	return st.Append(nil, s)
+}
+
 // Requests returns n random requests that fit m, of both kinds, with histories
-// of every length from none to the longest.
+// of every length from none to the longest, some behind a state.
 func Requests(s layout.Shape, m layout.Map, n int, seed uint64) []layout.Request {
 	r := rand.New(rand.NewPCG(seed, 0xbeef))
 	requests := make([]layout.Request, n)
@@ -194,6 +220,12 @@ func Requests(s layout.Shape, m layout.Map, n int, seed uint64) []layout.Request
 			q.Kind, q.K = layout.KindScore, 0
 		case i%2 == 1:
 			q.Flags = layout.FlagExcludeHistory
+		}
+		if i%3 == 0 {
+			q.Flags |= layout.FlagState
+		}
+		if i%7 >= 5 {
+			q.State = State(s, r)
 		}
 		if i%16 == 3 && q.Kind == layout.KindRecommend {
 			q.K = uint32(m.MaxK)

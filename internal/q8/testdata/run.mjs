@@ -15,7 +15,7 @@ for (let at = 0; at < all.length;) {
   bytes.set(all.subarray(at + 4, at + 4 + length), Number(request))
   at += 4 + length
   while (run() === 1) {}
-  const [hits, vector, row] = [4, 8, 12].map((at) => view.getUint32(Number(answer) + at, true))
-  const end = Number(answer) + 16 + 12 * hits + 4 * vector + (row && 4 + (row + 3 & ~3))
+  const [hits, vector, row, state] = [4, 8, 12, 16].map((at) => view.getUint32(Number(answer) + at, true))
+  const end = Number(answer) + 20 + 12 * hits + 4 * vector + (row && 4 + (row + 3 & ~3)) + state
   for (let from = Number(answer); from < end;) from += writeSync(1, bytes, from, end - from)
 }
