@@ -45,6 +45,10 @@ var (
 	// ErrOverloaded reports a request that found all sandboxes busy and the queue
 	// full. It may be sent again later, or elsewhere.
 	ErrOverloaded = errors.New("edge: overloaded")
+	// ErrSessions reports that as many sessions are open as Options.Sessions allows.
+	ErrSessions = errors.New("edge: too many sessions")
+	// ErrSession reports a session that this artefact cannot go on with.
+	ErrSession = errors.New("edge: unusable session")
 	// ErrSystem reports that the operating system lacks what a sandbox needs.
 	ErrSystem = errors.New("edge: no resources for a sandbox")
 	// ErrClosed reports the use of a runtime after Close.

@@ -78,8 +78,8 @@ func when(a, b []byte, code ...byte) []byte {
 // says answers with one hit.
 func says(m layout.Map, hits, item uint32, acc, score []byte) []byte {
 	return slices.Concat(
-		store(m.Answer, word(layout.StatusOK)...), store(m.Answer+4, word(hits)...), store(m.Answer+8, word(0)...), store(m.Answer+12, word(0)...),
-		store(m.Answer+16, word(item)...), store(m.Answer+20, acc...), word(m.Answer+24), score, []byte{0x38, 2, 0},
+		store(m.Answer, word(layout.StatusOK)...), store(m.Answer+4, word(hits)...), store(m.Answer+8, word(0)...), store(m.Answer+12, word(0)...), store(m.Answer+16, word(0)...),
+		store(m.Answer+layout.AnswerHeaderLen, word(item)...), store(m.Answer+layout.AnswerHeaderLen+4, acc...), word(m.Answer+layout.AnswerHeaderLen+8), score, []byte{0x38, 2, 0},
 	)
 }
 

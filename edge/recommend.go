@@ -40,6 +40,14 @@ type Request struct {
 	// Explain adds to each item the past event that speaks most for it. It costs
 	// one more run for each event of the history that the model looks at.
 	Explain bool `json:"explain,omitempty"`
+	// Session is what the response to an earlier request of this user handed out;
+	// History then holds the events since. It costs one step for each of them, and
+	// the answer is that to the whole history, bit for bit. A session of another
+	// artefact is refused with ErrSession: start anew with the whole history. Whoever
+	// changes one gets wrong answers, and does no other harm.
+	Session []byte `json:"session,omitempty"`
+	// KeepSession hands out a session with the response; Session implies it.
+	KeepSession bool `json:"keep_session,omitempty"`
 }
 
 // Recommendation is one recommended item.
@@ -69,6 +77,9 @@ type Response struct {
 	// ColdStart says that no event of the history was known, and the answer is
 	// the one for a new user, of whom no more than the description is known.
 	ColdStart bool `json:"cold_start,omitempty"`
+	// Session is what to send with the next events of this user, where the request
+	// asked for it.
+	Session []byte `json:"session,omitempty"`
 }
 
 // history is a checked history.
@@ -84,6 +95,9 @@ type history struct {
 // cannot read, ErrOverloaded, ErrSandbox for a guest that failed, ErrSystem,
 // ErrClosed, or the context's error.
 func (r *Runtime) Recommend(ctx context.Context, q Request) (Response, error) {
+	if len(q.Session) > 0 || q.KeepSession {
+		return r.resumed(ctx, q)
+	}
 	k, err := r.hits(q.K)
 	if err != nil {
 		return Response{}, err
@@ -160,11 +174,35 @@ type Score struct {
 // Score returns the scores of the named items, in their order. An unknown item is
 // an error that wraps ErrRequest; other errors are those of Recommend.
 func (r *Runtime) Score(ctx context.Context, q ScoreRequest) ([]Score, error) {
-	if err := r.describes(q.Description); err != nil {
+	list, err := r.scored(q)
+	if err != nil {
 		return nil, err
 	}
 	h, err := r.history(q.History)
 	if err != nil {
+		return nil, err
+	}
+	var scores []Score
+	err = r.with(ctx, func(ctx context.Context, s *sandbox) (err error) {
+		// The history is encoded once; what comes of it goes on from there.
+		events, state := h.last(r.image.Map.MaxHistory), []byte(nil)
+		scores, err = r.score(list, func(q2 *layout.Request) (layout.Answer, error) {
+			q2.History, q2.State, q2.Text = events, state, layout.CutText(q.Description)
+			if len(list) > r.image.Map.MaxList {
+				q2.Flags = layout.FlagState
+			}
+			answer, err := s.do(ctx, r.image, q2)
+			events, state = nil, append(state[:0], answer.State...)
+			return answer, err
+		})
+		return err
+	})
+	return scores, err
+}
+
+// scored checks a request for scores and returns its items.
+func (r *Runtime) scored(q ScoreRequest) ([]uint32, error) {
+	if err := r.describes(q.Description); err != nil {
 		return nil, err
 	}
 	list := make([]uint32, len(q.Items))
@@ -175,22 +213,22 @@ func (r *Runtime) Score(ctx context.Context, q ScoreRequest) ([]Score, error) {
 		}
 		list[i] = n
 	}
+	return list, nil
+}
+
+// score asks for the scores of a list in as many requests as it takes.
+func (r *Runtime) score(list []uint32, do func(*layout.Request) (layout.Answer, error)) ([]Score, error) {
 	scores := make([]Score, 0, len(list))
-	err = r.with(ctx, func(ctx context.Context, s *sandbox) error {
-		for part := range slices.Chunk(list, r.image.Map.MaxList) {
-			answer, err := s.do(ctx, r.image, &layout.Request{
-				Kind: layout.KindScore, History: h.last(r.image.Map.MaxHistory), List: part, Text: layout.CutText(q.Description),
-			})
-			if err != nil {
-				return err
-			}
-			for _, hit := range answer.Hits {
-				scores = append(scores, Score{Value: hit.Score, Integer: hit.Acc})
-			}
+	for part := range slices.Chunk(list, r.image.Map.MaxList) {
+		answer, err := do(&layout.Request{Kind: layout.KindScore, List: part})
+		if err != nil {
+			return nil, err
 		}
-		return nil
-	})
-	return scores, err
+		for _, hit := range answer.Hits {
+			scores = append(scores, Score{Value: hit.Score, Integer: hit.Acc})
+		}
+	}
+	return scores, nil
 }
 
 // history checks events and brings them into the form of requests.

@@ -11,9 +11,11 @@ package edge
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -32,6 +34,10 @@ type Options struct {
 	// Queue is the largest number of requests that wait for a sandbox; one more
 	// gets ErrOverloaded at once. 0 means 64 for each sandbox, less than 0 none.
 	Queue int
+	// Sessions is the largest number of sessions that are open at once. Each keeps
+	// the keys and values of the events in the window, 2·layers·window·dim bytes,
+	// and the items that its user has seen. 0 means 10,000, less than 0 none.
+	Sessions int
 	// Isolation says what a request may find of those before it.
 	Isolation Isolation
 	// MaxMemory is the largest memory of a sandbox, in bytes; an artefact that
@@ -89,6 +95,9 @@ type Runtime struct {
 	timeout  time.Duration // 0 for none
 	sliced   bool          // the kernel is trusted to return after each slice of work
 
+	sessions    atomic.Int64 // that are open
+	maxSessions int64
+
 	pool
 }
 
@@ -141,7 +150,8 @@ func New(ctx context.Context, a *artifact.Artifact, o Options) (_ *Runtime, err 
 	r := &Runtime{
 		manifest: a.Manifest, digest: a.Digest, signed: a.Signature, items: a.Items, index: make(map[string]uint32, len(a.Items)),
 		image: &guestImage{Shape: image.Shape, Map: image.Map}, timeout: o.Timeout, sliced: o.Trust.kernel(a),
-		pool: newPool(n, queue, o.Isolation),
+		maxSessions: max(0, int64(cmp.Or(o.Sessions, 10000))),
+		pool:        newPool(n, queue, o.Isolation),
 	}
 	for i, item := range a.Items {
 		r.index[item.ID] = uint32(i)

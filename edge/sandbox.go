@@ -119,8 +119,8 @@ func (s *sandbox) answer(ctx context.Context, m layout.Map, request []byte, limi
 	}
 	h := layout.ParseAnswerHeader(head)
 	if !h.Within(limit) {
-		return nil, fmt.Errorf("%w: it has %d hits, %d values and a row of %d where at most %d, %d and %d were asked for",
-			ErrAnswer, h.Hits, h.Vector, h.Row, limit.Hits, limit.Vector, limit.Row)
+		return nil, fmt.Errorf("%w: it has %d hits, %d values, a row of %d and a state of %d where at most %d, %d, %d and %d were asked for",
+			ErrAnswer, h.Hits, h.Vector, h.Row, h.State, limit.Hits, limit.Vector, limit.Row, limit.State)
 	}
 	b, ok := s.memory.Read(m.Answer, uint32(h.Len()))
 	if !ok {
@@ -129,7 +129,7 @@ func (s *sandbox) answer(ctx context.Context, m layout.Map, request []byte, limi
 	return b, nil
 }
 
-// do answers a request; the hits are valid until the next call.
+// do answers a request; the hits and the state are valid until the next call.
 func (s *sandbox) do(ctx context.Context, image *guestImage, r *layout.Request) (layout.Answer, error) {
 	limit := r.AnswerLimits(image.Shape)
 	s.request = r.Append(s.request[:0])
@@ -156,6 +156,11 @@ func believable(a *layout.Answer, r *layout.Request, s layout.Shape) error {
 	}
 	if limit := r.AnswerLimits(s); len(a.Vector) != limit.Vector || len(a.Row) != limit.Row {
 		return fmt.Errorf("it has %d values and a row of %d, not %d and %d", len(a.Vector), len(a.Row), limit.Vector, limit.Row)
+	}
+	if r.Flags&layout.FlagState != 0 {
+		if err := s.CheckState(a.State); err != nil {
+			return err
+		}
 	}
 	if r.Kind == layout.KindScore && len(a.Hits) != len(r.List) {
 		return fmt.Errorf("it has %d scores of %d", len(a.Hits), len(r.List))

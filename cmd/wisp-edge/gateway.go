@@ -106,6 +106,8 @@ func (g *gateway) respond(w http.ResponseWriter, response edge.Response, err err
 		g.fail(w, http.StatusBadRequest, "bad_request", err.Error())
 	case errors.Is(err, edge.ErrNoText):
 		g.fail(w, http.StatusBadRequest, "no_text", err.Error())
+	case errors.Is(err, edge.ErrSession):
+		g.fail(w, http.StatusConflict, "session", err.Error())
 	case errors.Is(err, context.DeadlineExceeded):
 		g.fail(w, http.StatusGatewayTimeout, "timeout", fmt.Sprintf("no answer within %v", g.timeout))
 	case errors.Is(err, context.Canceled):
