@@ -20,6 +20,9 @@ var (
 	// ErrState reports a folder of accepted versions that cannot be read or
 	// written.
 	ErrState = errors.New("edge: unusable state")
+	// ErrCache reports a folder of machine code that cannot be used, or must not be,
+	// as others could have written to it.
+	ErrCache = errors.New("edge: unusable cache")
 	// ErrGolden reports that this machine does not answer the artefact's golden
 	// requests with the exact bits: the CPU, the engine, the memory or the kernel
 	// is not what it should be.

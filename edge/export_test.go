@@ -60,3 +60,28 @@ func Make(ctx context.Context, r *Runtime) error {
 	s.close()
 	return nil
 }
+
+// CacheEntryName is a name that the engine could give its code.
+const CacheEntryName = "wazero-v1/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+// CacheEntry is an entry of the cache of machine code.
+func CacheEntry(key [32]byte, name string, code []byte) []byte { return encodeCode(key, name, code) }
+
+// CacheKey is the key of the code of a kernel.
+func CacheKey(kernel []byte, trusted bool) [32]byte { return codeKey(kernel, trusted) }
+
+// CacheName returns what the engine calls the code of an entry.
+func CacheName(entry []byte) string {
+	n := int(entry[len(codeMagic)+32])
+	return string(entry[len(codeMagic)+33:][:n])
+}
+
+// StoreCode puts an entry into the cache in dir.
+func StoreCode(dir string, key [32]byte, name string, code []byte) error {
+	c, err := openCodeCache(dir)
+	if err != nil {
+		return err
+	}
+	defer c.root.Close() //nolint:errcheck // only read from
+	return c.store(key, name, code)
+}

@@ -120,9 +120,16 @@ func TestHostileKernels(t *testing.T) {
 		text string
 		in   edge.Replaced
 	}{
-		"traps":             {func(layout.Map) []byte { return []byte{unreachable} }, edge.ErrSandbox, "unreachable", edge.Replaced{Trapped: 1}},
-		"loops":             {func(layout.Map) []byte { return []byte{loop, void, br, 0, end} }, edge.ErrTimeout, "30ms", edge.Replaced{TimedOut: 1}},
-		"recurses":          {func(layout.Map) []byte { return []byte{call, 0, drop} }, edge.ErrSandbox, "stack overflow", edge.Replaced{Trapped: 1}},
+		"traps":    {func(layout.Map) []byte { return []byte{unreachable} }, edge.ErrSandbox, "unreachable", edge.Replaced{Trapped: 1}},
+		"loops":    {func(layout.Map) []byte { return []byte{loop, void, br, 0, end} }, edge.ErrTimeout, "30ms", edge.Replaced{TimedOut: 1}},
+		"recurses": {func(layout.Map) []byte { return []byte{call, 0, drop} }, edge.ErrSandbox, "stack overflow", edge.Replaced{Trapped: 1}},
+		"recurses without end or overflow": {func(layout.Map) []byte { // 2^60 calls, no loop, no more than 60 deep
+			step := func(by uint32) []byte {
+				return slices.Concat([]byte{globalGet, 0}, word(by), []byte{i32Add, globalSet, 0})
+			}
+			return slices.Concat([]byte{globalGet, 0}, word(60), []byte{i32LtU, 0x04, void},
+				step(1), []byte{call, 0, drop, call, 0, drop}, step(math.MaxUint32), []byte{end})
+		}, edge.ErrTimeout, "30ms", edge.Replaced{TimedOut: 1}},
 		"reads outside":     {func(layout.Map) []byte { return append(load(0xfffffff0), drop) }, edge.ErrSandbox, "out of bounds", edge.Replaced{Trapped: 1}},
 		"grows":             {func(layout.Map) []byte { return slices.Concat(word(1), memoryGrow, []byte{drop}) }, edge.ErrMemory, "asked for more", edge.Replaced{Grew: 1}},
 		"grows and traps":   {func(layout.Map) []byte { return slices.Concat(word(9), memoryGrow, []byte{unreachable}) }, edge.ErrMemory, "asked for more", edge.Replaced{Grew: 1}},

@@ -64,6 +64,12 @@ type Options struct {
 	// ForceVersion accepts a version that State would refuse, and remembers it as
 	// the last one.
 	ForceVersion bool
+	// Cache is a folder for the machine code of kernels, so that a later process
+	// need not compile them; it is made where there is none. It must belong to the
+	// user of this process, or to root, and nobody else may write to it. Entries
+	// that are damaged or of another machine, compiler or kernel are made anew.
+	// Empty means none.
+	Cache string
 	// Limits bound the artefact's declared sizes; zero fields mean defaults.
 	Limits artifact.Limits
 }
@@ -90,10 +96,9 @@ type Runtime struct {
 	items    []artifact.Item
 	index    map[string]uint32 // item by id
 	image    *guestImage
-	kernel   wazero.CompiledModule
-	wazero   wazero.Runtime
-	timeout  time.Duration // 0 for none
-	sliced   bool          // the kernel is trusted to return after each slice of work
+	compiled
+	timeout time.Duration // 0 for none
+	sliced  bool          // the kernel is trusted to return after each slice of work
 
 	sessions    atomic.Int64 // that are open
 	maxSessions int64
@@ -160,15 +165,9 @@ func New(ctx context.Context, a *artifact.Artifact, o Options) (_ *Runtime, err 
 	if o.Interpreter {
 		config = wazero.NewRuntimeConfigInterpreter()
 	}
-	if !r.sliced {
-		// A trusted kernel returns after each slice of work. Any other may not:
-		// wazero then watches the context at every loop, which costs speed.
-		config = config.WithCloseOnContextDone(true)
-		if r.timeout == 0 {
-			r.timeout = time.Second
-		}
+	if !r.sliced && r.timeout == 0 {
+		r.timeout = time.Second
 	}
-	r.wazero = wazero.NewRuntimeWithConfig(ctx, config)
 	defer func() {
 		if err != nil {
 			_ = r.Close(context.WithoutCancel(ctx))
@@ -177,9 +176,10 @@ func New(ctx context.Context, a *artifact.Artifact, o Options) (_ *Runtime, err 
 	if r.image.shared, err = shareImage(image.Bytes()); err != nil {
 		return nil, err
 	}
-	r.kernel, err = r.wazero.CompileModule(ctx, a.Kernel)
-	if err != nil {
-		return nil, fmt.Errorf("%w: its kernel is not a WebAssembly module of the expected form: %w", ErrArtefact, err)
+	// A trusted kernel returns after each slice of work. Any other may not: wazero
+	// then watches the context at every loop and call, which costs speed.
+	if r.compiled, err = compile(ctx, a.Kernel, config, r.sliced, o.Cache); err != nil {
+		return nil, err
 	}
 	if err := checkKernel(r.kernel); err != nil {
 		return nil, err
@@ -251,6 +251,10 @@ func (r *Runtime) Manifest() artifact.Manifest { return r.manifest }
 
 // Digest returns the SHA-256 that identifies the artefact.
 func (r *Runtime) Digest() [32]byte { return r.digest }
+
+// Cached reports whether the machine code of the kernel came out of Options.Cache.
+// The error is why it could not be put there: the runtime works all the same.
+func (r *Runtime) Cached() (bool, error) { return r.cached, r.missed }
 
 // Signature returns who signed the artefact.
 func (r *Runtime) Signature() artifact.Signature { return r.signed }
