@@ -28,6 +28,8 @@ var (
 	ErrContent = errors.New("artifact: invalid content")
 	// ErrKey reports bytes that are not a key of the kind that is wanted.
 	ErrKey = errors.New("artifact: unusable key")
+	// ErrOrigin reports a server that does not give what it was asked for.
+	ErrOrigin = errors.New("artifact: unusable origin")
 	// ErrOptions reports options that have no meaning.
 	ErrOptions = errors.New("artifact: invalid options")
 )

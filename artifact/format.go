@@ -202,6 +202,17 @@ func parseHeader(h []byte, size int64, limits Limits) (count int, digest [sha256
 	return count, digest, nil
 }
 
+// declared returns the number of sections and the length of the file that a header
+// declares, once what is right in every header was found right in this one.
+func declared(h []byte, limits Limits) (count int, size int64, err error) {
+	n := binary.LittleEndian.Uint64(h[offFileLen:])
+	if n > uint64(limits.MaxFile) && string(h[:len(magic)]) == magic {
+		return 0, 0, fmt.Errorf("%w: the header declares %d bytes, at most %d are allowed", ErrLimit, n, limits.MaxFile)
+	}
+	count, _, err = parseHeader(h, int64(n), limits) // it checks the magic first
+	return count, int64(n), err
+}
+
 // parseEntry reads the table entry e at position i.
 func parseEntry(i int, e []byte) (SectionInfo, error) {
 	le := binary.LittleEndian

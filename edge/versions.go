@@ -49,7 +49,7 @@ func (v versions) accept(a *artifact.Artifact) error {
 	if err := os.MkdirAll(v.dir, 0o755); err != nil {
 		return fmt.Errorf("%w: %w", ErrState, err)
 	}
-	unlock, err := lock(filepath.Join(v.dir, "lock"))
+	unlock, err := atomicfile.Lock(filepath.Join(v.dir, "lock"))
 	if err != nil {
 		return fmt.Errorf("%w: lock: %w", ErrState, err)
 	}

@@ -1,13 +1,13 @@
 //go:build !(darwin || dragonfly || freebsd || linux || netbsd || openbsd)
 
-package edge
+package atomicfile
 
 import (
 	"errors"
 	"fmt"
 )
 
-// lock has no way here to keep two processes apart.
-func lock(path string) (unlock func(), err error) {
+// Lock has no way here to keep two processes apart.
+func Lock(path string) (unlock func(), err error) {
 	return nil, fmt.Errorf("%s: %w; run without a state on this system", path, errors.ErrUnsupported)
 }
