@@ -55,7 +55,7 @@ func (s *Store) Fetch(ctx context.Context, src Origin, opts FetchOptions) (t *Ta
 			err = fmt.Errorf("artifact: fetch %v: %w", src, err)
 		}
 	}()
-	unlock, err := s.lock()
+	unlock, err := s.lock(ctx)
 	if err != nil {
 		return nil, err
 	}

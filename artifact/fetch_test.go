@@ -210,7 +210,7 @@ func TestFetch(t *testing.T) {
 				t.Errorf("%d bytes came for one spoilt section of %d", again, b.Sections[2].Stored)
 			}
 			// What nobody needs any more goes, and no more.
-			if err := store.Keep(b.Digest); err != nil {
+			if err := store.Keep(t.Context(), b.Digest); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := store.Read(b.Digest, trusted); err != nil {

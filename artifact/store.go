@@ -104,13 +104,13 @@ func (s *Store) Publish(ctx context.Context, path, name string) error {
 
 // Keep removes all artefacts but those with the given digests, and the sections
 // that none of these has. Heads that [Store.Publish] has named stay.
-func (s *Store) Keep(digests ...[sha256.Size]byte) (err error) {
+func (s *Store) Keep(ctx context.Context, digests ...[sha256.Size]byte) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("artifact: store: %w", err)
 		}
 	}()
-	unlock, err := s.lock()
+	unlock, err := s.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -163,8 +163,8 @@ func (s *Store) Keep(digests ...[sha256.Size]byte) (err error) {
 	return nil
 }
 
-func (s *Store) lock() (unlock func(), err error) {
-	return atomicfile.Lock(filepath.Join(s.dir, "lock"))
+func (s *Store) lock(ctx context.Context) (unlock func(), err error) {
+	return atomicfile.Lock(ctx, filepath.Join(s.dir, "lock"))
 }
 
 // readHead reads header and table, as far as the header can be believed, and

@@ -14,6 +14,12 @@ var (
 	// ErrArtefact reports an artefact whose parts do not fit together or that
 	// this runtime cannot run.
 	ErrArtefact = errors.New("edge: unusable artefact")
+	// ErrLimit reports an artefact that needs more than its limits, or those of its
+	// tenant, allow.
+	ErrLimit = errors.New("edge: limit exceeded")
+	// ErrModel reports a name that no model has, or that is none, and an artefact of
+	// another model than the one that it was to replace.
+	ErrModel = errors.New("edge: wrong model")
 	// ErrRollback reports a version that is not above the last one accepted of the
 	// same name and tenant.
 	ErrRollback = errors.New("edge: version refused")

@@ -49,7 +49,9 @@ func Traces(r *Runtime) int {
 func Sliced(r *Runtime) bool { return r.sliced }
 
 // Accept remembers the version of a in dir, as the last step of New does.
-func Accept(dir string, a *artifact.Artifact) error { return versions{dir: dir}.accept(a) }
+func Accept(dir string, a *artifact.Artifact) error {
+	return versions{dir: dir}.accept(context.Background(), named(&a.Manifest), newRelease(a.Manifest.Version, a.Digest))
+}
 
 // Make makes a sandbox and closes it.
 func Make(ctx context.Context, r *Runtime) error {

@@ -245,7 +245,7 @@ func TestSecret(t *testing.T) {
 			if got.Items[0].Score != c.found {
 				t.Errorf("the secret was found %v times, want %v", got.Items[0].Score, c.found)
 			}
-			if s := r.Stats(); s != c.want {
+			if s := pooled(r); s != c.want {
 				t.Errorf("stats %+v, want %+v", s, c.want)
 			}
 		})

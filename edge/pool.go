@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
+	"time"
+
+	"github.com/wisp-project/wisp/internal/layout"
 )
 
 // Isolation says what a request may find of the requests before it.
@@ -53,39 +55,14 @@ func (i *Isolation) UnmarshalText(name []byte) error {
 	return fmt.Errorf("%w: there is no isolation %q; choose among %q", ErrOptions, name, isolations)
 }
 
-// Stats are counts of a runtime, the golden requests included.
-type Stats struct {
-	InProgress int // requests that have a sandbox
-	Waiting    int // requests that wait for one
-	Idle       int // sandboxes that wait for a request
-
-	Made     int64 // sandboxes
-	Wiped    int64 // requests after which a sandbox was wiped
-	Replaced Replaced
-	Refused  int64 // requests that got ErrOverloaded
-}
-
-// Replaced counts the sandboxes that were thrown away, by reason.
-type Replaced struct {
-	Used     int64 // as a matter of course, see Isolation
-	Trapped  int64 // ErrSandbox that is none of the following
-	TimedOut int64 // ErrTimeout
-	Grew     int64 // ErrMemory
-	Answered int64 // ErrAnswer
-	Left     int64 // the context of a request to a kernel that is not trusted ended
-}
-
 // pool is the part of a runtime that hands out sandboxes.
 type pool struct {
 	isolation Isolation
-	queue     int64
-	// slots holds a token for each request in progress, idle the sandboxes that
-	// wait; a sandbox is made when a request finds none.
-	slots   chan struct{}
-	waiting atomic.Int64
-	mu      sync.Mutex
-	idle    []*sandbox
-	stats   Stats // those that only grow
+	seat      seat
+	now       func() time.Time // nil: nothing is timed
+	mu        sync.Mutex
+	idle      []*sandbox // they wait; one is made when a request finds none
+	stats     Stats      // those that only grow
 
 	closing sync.Once
 	closed  chan struct{} // no request starts any more
@@ -94,26 +71,29 @@ type pool struct {
 	freeErr error
 }
 
-func newPool(sandboxes, queue int, isolation Isolation) pool {
-	return pool{
-		isolation: isolation, queue: int64(queue), slots: make(chan struct{}, sandboxes),
-		closed: make(chan struct{}), freed: make(chan struct{}),
-	}
+// seat is a runtime's place among others.
+type seat struct {
+	schedule *schedule
+	share    *share
+	freed    func() // is called once nothing is left of the runtime; may be nil
 }
 
-// enter waits for a slot, which leave gives back.
+func newPool(at seat, isolation Isolation, now func() time.Time) pool {
+	return pool{isolation: isolation, seat: at, now: now, closed: make(chan struct{}), freed: make(chan struct{})}
+}
+
+// enter waits for the turn of a request, which leave ends.
 func (r *Runtime) enter(ctx context.Context) error {
 	select {
 	case <-r.closed:
 		return ErrClosed
 	default:
 	}
-	select {
-	case r.slots <- struct{}{}:
-	default:
-		if err := r.wait(ctx); err != nil {
-			return err
+	if err := r.seat.schedule.enter(ctx, r.seat.share, r.closed); err != nil {
+		if errors.Is(err, ErrOverloaded) {
+			r.count(func(s *Stats) { s.Refused++ })
 		}
+		return err
 	}
 	select {
 	case <-r.closed:
@@ -124,29 +104,12 @@ func (r *Runtime) enter(ctx context.Context) error {
 	}
 }
 
-// wait is enter's wait in the queue.
-func (r *Runtime) wait(ctx context.Context) error {
-	defer r.waiting.Add(-1)
-	if r.waiting.Add(1) > r.queue {
-		r.count(func(s *Stats) { s.Refused++ })
-		return fmt.Errorf("%w: %d requests are in progress and %d wait", ErrOverloaded, cap(r.slots), max(0, r.queue))
-	}
-	select {
-	case r.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-r.closed:
-		return ErrClosed
-	}
-}
-
-// leave gives a slot back; the last request of a closed runtime frees the rest.
+// leave ends a turn; the last request of a closed runtime frees the rest.
 func (r *Runtime) leave() {
-	<-r.slots
+	idle := r.seat.schedule.leave(r.seat.share)
 	select {
 	case <-r.closed:
-		if len(r.slots) == 0 {
+		if idle {
 			r.free()
 		}
 	default:
@@ -155,10 +118,30 @@ func (r *Runtime) leave() {
 
 // with runs f with a sandbox of its own, and waits for one while all are busy.
 func (r *Runtime) with(ctx context.Context, f func(context.Context, *sandbox) error) error {
+	var begin time.Time
+	if r.now != nil {
+		begin = r.now()
+	}
 	if err := r.enter(ctx); err != nil {
 		return err
 	}
 	defer r.leave()
+	err := r.work(ctx, f)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		r.stats.Failed++
+	} else {
+		r.stats.Answered++
+	}
+	if r.now != nil {
+		r.stats.Latency.record(r.now().Sub(begin))
+	}
+	return err
+}
+
+// work runs f with a sandbox and within the time limit.
+func (r *Runtime) work(ctx context.Context, f func(context.Context, *sandbox) error) error {
 	if r.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, r.timeout, fmt.Errorf("%w: no answer within %v", ErrTimeout, r.timeout))
@@ -247,10 +230,13 @@ func (r *Runtime) recordStart(ctx context.Context) error {
 
 // Stats returns the counts of this moment.
 func (r *Runtime) Stats() Stats {
+	working, waiting := r.seat.schedule.counts(r.seat.share)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.stats
-	s.InProgress, s.Waiting, s.Idle = len(r.slots), int(r.waiting.Load()), len(r.idle)
+	s.InProgress, s.Waiting, s.Idle = working, waiting, len(r.idle)
+	s.ImageBytes = int64(r.image.Map.Scratch - layout.ImageBase)
+	s.SandboxBytes = int64(working+len(r.idle)) * int64(r.image.Map.End)
 	return s
 }
 
@@ -259,7 +245,7 @@ func (r *Runtime) Stats() Stats {
 // request frees what is left.
 func (r *Runtime) Close(ctx context.Context) error {
 	r.closing.Do(func() { close(r.closed) })
-	if len(r.slots) == 0 {
+	if working, _ := r.seat.schedule.counts(r.seat.share); working == 0 {
 		r.free()
 	}
 	select {
@@ -289,6 +275,9 @@ func (r *Runtime) free() {
 		}
 		if r.image.shared != nil {
 			r.image.shared.close()
+		}
+		if r.seat.freed != nil {
+			r.seat.freed()
 		}
 		close(r.freed)
 	})

@@ -13,6 +13,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"sync/atomic"
@@ -47,6 +48,12 @@ type Options struct {
 	// second for a kernel that is not trusted, and nothing for one that is: it
 	// always ends, and the context bounds a request to it. See Trust.
 	Timeout time.Duration
+	// MaxAnswer is the largest answer of the kernel, in bytes; a request that could
+	// have a larger one gets ErrRequest. An item takes twelve bytes. 0 means what the
+	// artefact's own limits allow.
+	MaxAnswer int
+	// Now, unless nil, is the clock that requests are timed with, for Stats.
+	Now func() time.Time
 	// Interpreter runs the kernel in wazero's interpreter, some fifty times
 	// slower, where machine code may not be made at run time. It is also used
 	// where wazero has no compiler for the machine.
@@ -76,8 +83,8 @@ type Options struct {
 
 // Validate reports the first option that has no meaning.
 func (o Options) Validate() error {
-	if o.Sandboxes < 0 || o.Timeout < 0 || o.MaxMemory < 0 {
-		return fmt.Errorf("%w: sandboxes, timeout and memory must not be negative", ErrOptions)
+	if o.Sandboxes < 0 || o.Timeout < 0 || o.MaxMemory < 0 || o.MaxAnswer < 0 {
+		return fmt.Errorf("%w: sandboxes, timeout, memory and answers must not be negative", ErrOptions)
 	}
 	if err := o.Isolation.Validate(); err != nil {
 		return err
@@ -126,7 +133,7 @@ func Open(ctx context.Context, path string, o Options) (*Runtime, error) {
 // New makes a runtime of an artefact that was read before, with the keys of
 // o.Trust where it was to be signed: New itself refuses nobody's. It shares the
 // catalogue with a, which must not change any more.
-func New(ctx context.Context, a *artifact.Artifact, o Options) (_ *Runtime, err error) {
+func New(ctx context.Context, a *artifact.Artifact, o Options) (*Runtime, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
@@ -134,29 +141,48 @@ func New(ctx context.Context, a *artifact.Artifact, o Options) (_ *Runtime, err 
 		return nil, err
 	}
 	v := versions{dir: o.State, force: o.ForceVersion}
-	if err := v.check(a); err != nil {
+	now := newRelease(a.Manifest.Version, a.Digest)
+	if err := v.check(named(&a.Manifest), now); err != nil {
 		return nil, err
 	}
+	s := newSchedule(o.places())
+	r, err := newRuntime(ctx, a, o, seat{schedule: s, share: s.all})
+	if err != nil {
+		return nil, err
+	}
+	// Last of all: what cannot run must not keep out what could.
+	if err := v.accept(ctx, named(&a.Manifest), now); err != nil {
+		return nil, errors.Join(err, r.Close(context.WithoutCancel(ctx)))
+	}
+	return r, nil
+}
+
+// places returns how many requests are worked on, and how many may wait.
+func (o Options) places() (places, queue int) {
+	if places = o.Sandboxes; places == 0 {
+		places = runtime.GOMAXPROCS(0)
+	}
+	if queue = o.Queue; queue == 0 {
+		queue = 64 * places
+	}
+	return places, queue
+}
+
+// newRuntime makes a runtime with a place among others, whatever its version.
+func newRuntime(ctx context.Context, a *artifact.Artifact, o Options, at seat) (_ *Runtime, err error) {
 	image, err := a.Image()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrArtefact, err)
 	}
-	n := o.Sandboxes
-	if n == 0 {
-		n = runtime.GOMAXPROCS(0)
-	}
-	queue := o.Queue
-	if queue == 0 {
-		queue = 64 * n
-	}
 	if o.MaxMemory > 0 && int64(image.Map.End) > o.MaxMemory {
-		return nil, fmt.Errorf("%w: it needs %d bytes of memory, MaxMemory allows %d", ErrArtefact, image.Map.End, o.MaxMemory)
+		return nil, fmt.Errorf("%w: %w: a sandbox needs %d bytes of memory for an image of %d, MaxMemory allows %d; allow more, or compress a smaller model",
+			ErrArtefact, ErrLimit, image.Map.End, image.Map.Scratch-layout.ImageBase, o.MaxMemory)
 	}
 	r := &Runtime{
 		manifest: a.Manifest, digest: a.Digest, signed: a.Signature, items: a.Items, index: make(map[string]uint32, len(a.Items)),
-		image: &guestImage{Shape: image.Shape, Map: image.Map}, timeout: o.Timeout, sliced: o.Trust.kernel(a),
+		image: &guestImage{Shape: image.Shape, Map: image.Map, maxAnswer: o.MaxAnswer}, timeout: o.Timeout, sliced: o.Trust.kernel(a),
 		maxSessions: max(0, int64(cmp.Or(o.Sessions, 10000))),
-		pool:        newPool(n, queue, o.Isolation),
+		pool:        newPool(at, o.Isolation, o.Now),
 	}
 	for i, item := range a.Items {
 		r.index[item.ID] = uint32(i)
@@ -190,10 +216,6 @@ func New(ctx context.Context, a *artifact.Artifact, o Options) (_ *Runtime, err 
 		}
 	}
 	if err := r.goldens(ctx, a.Goldens); err != nil {
-		return nil, err
-	}
-	// Last of all: what cannot run must not keep out what could.
-	if err := v.accept(a); err != nil {
 		return nil, err
 	}
 	return r, nil

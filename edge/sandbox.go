@@ -17,6 +17,8 @@ type guestImage struct {
 	Shape  layout.Shape
 	Map    layout.Map
 	shared *sharedImage
+	// maxAnswer is the largest answer that a request may have, in bytes; 0 for any.
+	maxAnswer int
 	// start holds the kernel's own data as it is before the first request, without
 	// the zeros behind it.
 	start []byte
@@ -132,6 +134,9 @@ func (s *sandbox) answer(ctx context.Context, m layout.Map, request []byte, limi
 // do answers a request; the hits and the state are valid until the next call.
 func (s *sandbox) do(ctx context.Context, image *guestImage, r *layout.Request) (layout.Answer, error) {
 	limit := r.AnswerLimits(image.Shape)
+	if n := limit.Len(); image.maxAnswer > 0 && n > image.maxAnswer {
+		return layout.Answer{}, fmt.Errorf("%w: its answer may have %d bytes, %d are allowed; ask for fewer items", ErrRequest, n, image.maxAnswer)
+	}
 	s.request = r.Append(s.request[:0])
 	b, err := s.answer(ctx, image.Map, s.request, limit)
 	if err != nil {

@@ -3,11 +3,12 @@
 package atomicfile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 )
 
 // Lock has no way here to keep two processes apart.
-func Lock(path string) (unlock func(), err error) {
+func Lock(_ context.Context, path string) (unlock func(), err error) {
 	return nil, fmt.Errorf("%s: %w; run without a state on this system", path, errors.ErrUnsupported)
 }
