@@ -78,9 +78,8 @@ func (r *Result) CoverageInterval(opts BootstrapOptions) (Interval, error) {
 // percentile bootstrap interval of the difference over cases. The error is
 // ErrNotPaired unless both answer the same cases with the same cut.
 func PairedBootstrap(a, b *Result, m Metric, opts BootstrapOptions) (Difference, error) {
-	if a.Items != b.Items || a.TopK != b.TopK || !slices.Equal(a.Users, b.Users) || !slices.Equal(a.Targets, b.Targets) {
-		return Difference{}, fmt.Errorf("%w: %q has %d cases, %d items, top %d; %q has %d cases, %d items, top %d; run both with the same cases and options",
-			ErrNotPaired, a.Scorer, len(a.Users), a.Items, a.TopK, b.Scorer, len(b.Users), b.Items, b.TopK)
+	if err := paired(a, b); err != nil {
+		return Difference{}, err
 	}
 	ahead, behind := a.PerCase(m), b.PerCase(m)
 	for i := range ahead {
@@ -101,6 +100,15 @@ func PairedBootstrap(a, b *Result, m Metric, opts BootstrapOptions) (Difference,
 	}
 	p := 2 * float64(min(atMost, atLeast)) / float64(len(samples)+1)
 	return Difference{Interval: percentiles(stat.Mean(ahead, nil), samples), P: min(p, 1)}, nil
+}
+
+// paired checks that two results are of the same cases with the same cut.
+func paired(a, b *Result) error {
+	if a.Items != b.Items || a.TopK != b.TopK || !slices.Equal(a.Users, b.Users) || !slices.Equal(a.Targets, b.Targets) {
+		return fmt.Errorf("%w: %q has %d cases, %d items, top %d; %q has %d cases, %d items, top %d; run both with the same cases and options",
+			ErrNotPaired, a.Scorer, len(a.Users), a.Items, a.TopK, b.Scorer, len(b.Users), b.Items, b.TopK)
+	}
+	return nil
 }
 
 // StudentT returns the mean of values with its interval by Student's t, as for
