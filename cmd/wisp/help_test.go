@@ -12,7 +12,7 @@ import (
 
 func TestHelpListsCommands(t *testing.T) {
 	help := succeed(t, "--help")
-	for _, want := range []string{"data", "pull", "simulate", "prepare", "pretrain", "finetune", "train", "cross", "compress", "eval", "recommend", "inspect", "keygen", "sign", "verify", "doctor", "results"} {
+	for _, want := range []string{"data", "pull", "simulate", "prepare", "pretrain", "finetune", "train", "cross", "compress", "eval", "report", "recommend", "inspect", "keygen", "sign", "verify", "doctor", "results"} {
 		if !strings.Contains(help, "\n  "+want+" ") {
 			t.Errorf("wisp --help does not list %s:\n%s", want, help)
 		}
@@ -33,6 +33,7 @@ func TestExamples(t *testing.T) {
 			own := false
 			for line := range strings.Lines(c.Example) {
 				line, _, _ = strings.Cut(line, " | ")
+				line, _, _ = strings.Cut(line, " > ")
 				words := fields(line)
 				if len(words) < 2 || words[0] != "wisp" {
 					t.Errorf("example %q does not run wisp", line)

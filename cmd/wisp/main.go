@@ -105,7 +105,7 @@ dashes; what the command line says wins. Paths are as on the command line:
 	root.PersistentFlags().String(configFlag, "", "YAML `file` of flags; those of the command line win")
 	root.AddCommand(
 		newData(), newPull(), newSimulate(), newPrepare(), newPretrain(), newDistilEncoder(), newFinetune(), newTrain(), newCross(), newCompress(),
-		newEval(), newRecommend(), newInspect(), newKeygen(), newSign(), newVerify(), newDoctor(), newResults(),
+		newEval(), newReport(), newRecommend(), newInspect(), newKeygen(), newSign(), newVerify(), newDoctor(), newResults(),
 	)
 	return root
 }
