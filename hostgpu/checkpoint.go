@@ -161,6 +161,21 @@ func (t *Trainer) fingerprint() string {
 			put(int(s.next[i]))
 		}
 	}
+	if t.soft != nil {
+		put(t.soft.top)
+		for j, i := range t.soft.places {
+			put(int(i))
+			put(int(math.Float32bits(t.soft.probs[j])))
+		}
+		for _, v := range [][]float32{t.soft.rest, t.soft.background} {
+			for _, x := range v {
+				put(int(math.Float32bits(x)))
+			}
+		}
+		for _, s := range t.seqs {
+			put(s.soft)
+		}
+	}
 	for _, c := range t.valid {
 		put(len(c.History))
 		put(int(c.Target.Item))

@@ -96,17 +96,18 @@ type Scorer struct {
 	name         string
 	enc          *Encoder
 	descriptions *model.Tensor // (U, F_u), nil for none
+	all          *sequencer
 }
 
 // NewScorer returns a scorer named name.
 func NewScorer(name string, m *model.Model) *Scorer {
-	return &Scorer{name: name, enc: NewEncoder(m, 1)}
+	return &Scorer{name: name, enc: NewEncoder(m, 1), all: &sequencer{}}
 }
 
 // WithDescriptions returns a scorer that knows the users' descriptions, by their
 // given vectors, (U, F_u); nil for none.
 func (s *Scorer) WithDescriptions(users *model.Tensor) *Scorer {
-	return &Scorer{name: s.name, enc: s.enc, descriptions: users}
+	return &Scorer{name: s.name, enc: s.enc, descriptions: users, all: s.all}
 }
 
 // Name is the scorer's label.
@@ -118,14 +119,23 @@ func (s *Scorer) Scores(ctx context.Context, dst []float32, user int32, history 
 	if err := s.enc.Users(ctx, u, [][]model.Event{Events(history)}); err != nil {
 		return err
 	}
-	if f := s.descriptions; f != nil {
-		if fu := s.enc.m.Config.Descriptions; len(f.Shape) != 2 || f.Shape[1] != fu || fu == 0 || user < 0 || int(user) >= f.Shape[0] {
-			return fmt.Errorf("hostgpu: score: %w: no description of user %d in vectors of shape %v, of which the model reads a width of %d",
-				model.ErrInput, user, f.Shape, fu)
+	if s.descriptions != nil {
+		if err := s.describe(u, user); err != nil {
+			return err
 		}
-		s.enc.Describe(u, f.Row(int(user)))
 	}
 	v, d := s.enc.m.ItemVectors.Data, len(u)
 	gemm(false, true, 1, len(dst), d, 1, u, d, v, d, 0, dst, len(dst))
+	return nil
+}
+
+// describe adds to u what the description of a user says.
+func (s *Scorer) describe(u []float32, user int32) error {
+	f, fu := s.descriptions, s.enc.m.Config.Descriptions
+	if len(f.Shape) != 2 || f.Shape[1] != fu || fu == 0 || user < 0 || int(user) >= f.Shape[0] {
+		return fmt.Errorf("hostgpu: score: %w: no description of user %d in vectors of shape %v, of which the model reads a width of %d",
+			model.ErrInput, user, f.Shape, fu)
+	}
+	s.enc.Describe(u, f.Row(int(user)))
 	return nil
 }

@@ -265,3 +265,37 @@ func ItemVectorsRefitted(t *Trainer) (before, after *model.Tensor, err error) {
 	}
 	return m[0].ItemVectors, m[1].ItemVectors, nil
 }
+
+// NewSoftSoftmax returns the loss by soft targets that were given as they are kept:
+// over all n items, which are all ranked where place is nil.
+func NewSoftSoftmax(p, n, d int, term SoftTerm, t *SoftTargets, place []int32) Kernel {
+	if place == nil {
+		for i := range t.Items() {
+			place = append(place, int32(i))
+		}
+	}
+	return Kernel{&softSoftmax{p: p, n: n, d: d, weight: float32(term.Weight), t: float32(term.Temperature), soft: t.ranked(place, n)}}
+}
+
+// Distribution returns entry i of t over its n ranked items, in full.
+func (t *SoftTargets) Distribution(i int, place []int32, n int) []float64 {
+	r := t.ranked(place, n)
+	p := make([]float64, n)
+	left := 1.0
+	for m := i * r.top; m < (i+1)*r.top; m++ {
+		if at := r.places[m]; at >= 0 {
+			left -= float64(r.background[at])
+		}
+	}
+	for j, b := range r.background {
+		if left > 1e-9 {
+			p[j] = float64(r.rest[i]) / left * float64(b)
+		}
+	}
+	for m := i * r.top; m < (i+1)*r.top; m++ {
+		if at := r.places[m]; at >= 0 {
+			p[at] = float64(r.probs[m])
+		}
+	}
+	return p
+}

@@ -8,11 +8,13 @@ import (
 )
 
 // sequence is the training material of one user: events and, for each, the item
-// that came next, which the trainer turns into its place in what the softmax ranks.
+// that came next, which the trainer turns into its place in what the softmax ranks;
+// -1 where none is known.
 type sequence struct {
 	user   int
 	events []model.Event
 	next   []int32
+	soft   int // the soft target of the first event, the others follow it; -1 for none
 }
 
 // Events returns a history as the model reads it, with time gaps.
@@ -33,7 +35,7 @@ func sequences(histories [][]data.Interaction) []sequence {
 		if len(h) < 2 {
 			continue
 		}
-		s := sequence{user: user, events: Events(h)[:len(h)-1]}
+		s := sequence{user: user, events: Events(h)[:len(h)-1], soft: -1}
 		for _, e := range h[1:] {
 			s.next = append(s.next, e.Item)
 		}
@@ -89,7 +91,7 @@ func pack(seqs []sequence, t int, rng *rand.Rand) [][]piece {
 // fill writes rows, at most b of them, into a batch of b rows of t events.
 func (bt *batch) fill(seqs []sequence, rows [][]piece, t int, c model.Config) {
 	for i := range bt.targets {
-		bt.items[i], bt.types[i], bt.gaps[i], bt.targets[i], bt.users[i] = 0, 0, 0, -1, -1
+		bt.items[i], bt.types[i], bt.gaps[i], bt.targets[i], bt.soft[i], bt.users[i] = 0, 0, 0, -1, -1, -1
 		bt.starts[i] = i % t // padding attends to itself
 	}
 	for r, row := range rows {
@@ -99,6 +101,9 @@ func (bt *batch) fill(seqs []sequence, rows [][]piece, t int, c model.Config) {
 			for j := p.lo; j < p.hi; j++ {
 				bt.put(r*t+at, seqs[p.seq].events[j], start, c)
 				bt.targets[r*t+at], bt.users[r*t+at] = int(seqs[p.seq].next[j]), seqs[p.seq].user
+				if s := seqs[p.seq].soft; s >= 0 {
+					bt.soft[r*t+at] = s + j
+				}
 				at++
 			}
 		}

@@ -15,14 +15,15 @@ import (
 type batch struct {
 	items, types, gaps []int // (P)
 	starts             []int // (P) position in its row at which the sequence of an event starts
-	targets            []int // (P) the next item, as its place in what the softmax ranks; -1 for padding
+	targets            []int // (P) the next item, as its place in what the softmax ranks; -1 for none and padding
+	soft               []int // (P) the soft target, -1 for none and padding; read where there are any
 	users              []int // (P) whose event it is, -1 for padding; read where users have descriptions
 }
 
 func newBatch(p int) *batch {
 	return &batch{
 		items: make([]int, p), types: make([]int, p), gaps: make([]int, p),
-		starts: make([]int, p), targets: make([]int, p), users: make([]int, p),
+		starts: make([]int, p), targets: make([]int, p), soft: make([]int, p), users: make([]int, p),
 	}
 }
 
@@ -117,6 +118,8 @@ type graphSpec struct {
 	smoothing float32
 	samples   int       // 0: full softmax
 	logq      []float32 // with samples, of the ranked items
+	soft      *softRows // a teacher's distributions over the ranked items, nil for none
+	softTerm  SoftTerm
 }
 
 // newTowerGraph builds loss and gradients for weights w.
@@ -151,11 +154,15 @@ func newTowerGraph(w model.Weights, tw *tower, spec graphSpec) (*towerGraph, err
 	}
 	targets := b.index("targets", bt.targets)
 	var loss *gorgonia.Node
-	if spec.samples > 0 {
+	switch {
+	case spec.soft != nil:
+		k := &softSoftmax{p: p, n: n, d: c.Dim, weight: float32(spec.softTerm.Weight), t: float32(spec.softTerm.Temperature), soft: spec.soft}
+		loss = b.add("soft-softmax", k, u, v, targets, b.index("soft", bt.soft))
+	case spec.samples > 0:
 		g.samples = make([]int, spec.samples)
 		k := &sampledSoftmax{p: p, n: n, d: c.Dim, s: spec.samples, logq: spec.logq}
 		loss = b.add("sampled-softmax", k, u, v, targets, b.index("samples", g.samples))
-	} else {
+	default:
 		loss = b.add("softmax", &fullSoftmax{p: p, n: n, d: c.Dim, smoothing: spec.smoothing}, u, v, targets)
 	}
 	var err error

@@ -50,6 +50,9 @@ type TrainOptions struct {
 	// EncoderEvery is after how many steps of the towers the encoder is trained (an
 	// epoch).
 	EncoderEvery int `json:"encoder_every,omitzero"`
+
+	// Soft is how the distributions of a teacher count, where there is one.
+	Soft SoftTerm `json:"soft,omitzero"`
 }
 
 // fullSoftmaxLimit is the catalogue size above which the loss is sampled.
@@ -112,6 +115,7 @@ func (o TrainOptions) Validate() error {
 		{"smoothing", o.Smoothing, 0.95},
 		{"average", o.Average, 0.9999999},
 		{"id dropout", o.IDDropout, 0.95},
+		{"weight of the teacher", o.Soft.Weight, 1},
 	} {
 		if math.IsNaN(f.v) || f.v > f.limit {
 			return fmt.Errorf("%w: %s is %v, must not exceed %v", ErrOptions, f.name, f.v, f.limit)
@@ -142,6 +146,7 @@ type Trainer struct {
 	cfg     model.Config
 	given   Vectors
 	seqs    []sequence
+	soft    *softRows // nil without a teacher
 	counts  []float64 // training events of each item
 	ranked  []int     // the items that the softmax ranks
 	usual   []float32 // direction of the mean description, nil for none
@@ -176,10 +181,22 @@ type runState struct {
 // A given encoder is trained together with the towers, by gradients that gather
 // for a while before it takes its steps. It and the vectors are copied.
 func NewTrainer(ds *data.Dataset, split *data.Split, given Vectors, opts TrainOptions) (*Trainer, error) {
+	if opts.Soft != (SoftTerm{}) {
+		return nil, fmt.Errorf("%w: the weight of a teacher without one", ErrOptions)
+	}
+	return newTrainer(ds, split, given, nil, opts)
+}
+
+// newTrainer prepares a run on split, or on lessons where there are any.
+func newTrainer(ds *data.Dataset, split *data.Split, given Vectors, lessons *Lessons, opts TrainOptions) (*Trainer, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
 	o := opts.withDefaults(len(ds.Items))
+	if lessons != nil {
+		o.Soft = o.Soft.withDefaults()
+		o.Smoothing, o.Samples = 0, 0 // the teacher says better where the rest belongs
+	}
 	c := model.Config{
 		Items: len(ds.Items), Dim: o.Dim, Layers: o.Layers, Heads: o.Heads, FFN: o.FFN, Window: o.Window,
 		EventTypes: len(ds.Types), GapBuckets: o.GapBuckets,
@@ -194,9 +211,9 @@ func NewTrainer(ds *data.Dataset, split *data.Split, given Vectors, opts TrainOp
 	if o.IDDropout > 0 && c.Features == 0 {
 		return nil, fmt.Errorf("%w: id dropout %v without item vectors: nothing would be left of an item; give vectors, or no id dropout", ErrOptions, o.IDDropout)
 	}
-	t := &Trainer{cfg: c, given: given, valid: split.Valid, state: &stepState{seed: o.Seed}, seqs: sequences(split.Train)}
-	if len(t.seqs) == 0 {
-		return nil, fmt.Errorf("%w: no user has two training events; a next item cannot be learnt from %d users", ErrData, len(split.Train))
+	t := &Trainer{cfg: c, given: given, valid: split.Valid, state: &stepState{seed: o.Seed}}
+	if t.seqs, err = material(split, lessons); err != nil {
+		return nil, err
 	}
 	if given.Users != nil {
 		t.usual = meanDirection(given.Users)
@@ -220,7 +237,16 @@ func NewTrainer(ds *data.Dataset, split *data.Split, given Vectors, opts TrainOp
 		return nil, fmt.Errorf("%w: options of an encoder without one; give the encoder that made the item vectors", ErrOptions)
 	}
 	t.weights = initial(c, o.Seed)
-	t.rank()
+	if lessons != nil && lessons.Start != nil {
+		if err := lessons.Start.Check(c); err != nil {
+			return nil, fmt.Errorf("hostgpu: distil: the weights to start from: %w", err)
+		}
+		t.weights = cloneWeights(lessons.Start)
+	}
+	place := t.rank()
+	if lessons != nil {
+		t.soft = lessons.Targets.ranked(place, len(t.ranked))
+	}
 	if o.Samples > 0 {
 		o.Samples = min(o.Samples, len(t.ranked))
 	}
@@ -228,7 +254,7 @@ func NewTrainer(ds *data.Dataset, split *data.Split, given Vectors, opts TrainOp
 	t.adam = newAdamW(o.WeightDecay)
 	t.average, t.best = cloneWeights(t.weights), cloneWeights(t.weights)
 
-	spec := graphSpec{given: t.given, idDropout: float32(o.IDDropout), smoothing: float32(o.Smoothing), samples: o.Samples}
+	spec := graphSpec{given: t.given, idDropout: float32(o.IDDropout), smoothing: float32(o.Smoothing), samples: o.Samples, soft: t.soft, softTerm: o.Soft}
 	if t.joint != nil {
 		spec.gradient = t.joint.gradient.Data
 	}
@@ -245,11 +271,13 @@ func NewTrainer(ds *data.Dataset, split *data.Split, given Vectors, opts TrainOp
 // rank settles which items the softmax ranks: those with events, and those of
 // which nothing is known at all. The others, known by their given vectors alone,
 // would only be pushed down as negatives; their learnt embeddings are zero, and as
-// no step meets them they stay so.
-func (t *Trainer) rank() {
+// no step meets them they stay so. It returns the place of each item among those that
+// are ranked, -1 for the others.
+func (t *Trainer) rank() []int32 {
 	place := make([]int32, t.cfg.Items)
 	for i := range place {
 		if t.counts[i] == 0 && t.given.describes(i) {
+			place[i] = -1
 			clear(t.weights[model.ItemEmbedding].Row(i))
 			continue
 		}
@@ -258,9 +286,12 @@ func (t *Trainer) rank() {
 	}
 	for _, s := range t.seqs {
 		for j, i := range s.next {
-			s.next[j] = place[i]
+			if i >= 0 {
+				s.next[j] = place[i]
+			}
 		}
 	}
+	return place
 }
 
 // Config returns the shapes of the model that is trained.

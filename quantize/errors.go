@@ -14,4 +14,6 @@ var (
 	ErrImage = errors.New("quantize: image")
 	// ErrGolden reports golden requests that the int8 model does not answer.
 	ErrGolden = errors.New("quantize: golden requests")
+	// ErrLessons reports what no teacher can be asked.
+	ErrLessons = errors.New("quantize: invalid lessons")
 )

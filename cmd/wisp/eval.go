@@ -19,7 +19,7 @@ import (
 )
 
 func newEval() *cobra.Command {
-	var dataDir, modelDir, crossDir, artefact, protocol, jsonFile string
+	var dataDir, ensembleDir, modelDir, crossDir, artefact, protocol, jsonFile string
 	c := &cobra.Command{
 		Use:   "eval",
 		Short: "Measure a model and an artefact beside the baselines",
@@ -30,6 +30,7 @@ cases, the size at rest, and the median time of one request.
 Baselines are fitted on everything before the test events; the rank of a target is
 the number of items that score strictly higher.`,
 		Example: `  wisp eval --data prepared
+  wisp eval --data prepared --ensemble teacher --model student
   wisp eval --data prepared --model model --artefact shop.wisp --json figures.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -42,7 +43,18 @@ the number of items that score strictly higher.`,
 			if err != nil {
 				return err
 			}
-			var chain []stage
+			s, err := split(ds, protocol)
+			if err != nil {
+				return err
+			}
+			var chain, voting []stage
+			if ensembleDir != "" {
+				st, err := ensembleStageOf(ensembleDir, ds, fingerprint, s)
+				if err != nil {
+					return err
+				}
+				voting = append(voting, st)
+			}
 			if modelDir != "" {
 				m, t, err := loadModel(modelDir)
 				if err != nil {
@@ -74,13 +86,9 @@ the number of items that score strictly higher.`,
 				defer func() { _ = r.Close(context.WithoutCancel(cmd.Context())) }()
 				chain = append(chain, stages...)
 			}
-			s, err := split(ds, protocol)
-			if err != nil {
-				return err
-			}
 			p := newProgress(cmd)
 			defer p.done()
-			rows, err := evaluate(cmd.Context(), ds, s, chain, p)
+			rows, err := evaluate(cmd.Context(), ds, s, append(voting, chain...), p)
 			if err != nil {
 				return err
 			}
@@ -97,6 +105,7 @@ the number of items that score strictly higher.`,
 	}
 	f := c.Flags()
 	f.StringVar(&dataDir, "data", "", "prepared data")
+	f.StringVar(&ensembleDir, "ensemble", "", "folder of an ensemble")
 	f.StringVar(&modelDir, "model", "", "folder of a trained model")
 	f.StringVar(&crossDir, "cross", "", "folder of a cross-encoder that puts the best items of --model into a new order, about a second a case")
 	f.StringVar(&artefact, "artefact", "", "a .wisp file")

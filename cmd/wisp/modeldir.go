@@ -54,6 +54,8 @@ type training struct {
 	// FeaturesFile holds the given vectors; it is empty where there are none.
 	FeaturesFile string `json:"features_file,omitempty"`
 	BLAS         string `json:"blas"`
+	// Distilled says of whom it learnt, where it is a student.
+	Distilled *distilledFrom `json:"distilled,omitempty"`
 
 	items, users *model.Tensor // given vectors of those of the data, from FeaturesFile
 }

@@ -106,19 +106,6 @@ func (b *bench) gamesBaselines(ctx context.Context, ds *data.Dataset, s *data.Sp
 	return records, nil
 }
 
-// neighbours are the companions that need no matrix of all items by all items.
-func neighbours(histories [][]data.Interaction, items int) ([]eval.Scorer, error) {
-	knn, err := baseline.NewItemKNN(histories, items, baseline.ItemKNNOptions{Recency: true})
-	if err != nil {
-		return nil, err
-	}
-	markov, err := baseline.NewMarkov(histories, items)
-	if err != nil {
-		return nil, err
-	}
-	return []eval.Scorer{knn, markov}, nil
-}
-
 // ratiosToPyTorch compares our best with the peer's figure where `make bench-games`
 // has made it.
 func (b *bench) ratiosToPyTorch(ours []results.Record) ([]results.Record, error) {

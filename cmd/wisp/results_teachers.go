@@ -10,7 +10,6 @@ import (
 	"gonum.org/v1/gonum/stat"
 
 	"github.com/wisp-project/wisp/hostgpu"
-	"github.com/wisp-project/wisp/internal/baseline"
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/eval"
 	"github.com/wisp-project/wisp/internal/results"
@@ -73,9 +72,6 @@ func (b *bench) teachers(ctx context.Context) (results.Topic, error) {
 	}
 	return t, nil
 }
-
-// weighed is the largest number of validation cases that ensembles are weighed on.
-const weighed = 5000
 
 // fitter fits the members of an ensemble that need no training.
 type fitter func(histories [][]data.Interaction, items int) ([]eval.Scorer, error)
@@ -272,14 +268,4 @@ func spread(cases []data.Case, most int) []data.Case {
 		some = append(some, cases[i])
 	}
 	return some
-}
-
-// companions are the scorers that an ensemble adds to the teacher.
-func companions(histories [][]data.Interaction, items int) ([]eval.Scorer, error) {
-	ease, err := baseline.NewEASE(histories, items, baseline.EASEOptions{Recency: true})
-	if err != nil {
-		return nil, err
-	}
-	others, err := neighbours(histories, items)
-	return append([]eval.Scorer{ease}, others...), err
 }

@@ -92,6 +92,22 @@ type trainRun struct {
 	resume, refit       bool
 	options             hostgpu.TrainOptions
 	tuning              encoderTuning // with vectors.Tuned
+	// teach, where it is not nil, says what a teacher expects: the one that trained
+	// without the validation events, or again with them.
+	teach     func(ctx context.Context, again bool) (hostgpu.Lessons, error)
+	distilled *distilledFrom
+}
+
+// trainer prepares one training.
+func (r *trainRun) trainer(ctx context.Context, ds *data.Dataset, s *data.Split, given hostgpu.Vectors, o hostgpu.TrainOptions, again bool) (*hostgpu.Trainer, error) {
+	if r.teach == nil {
+		return hostgpu.NewTrainer(ds, s, given, o)
+	}
+	lessons, err := r.teach(ctx, again)
+	if err != nil {
+		return nil, err
+	}
+	return hostgpu.NewDistiller(ds, s, given, lessons, o)
 }
 
 func (r *trainRun) run(ctx context.Context, p *progress) (training, error) {
@@ -114,7 +130,7 @@ func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint stri
 	}
 	blas := hostgpu.BLAS()
 	p.line("training on %d items, %d users with %s", len(ds.Items), len(ds.Users), blas.Name)
-	result := training{Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Vectors: r.vectors, EncoderDigest: digest, Refit: r.refit, BLAS: blas.Name}
+	result := training{Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Vectors: r.vectors, EncoderDigest: digest, Refit: r.refit, BLAS: blas.Name, Distilled: r.distilled}
 	made, err := r.fit(ctx, ds, s, given, r.options, checkpointFile, p, &result)
 	if err != nil {
 		return training{}, err
@@ -164,7 +180,7 @@ func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s *data.Split, giv
 			return made, err
 		}
 	}
-	t, err := hostgpu.NewTrainer(ds, s, given, o)
+	t, err := r.trainer(ctx, ds, s, given, o, file == refitFile)
 	if err != nil {
 		return made, err
 	}

@@ -2,8 +2,11 @@ package baseline
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"sync"
+
+	"gonum.org/v1/gonum/blas/blas32"
 
 	"github.com/wisp-project/wisp/internal/data"
 )
@@ -112,4 +115,50 @@ func (m *ItemKNN) Scores(_ context.Context, dst []float32, _ int32, history []da
 	}
 	clear(ws.sums)
 	return nil
+}
+
+// Sequence writes the scores after each of the events lo to hi-1 of history to dst,
+// (hi-lo, N), but for rounding those of Scores: the similarities of an item are summed
+// once and not for each event that it is in the profile of. See eval.Sequencer.
+func (m *ItemKNN) Sequence(ctx context.Context, dst []float32, _ int32, history []data.Interaction, lo, hi int) error {
+	n := len(m.norm)
+	if lo < 0 || lo > hi || hi > len(history) || len(dst) != (hi-lo)*n {
+		return fmt.Errorf("%w: %s: events %d to %d of %d, with room for %d scores", ErrInput, m.Name(), lo, hi, len(history), len(dst))
+	}
+	if item, ok := outside(history, n); ok {
+		return fmt.Errorf("%w: %s: history names item %d of a catalogue of %d", ErrInput, m.Name(), item, n)
+	}
+	rows := map[int32][]float32{}
+	for i := lo; i < hi; i++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		out := dst[(i-lo)*n : (i-lo+1)*n]
+		clear(out)
+		sum := blas32.Vector{N: n, Data: out, Inc: 1}
+		for _, w := range profile(history[:i+1], m.opts.Recency) {
+			row := rows[w.item]
+			if row == nil {
+				row = m.similarities(w.item)
+				rows[w.item] = row
+			}
+			blas32.Axpy(w.value, blas32.Vector{N: n, Data: row, Inc: 1}, sum)
+		}
+	}
+	return nil
+}
+
+// similarities returns the cosine of an item to all others, and 0 to itself.
+func (m *ItemKNN) similarities(item int32) []float32 {
+	row := make([]float32, len(m.norm))
+	for _, u := range m.usersOf[item] {
+		for _, other := range m.itemsOf[u] {
+			row[other]++
+		}
+	}
+	for i, count := range row {
+		row[i] = float32(float64(count) * m.norm[item] * m.norm[i])
+	}
+	row[item] = 0
+	return row
 }

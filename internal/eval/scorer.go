@@ -19,3 +19,12 @@ type Scorer interface {
 	// safe for concurrent use.
 	Scores(ctx context.Context, dst []float32, user int32, history []data.Interaction) error
 }
+
+// Sequencer is a Scorer that scores a history after each of its events for less
+// than that many calls of Scores cost.
+type Sequencer interface {
+	Scorer
+	// Sequence writes the scores after each of the events lo to hi-1 of history to
+	// dst, (hi-lo, N): those of history[:lo+1] first. It is safe for concurrent use.
+	Sequence(ctx context.Context, dst []float32, user int32, history []data.Interaction, lo, hi int) error
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/wisp-project/wisp/internal/baseline"
+	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/internal/eval"
+)
+
+// counted is a scorer that needs no training, and its size.
+type counted interface {
+	eval.Scorer
+	Bytes() int64
+}
+
+// companionKinds are the scorers that an ensemble adds to networks, by name: what
+// they are counted from, over how many items. The first takes a matrix of all items by
+// all items.
+var companionKinds = []struct {
+	name string
+	fit  func(histories [][]data.Interaction, items int) (counted, error)
+}{
+	{"ease-recency", func(histories [][]data.Interaction, items int) (counted, error) {
+		return baseline.NewEASE(histories, items, baseline.EASEOptions{Recency: true})
+	}},
+	{"itemknn-recency", func(histories [][]data.Interaction, items int) (counted, error) {
+		return baseline.NewItemKNN(histories, items, baseline.ItemKNNOptions{Recency: true})
+	}},
+	{"markov", func(histories [][]data.Interaction, items int) (counted, error) {
+		return baseline.NewMarkov(histories, items)
+	}},
+}
+
+// companion counts the companion of that name.
+func companion(name string, histories [][]data.Interaction, items int) (counted, error) {
+	var names []string
+	for _, k := range companionKinds {
+		if k.name == name {
+			return k.fit(histories, items)
+		}
+		names = append(names, k.name)
+	}
+	return nil, fmt.Errorf("companion %q is unknown; choose among %s", name, strings.Join(names, ", "))
+}
+
+// companions counts all of them.
+func companions(histories [][]data.Interaction, items int) ([]eval.Scorer, error) {
+	return fromCompanion(0, histories, items)
+}
+
+// neighbours counts those that need no matrix of all items by all items.
+func neighbours(histories [][]data.Interaction, items int) ([]eval.Scorer, error) {
+	return fromCompanion(1, histories, items)
+}
+
+func fromCompanion(first int, histories [][]data.Interaction, items int) ([]eval.Scorer, error) {
+	var all []eval.Scorer
+	for _, k := range companionKinds[first:] {
+		s, err := k.fit(histories, items)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}

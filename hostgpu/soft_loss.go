@@ -1,0 +1,166 @@
+package hostgpu
+
+import (
+	"math"
+
+	"gorgonia.org/tensor"
+)
+
+// softSoftmax is the loss of a student that learns from a teacher's distributions
+// p over the catalogue and from the item that came next (Hinton et al. 2015). For row
+// r with logits z = V·u_r, soft target s and next item i it is
+//
+//	weight·T²·KL(p_s ‖ softmax(z/T)) + (1-weight)·(-log softmax(z)_i)
+//
+// where a row without an item has the first term whole, one without a soft target the
+// second, and one without either does not count. It is computed as fullSoftmax is:
+// chunk by chunk, with the gradient finished in forward.
+type softSoftmax struct {
+	p, n, d   int
+	weight, t float32 // t is T, not 0
+	soft      *softRows
+
+	entropy          float64     // sum of b·log b over the background b
+	logits, hard, dv [][]float32 // by part: (chunk, N), (N), (N, D)
+	du, losses       []float32   // (P, D), (P)
+}
+
+func (k *softSoftmax) inputs() []input {
+	return []input{
+		{shape: tensor.Shape{k.p, k.d}}, {shape: tensor.Shape{k.n, k.d}},
+		{shape: tensor.Shape{k.p}, index: true}, {shape: tensor.Shape{k.p}, index: true},
+	}
+}
+func (k *softSoftmax) shape() tensor.Shape { return tensor.ScalarShape() }
+
+func (k *softSoftmax) forward(out []float32, in []argument) {
+	u, v, targets, rows := in[0].floats, in[1].floats, in[2].ints, in[3].ints
+	n, d := k.n, k.d
+	chunk := min(max(logitsInCache/n, leastRows), k.p)
+	if k.logits == nil {
+		k.logits, k.hard, k.dv = make([][]float32, parts()), make([][]float32, parts()), make([][]float32, parts())
+		for _, b := range k.soft.background {
+			if b > 0 {
+				k.entropy += float64(b) * math.Log(float64(b))
+			}
+		}
+	}
+	k.du, k.losses = resize(k.du, len(u)), resize(k.losses, k.p)
+	count := 0
+	for r, target := range targets {
+		if target >= 0 || rows[r] >= 0 {
+			count++
+		}
+	}
+	inv := 1 / float32(max(count, 1))
+	for part := range k.dv {
+		clear(k.dv[part])
+	}
+	parallel(k.p, func(part, from, to int) {
+		z, dv := resize(k.logits[part], chunk*n), resize(k.dv[part], len(v))
+		k.logits[part], k.dv[part] = z, dv
+		k.hard[part] = resize(k.hard[part], n)
+		for lo := from; lo < to; lo += chunk {
+			hi := min(lo+chunk, to)
+			given := u[lo*d : hi*d]
+			gemmOne(false, true, hi-lo, n, d, 1, given, d, v, d, 0, z, n)
+			for r := lo; r < hi; r++ {
+				k.losses[r] = k.row(z[(r-lo)*n:(r-lo+1)*n], k.hard[part], targets[r], rows[r], inv)
+			}
+			gemmOne(false, false, hi-lo, d, n, 1, z, n, v, d, 0, k.du[lo*d:], d)
+			gemmOne(true, false, n, d, hi-lo, 1, z, n, given, d, 1, dv, d)
+		}
+	})
+	out[0] = mean(k.losses, count)
+}
+
+// row turns the logits of a row into their gradient, times inv, and returns the
+// row's loss. hard is room for as many.
+func (k *softSoftmax) row(z, hard []float32, target, soft int, inv float32) float32 {
+	weight := k.weight
+	switch {
+	case target < 0 && soft < 0:
+		clear(z)
+		return 0
+	case soft < 0:
+		weight = 0
+	case target < 0:
+		weight = 1
+	}
+	var loss float32
+	if weight < 1 {
+		copy(hard, z)
+		loss = (1 - weight) * (softmax(hard, (1-weight)*inv) - z[target])
+		hard[target] -= (1 - weight) * inv
+	}
+	if weight > 0 {
+		loss += weight * k.t * k.t * k.divergence(z, soft, weight*k.t*inv)
+	} else {
+		clear(z)
+	}
+	if weight < 1 {
+		add(z, hard)
+	}
+	return loss
+}
+
+// divergence returns KL(p ‖ softmax(z/T)) for soft target s and turns z into its
+// gradient by z/T, times factor.
+func (k *softSoftmax) divergence(z []float32, s int, factor float32) float32 {
+	places, probs := k.soft.places[s*k.soft.top:(s+1)*k.soft.top], k.soft.probs[s*k.soft.top:(s+1)*k.soft.top]
+	b := k.soft.background
+	if k.t != 1 {
+		scaled(z, z, 1/k.t)
+	}
+	// The mass of the background on the items that have a probability of their own,
+	// and what the others' sums lack because of it.
+	var own, ownEntropy, ownScore, agreed, entropy float64
+	for m, i := range places {
+		if i < 0 {
+			continue
+		}
+		if p := float64(probs[m]); p > 0 {
+			entropy += p * math.Log(p)
+			agreed += p * float64(z[i])
+		}
+		if v := float64(b[i]); v > 0 {
+			own += v
+			ownEntropy += v * math.Log(v)
+			ownScore += v * float64(z[i])
+		}
+	}
+	var spread float32
+	rest := float64(k.soft.rest[s])
+	if left := 1 - own; rest > 0 && left > 1e-6 {
+		spread = float32(rest / left)
+		var score float32
+		for i, v := range b {
+			score += v * z[i]
+		}
+		agreed += float64(spread) * (float64(score) - ownScore)
+		entropy += float64(spread) * (k.entropy - ownEntropy + left*math.Log(rest/left))
+	}
+	normaliser := softmax(z, factor)
+	if spread > 0 {
+		f := factor * spread
+		for i, v := range b {
+			z[i] -= f * v
+		}
+	}
+	for m, i := range places {
+		if i >= 0 {
+			z[i] -= factor * (probs[m] - spread*b[i])
+		}
+	}
+	return float32(float64(normaliser) - agreed + entropy)
+}
+
+func (k *softSoftmax) backward(grads [][]float32, dout, _ []float32, _ []argument) {
+	scaled(grads[0], k.du, dout[0])
+	clear(grads[1])
+	for _, dv := range k.dv {
+		for i, x := range dv {
+			grads[1][i] += x * dout[0]
+		}
+	}
+}
