@@ -159,7 +159,7 @@ func TestConfigTakesEveryFlag(t *testing.T) {
 				value := f.DefValue
 				switch _, isList := f.Value.(pflag.SliceValue); {
 				case isList:
-					value = "[x]"
+					value = "[1]" // a word or a number
 				case takesPairs(f):
 					name, v, _ := strings.Cut(value, "=")
 					value = "{" + name + ": " + v + "}"
