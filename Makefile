@@ -26,7 +26,7 @@ setup-test:
 setup-encoder:
 	@scripts/setup.sh encoder
 
-demo: setup-demo build ## the main job on real data: fetch, prepare, train, compress, sign, eval, recommend
+demo: setup-demo build ## the main job on real data: fetch, prepare, train, compress, sign, eval, recommend, report
 	@WISP=$(WISP) OUT=$(OUT)/demo scripts/demo.sh
 
 wasm: ## build wasm/kernel.wasm from wasm/guest (clang-19, lld-19)

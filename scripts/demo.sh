@@ -1,6 +1,6 @@
 #!/bin/sh
 # The main job, command by command: fetch, prepare, train, compress, sign,
-# evaluate, recommend. Each line that starts with "+" can be run by hand.
+# evaluate, recommend, report. Each line that starts with "+" can be run by hand.
 #
 # WISP is the binary, OUT the folder for everything that is made.
 set -eu
@@ -44,7 +44,9 @@ run "$WISP" verify --key "$OUT/demo.key.pub" "$OUT/$name.wisp"
 run "$WISP" inspect "$OUT/$name.wisp"
 run "$WISP" eval --data "$OUT/prepared" --model "$OUT/model" --artefact "$OUT/$name.wisp"
 run "$WISP" recommend "$OUT/$name.wisp" --data "$OUT/prepared" --user $user --explain
+run "$WISP" report --data "$OUT/prepared" --model "$OUT/model" --artefact "$OUT/$name.wisp" --round 200ms --out "$OUT/report"
 
 echo
 echo "demo: finished in $(($(date +%s) - start)) s. The artefact: $OUT/$name.wisp
+demo: what it saves and what serving it costs: $OUT/report/index.html, a page for any browser
 demo: to serve it: ${WISP}-edge --trust $OUT/demo.key.pub $OUT/$name.wisp"

@@ -80,7 +80,7 @@ the answer on an edge gateway, in a browser and here.
 The commands follow the flow of the work:
 
   data, simulate -> prepare -> distil-encoder, pretrain, finetune -> train, cross -> ensemble, distil -> compress
-    -> eval, recommend -> sign
+    -> eval, report, recommend -> sign
 
 --config FILE reads flags of a command from a YAML file, by their names and without
 dashes; what the command line says wins. Paths are as on the command line:

@@ -37,8 +37,8 @@ type subject struct {
 	report.Model
 	// worker returns what asks and scores for one thread.
 	worker func() stage
-	// macs counts a request with a history of n events.
-	macs func(n int) quantize.MACs
+	// macs counts the request of a case.
+	macs func(c data.Case) quantize.MACs
 	// of an artefact, the float32 model it was made of and its image; else nil
 	source *model.Model
 	image  *layout.Image
@@ -173,7 +173,7 @@ func (b *reportBuild) float32Subject(dir string, m *model.Model, t training, in 
 	if err := b.addEncoder(&s, t, in, isTeacher); err != nil {
 		return s, err
 	}
-	s.macs = func(n int) quantize.MACs { return quantize.ModelMACs(m.Config, n) }
+	s.macs = func(c data.Case) quantize.MACs { return quantize.ModelMACs(m.Config, len(c.History)) }
 	s.worker = func() stage {
 		scorer := hostgpu.NewScorer(s.Name, m).WithDescriptions(t.users)
 		return stage{scorer: scorer, request: top10(scorer, m.Config.Items)}
@@ -254,22 +254,12 @@ func (b *reportBuild) artefactSubject(ctx context.Context, path string, in *repo
 		worker: func() stage { return stage{scorer: box, request: box.recommend} },
 		image:  image, close: r.Close,
 	}
-	each := quantize.MACs{} // of a description, in each request
+	s.macs = func(c data.Case) quantize.MACs { return quantize.RequestMACs(shape, len(c.History)) }
 	if shape.Text.Dim > 0 {
-		if s.Text, err = textOf(image, in.ds); err != nil {
-			return s, cmp.Or(r.Close(ctx), err)
+		if err := s.readsTexts(image, box, in.ds); err != nil {
+			_ = r.Close(ctx)
+			return s, err
 		}
-		if shape.Text.UserMap {
-			each = s.Text.MACs
-			each.Linear += int64(shape.Dim) * int64(shape.Text.Dim)
-			s.Text.EachAnswer = true
-		}
-	}
-	s.macs = func(n int) quantize.MACs {
-		m := quantize.RequestMACs(shape, n)
-		m.Linear += each.Linear
-		m.Attention += each.Attention
-		return m
 	}
 	if a.Manifest.Provenance != nil {
 		for _, from := range a.Manifest.Provenance.Sources {
@@ -283,17 +273,32 @@ func (b *reportBuild) artefactSubject(ctx context.Context, path string, in *repo
 	return s, err
 }
 
-// textOf counts the encoding of a text by an image with a text encoder.
-func textOf(image *layout.Image, ds *data.Dataset) (*report.Text, error) {
-	p := image.Params()
+// readsTexts counts what an image with a text encoder does with texts: one of the
+// items' by itself, and the user's description in each request that has one.
+func (s *subject) readsTexts(image *layout.Image, box *sandbox, ds *data.Dataset) error {
+	p, shape := image.Params(), image.Shape
 	tok, err := tokenize.OpenPacked(p.Text.Tokenizer)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	t := image.Shape.Text
-	tokens := medianTokens(tok, ds, t.Tokens)
-	macs := quantize.EncoderMACs(t, tokens)
-	return &report.Text{Tokens: tokens, MACs: macs, Total: macs.Total()}, nil
+	tokens := medianTokens(tok, ds, shape.Text.Tokens)
+	macs := quantize.EncoderMACs(shape.Text, tokens)
+	s.Text = &report.Text{Tokens: tokens, MACs: macs, Total: macs.Total(), EachAnswer: shape.Text.UserMap}
+	if !shape.Text.UserMap {
+		return nil
+	}
+	s.macs = func(c data.Case) quantize.MACs {
+		m := quantize.RequestMACs(shape, len(c.History))
+		description := layout.CutText(box.description(c.User))
+		if description == "" {
+			return m
+		}
+		text := quantize.EncoderMACs(shape.Text, len(tok.Encode(nil, description, shape.Text.Tokens)))
+		m.Linear += text.Linear + int64(shape.Dim)*int64(shape.Text.Dim)
+		m.Attention += text.Attention
+		return m
+	}
+	return nil
 }
 
 // network says what travels: the whole file, and updates to those who hold the

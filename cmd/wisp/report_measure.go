@@ -93,7 +93,7 @@ func (s *subject) count(cases []data.Case) {
 	var sum quantize.MACs
 	events := 0
 	for _, c := range cases {
-		m := s.macs(len(c.History))
+		m := s.macs(c)
 		sum.Linear += m.Linear
 		sum.Attention += m.Attention
 		sum.Items += m.Items

@@ -13,7 +13,10 @@ import (
 	"testing"
 
 	"github.com/wisp-project/wisp/artifact"
+	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/internal/layout"
 	"github.com/wisp-project/wisp/model"
+	"github.com/wisp-project/wisp/quantize"
 	"github.com/wisp-project/wisp/quantize/report"
 )
 
@@ -278,4 +281,74 @@ func TestReportWithoutSource(t *testing.T) {
 	if len(r.Models) != 4 || r.Models[1].Kind != report.KindStudent || r.Models[1].Name != "model" || len(r.Models[2].Layers) != 9 {
 		t.Errorf("with a student: %d models, %+v", len(r.Models), r.Models[1])
 	}
+}
+
+// An artefact with a text encoder, and a teacher with the encoder that it was
+// trained with.
+func TestReportText(t *testing.T) {
+	c := madeChain(t)
+	encoder := tinyEncoder(t, c.prepared)
+	dir, artefact := described(t, c.prepared, encoder)
+	out := filepath.Join(t.TempDir(), "report")
+	args := append([]string{"report", "--data", c.prepared, "--model", dir, "--artefact", artefact, "--cases", "30", "--out", out}, quick...)
+	succeed(t, args...)
+	without := reported(t, out)
+	if !slices.ContainsFunc(without.Notes, func(n string) bool { return strings.Contains(n, "--encoder") }) || without.Models[0].Text != nil {
+		t.Errorf("without the encoder: notes %q", without.Notes)
+	}
+	succeed(t, append(args, "--encoder", encoder)...)
+	r := reported(t, out)
+	m, err := model.LoadText(encoder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int64
+	for _, w := range m.Weights {
+		n += int64(len(w.Data))
+	}
+	before, teacher, student := without.Models[0], r.Models[0], r.Models[1]
+	if teacher.Parameters != before.Parameters+n || teacher.DiskBytes != before.DiskBytes+4*n || teacher.MemoryBytes != before.MemoryBytes+4*n {
+		t.Errorf("the encoder adds %d parameters, the teacher went from %d to %d", n, before.Parameters, teacher.Parameters)
+	}
+	if student.Text == nil || teacher.Text == nil || *student.Text != (report.Text{Tokens: teacher.Text.Tokens, MACs: teacher.Text.MACs, Total: teacher.Text.Total, EachAnswer: true}) {
+		t.Errorf("texts: %+v and %+v", teacher.Text, student.Text)
+	}
+	// Each request reads a description, of the length that its user's has.
+	ds, _, err := loadData(c.prepared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases, err := split(ds, leaveOneOut)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, _, err := loadEncoder(encoder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shape := layout.Shape{Items: 150, Dim: 16, Layers: 1, Heads: 1, FFN: modelConfig(t, dir).FFN, Window: 20}
+	var want int64
+	for _, x := range cases.Test[:30] {
+		tokens := len(tok.Encode(nil, data.UserText(&ds.Users[x.User]), 48))
+		want += quantize.RequestMACs(shape, len(x.History)).Total() + quantize.TextMACs(m.Config, tokens).Total() + 16*16
+	}
+	if got := student.Request.Total; got < want/30-3 || got > want/30 { // each part is rounded down
+		t.Errorf("%d MACs a request, want %d", got, want/30)
+	}
+	// Another encoder is refused.
+	m.Weights[model.TextNormBias].Data[0]++
+	other := t.TempDir()
+	if err := model.SaveText(other, m, encoder); err != nil {
+		t.Fatal(err)
+	}
+	fail(t, []string{"is not the encoder that made the teacher's vectors"}, append(args, "--encoder", other)...)
+}
+
+func modelConfig(t *testing.T, dir string) model.Config {
+	t.Helper()
+	c, _, _, err := model.Load(filepath.Join(dir, modelFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
