@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/wisp-project/wisp/internal/eval"
+	"github.com/wisp-project/wisp/model"
 )
 
 // chart is a drawing with what is said about it.
@@ -303,6 +304,9 @@ func short(name string) string {
 
 // siteText is the name of a site in words.
 func siteText(site string) string {
+	if site == model.SiteUserOut {
+		return "user vector"
+	}
 	site = strings.TrimPrefix(site, "user.")
 	if block, rest, ok := strings.Cut(strings.TrimPrefix(site, "layer."), "."); ok {
 		return "block " + block + ", " + rest
@@ -354,7 +358,7 @@ func (r *Report) costs() chart {
 	var all []series
 	var values []float64
 	for _, c := range r.Curves {
-		s := series{name: short(legend(c)), class: class(c.Way)}
+		s := series{name: short(r.legend(c)), class: class(c.Way)}
 		if c.Basis == Arithmetic {
 			s.style = "dashed"
 		}
@@ -382,12 +386,16 @@ func (r *Report) costs() chart {
 }
 
 // legend is the name of a curve in a drawing.
-func legend(c Curve) string {
+func (r *Report) legend(c Curve) string {
 	switch {
 	case c.Way == WayLLM:
 		return "LLM, 7 B"
 	case c.Way == WayBrowser:
-		return "browser"
+		i := slices.IndexFunc(r.Models, func(m Model) bool { return m.Name == c.Model })
+		if i < 0 {
+			return "browser"
+		}
+		return "browser " + bytesText(float64(r.Models[i].DiskBytes))
 	case c.Way != WayBERT && c.Basis == Arithmetic:
 		return c.Model + ", GPU"
 	case c.Way == WayTeacher || c.Way == WayStudent:

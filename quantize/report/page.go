@@ -209,7 +209,7 @@ func (r *Report) speedGroup(each func(string, func(Model) cell) row) group {
 	g := group{"Speed", []row{
 		each("Latency, median", func(m Model) cell {
 			l := m.Speed.Latency
-			return cell{timeText(l.P50), fmt.Sprintf("p95 %s, p99 %s", timeText(l.P95), timeText(l.P99))}
+			return cell{timeText(l.P50), fmt.Sprintf("p95\u00a0%s, p99\u00a0%s", timeText(l.P95), timeText(l.P99))}
 		}),
 	}}
 	for i, t := range r.Models[0].Speed.Throughput {
@@ -222,7 +222,7 @@ func (r *Report) speedGroup(each func(string, func(Model) cell) row) group {
 				return cell{Main: "–"}
 			}
 			t := m.Speed.Throughput[i]
-			return cell{digits(t.PerSecond), fmt.Sprintf("%s–%s; p99 %s", digits(t.Low), digits(t.High), timeText(t.P99))}
+			return cell{digits(t.PerSecond), fmt.Sprintf("%s–%s; p99\u00a0%s", digits(t.Low), digits(t.High), timeText(t.P99))}
 		}))
 	}
 	g.Rows = append(g.Rows, each("Energy a request", func(m Model) cell {
@@ -258,7 +258,7 @@ func (r *Report) qualityGroup(each func(string, func(Model) cell) row) group {
 					return cell{Main: "–"}
 				}
 				a := m.Quality.Ahead
-				return cell{signed(a.Value), fmt.Sprintf("%s to %s, p %.2f", signed(a.Low), signed(a.High), a.P)}
+				return cell{signed(a.Value), fmt.Sprintf("%s to %s, p\u00a0%.2f", signed(a.Low), signed(a.High), a.P)}
 			}),
 			each("Top ten in common", func(m Model) cell {
 				if m.Kind == KindTeacher {

@@ -107,9 +107,18 @@ func encoderOptions(in Instance, macs, bytes float64) []option {
 	var all []option
 	for _, b := range batches {
 		t := in.OverheadMS/1000 + roofline(in, b*macs, bytes)
-		all = append(all, option{batch: b, slots: b, service: t, join: t})
+		all = append(all, option{batch: b, slots: b, service: t, join: joining(b, t)})
 	}
 	return all
+}
+
+// joining is how long a request may wait for a pass of a batch that it cannot enter
+// any more; alone it waits in the queue, and nowhere else.
+func joining(batch, pass float64) float64 {
+	if batch == 1 {
+		return 0
+	}
+	return pass
 }
 
 // decoderOptions are those of a language model that takes requests into its batch
@@ -132,7 +141,7 @@ func decoderOptions(in Instance, d quantize.Decoder, prompt, answer int) []optio
 			step = roofline(in, b*float64(d.TokenMACs(context)), weights+b*state*float64(context))
 			total += step
 		}
-		all = append(all, option{batch: b, slots: b, service: total, join: step})
+		all = append(all, option{batch: b, slots: b, service: total, join: joining(b, step)})
 	}
 	return all
 }
