@@ -87,3 +87,40 @@ func StoreCode(dir string, key [32]byte, name string, code []byte) error {
 	defer c.root.Close() //nolint:errcheck // only read from
 	return c.store(key, name, code)
 }
+
+// Schedule is a schedule with a share for each tenant.
+type Schedule struct {
+	s      *schedule
+	shares map[string]*share
+}
+
+// NewSchedule makes one.
+func NewSchedule(places, queue int) Schedule {
+	return Schedule{newSchedule(places, queue), map[string]*share{}}
+}
+
+// Share makes a share of another, of all where that is empty.
+func (s Schedule) Share(of, name string, places, queue int) {
+	parent := s.s.all
+	if of != "" {
+		parent = s.shares[of]
+	}
+	s.shares[name] = s.s.share(parent, name, places, queue)
+}
+
+// Enter waits for a place.
+func (s Schedule) Enter(ctx context.Context, name string, closed <-chan struct{}) error {
+	return s.s.enter(ctx, s.shares[name], closed)
+}
+
+// Leave gives a place back.
+func (s Schedule) Leave(name string) bool { return s.s.leave(s.shares[name]) }
+
+// Counts returns the requests of a share that work and wait, of all where the name
+// is empty.
+func (s Schedule) Counts(name string) (working, waiting int) {
+	if name == "" {
+		return s.s.counts(s.s.all)
+	}
+	return s.s.counts(s.shares[name])
+}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/edge"
 )
 
@@ -83,6 +84,62 @@ func TestNothingLeft(t *testing.T) {
 	}
 	if got := mapped(t); got != before {
 		t.Errorf("%d mappings are left after failures", got-before)
+	}
+	if got := opened(t); got != files {
+		t.Errorf("%d files are open, %d were before", got, files)
+	}
+}
+
+// TestNothingLeftOfHosts looks again, after versions were replaced, refused and
+// rolled back.
+func TestNothingLeftOfHosts(t *testing.T) {
+	before, files := mapped(t), opened(t)
+	o := hosts(t.TempDir())
+	o.Cache = filepath.Join(t.TempDir(), "cache")
+	h, err := edge.NewHost(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := opens(t, h, "shop", release(t, 1, nil))
+	opens(t, h, "other", release(t, 1, func(a *artifact.Artifact) { a.Manifest.Name = "other" }))
+	for v := range uint64(3) {
+		serving(t, m)
+		if _, err := m.Replace(t.Context(), release(t, v+2, nil)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Replace(t.Context(), release(t, v+9, func(a *artifact.Artifact) { a.Goldens[0].Answer[0] ^= 1 })); !errors.Is(err, edge.ErrGolden) {
+			t.Fatal(err)
+		}
+	}
+	if err := m.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	serving(t, m)
+	if got := mapped(t) - before; got != 2 {
+		t.Errorf("two models have %d mappings of images", got)
+	}
+	var inner *edge.Runtime
+	if err := m.Use(func(r *edge.Runtime) error { // a version that is held outlasts its replacement
+		inner = r
+		if _, err := m.Replace(t.Context(), release(t, 8, nil)); err != nil {
+			return err
+		}
+		_, err := r.Recommend(t.Context(), edge.Request{})
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+	if _, err := inner.Recommend(t.Context(), edge.Request{}); !errors.Is(err, edge.ErrClosed) {
+		t.Errorf("a version that nobody holds: error %v, want ErrClosed", err)
+	}
+	if err := h.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Recommend(t.Context(), edge.Request{}); !errors.Is(err, edge.ErrClosed) {
+		t.Errorf("after Close: error %v, want ErrClosed", err)
+	}
+	if got := mapped(t); got != before {
+		t.Errorf("%d mappings are left", got-before)
 	}
 	if got := opened(t); got != files {
 		t.Errorf("%d files are open, %d were before", got, files)

@@ -109,17 +109,22 @@ func (v versions) accepted(m modelName, now release) (record, error) {
 	if next.Previous = &serving; serving == now {
 		next.Previous = last.Previous
 	}
+	// A rollback may have gone to a higher version: to the one before a forced one.
+	top := last.release
+	if serving.Version > top.Version {
+		top = serving
+	}
 	switch {
-	case v.force, now.Version > last.Version:
+	case v.force, now.Version > top.Version:
 		return next, nil
 	case now == serving:
 		return last, nil
-	case now.Version == last.Version && now.Digest != last.Digest:
-		return last, fmt.Errorf("%w: version %d of %q was accepted with other content (digest %s); give the new content a higher version, or force it", ErrRollback, now.Version, m.Name, last.Digest)
+	case now.Version == top.Version && now.Digest != top.Digest:
+		return last, fmt.Errorf("%w: version %d of %q was accepted with other content (digest %s); give the new content a higher version, or force it", ErrRollback, now.Version, m.Name, top.Digest)
 	case now == last.release:
 		return last, fmt.Errorf("%w: version %d of %q was rolled back to version %d; give what is to follow a higher version, or force this one", ErrRollback, now.Version, m.Name, serving.Version)
 	default:
-		return last, fmt.Errorf("%w: version %d of %q, after version %d was accepted; fetch the latest version, or force this one", ErrRollback, now.Version, m.Name, last.Version)
+		return last, fmt.Errorf("%w: version %d of %q, after version %d was accepted; fetch the latest version, or force this one", ErrRollback, now.Version, m.Name, top.Version)
 	}
 }
 

@@ -18,11 +18,12 @@ import (
 // maxBody bounds a request: about ten thousand events.
 const maxBody = 1 << 20
 
-// gateway answers HTTP requests from a runtime.
+// gateway answers HTTP requests from the models of a host.
 type gateway struct {
 	log      *slog.Logger
 	timeout  time.Duration
-	runtime  atomic.Pointer[edge.Runtime]
+	models   *models
+	ready    atomic.Bool
 	stopping atomic.Bool
 }
 
@@ -30,29 +31,53 @@ func (g *gateway) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if g.runtime.Load() == nil || g.stopping.Load() {
+		if !g.ready.Load() || g.stopping.Load() {
 			http.Error(w, "not ready", http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ready")
 	})
-	mux.HandleFunc("POST /v1/recommend", answer(g, (*edge.Runtime).Recommend))
-	mux.HandleFunc("POST /v1/search", answer(g, (*edge.Runtime).Search))
+	for kind, handler := range map[string]http.HandlerFunc{
+		"recommend": answer(g, (*edge.Runtime).Recommend),
+		"search":    answer(g, (*edge.Runtime).Search),
+	} {
+		for _, path := range []string{"/v1/" + kind, "/v1/models/{model}/" + kind} {
+			mux.HandleFunc("POST "+path, handler)
+			mux.HandleFunc(path, wrongMethod("POST"))
+		}
+	}
+	mux.HandleFunc("GET /v1/models", g.list)
 	// What is left over gets the same form of error as the rest.
-	mux.HandleFunc("/healthz", g.wrongMethod("GET, HEAD"))
-	mux.HandleFunc("/readyz", g.wrongMethod("GET, HEAD"))
-	mux.HandleFunc("/v1/recommend", g.wrongMethod("POST"))
-	mux.HandleFunc("/v1/search", g.wrongMethod("POST"))
+	mux.HandleFunc("/v1/models", wrongMethod("GET, HEAD"))
+	mux.HandleFunc("/healthz", wrongMethod("GET, HEAD"))
+	mux.HandleFunc("/readyz", wrongMethod("GET, HEAD"))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		g.fail(w, http.StatusNotFound, "not_found", fmt.Sprintf("there is no %s; POST to /v1/recommend or /v1/search", r.URL.Path))
+		fail(w, http.StatusNotFound, "not_found", fmt.Sprintf("there is no %s; POST to /v1/recommend or /v1/search, or to /v1/models/NAME/recommend", r.URL.Path))
 	})
-	return g.logged(mux)
+	return logged(g.log, mux)
 }
 
-func (g *gateway) wrongMethod(allow string) http.HandlerFunc {
+// list names the models that are served.
+func (g *gateway) list(w http.ResponseWriter, _ *http.Request) {
+	type entry struct {
+		Name    string `json:"name"`
+		Version uint64 `json:"version"`
+		Items   int    `json:"items"`
+	}
+	all := []entry{}
+	for _, m := range g.models.host.Models() {
+		_ = m.Use(func(r *edge.Runtime) error { // one that was closed meanwhile is left out
+			all = append(all, entry{m.Name(), r.Manifest().Version, len(r.Items())})
+			return nil
+		})
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"models": all})
+}
+
+func wrongMethod(allow string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", allow)
-		g.fail(w, http.StatusMethodNotAllowed, "method_not_allowed", fmt.Sprintf("%s does not take %s; use %s", r.URL.Path, r.Method, allow))
+		fail(w, http.StatusMethodNotAllowed, "method_not_allowed", fmt.Sprintf("%s does not take %s; use %s", r.URL.Path, r.Method, allow))
 	}
 }
 
@@ -65,61 +90,69 @@ type failure struct {
 }
 
 // answer returns the handler of requests that one method of the runtime answers.
-func answer[Q any](g *gateway, method func(*edge.Runtime, context.Context, Q) (edge.Response, error)) http.HandlerFunc {
+func answer[Q, A any](g *gateway, method func(*edge.Runtime, context.Context, Q) (A, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		runtime := g.runtime.Load()
-		if runtime == nil {
+		model, err := g.models.find(r.PathValue("model"))
+		switch {
+		case err != nil && !g.ready.Load():
 			w.Header().Set("Retry-After", "1")
-			g.fail(w, http.StatusServiceUnavailable, "not_ready", "the artefact is being checked; ask again in a second")
+			fail(w, http.StatusServiceUnavailable, "not_ready", "the artefact is being checked; ask again in a second")
+			return
+		case err != nil:
+			fail(w, http.StatusNotFound, "no_model", err.Error())
 			return
 		}
 		var q Q
 		if err := decode(http.MaxBytesReader(w, r.Body, maxBody), &q); err != nil {
 			var tooLarge *http.MaxBytesError
 			if errors.As(err, &tooLarge) {
-				g.fail(w, http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("a request may have %d bytes; send the latest events only", maxBody))
+				fail(w, http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("a request may have %d bytes; send the latest events only", maxBody))
 				return
 			}
-			g.fail(w, http.StatusBadRequest, "bad_json", err.Error())
+			fail(w, http.StatusBadRequest, "bad_json", err.Error())
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), g.timeout)
 		defer cancel()
-		response, err := method(runtime, ctx, q)
+		var response A
+		err = model.Use(func(runtime *edge.Runtime) (err error) {
+			response, err = method(runtime, ctx, q)
+			return err
+		})
 		g.respond(w, response, err)
 	}
 }
 
 // respond writes a response, or what its error means to a client.
-func (g *gateway) respond(w http.ResponseWriter, response edge.Response, err error) {
+func (g *gateway) respond(w http.ResponseWriter, response any, err error) {
 	switch {
 	case err == nil:
 		var body bytes.Buffer
 		if err := json.NewEncoder(&body).Encode(response); err != nil {
 			g.log.Error("encode", "error", err)
-			g.fail(w, http.StatusInternalServerError, "internal", "the answer could not be written as JSON")
+			fail(w, http.StatusInternalServerError, "internal", "the answer could not be written as JSON")
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(body.Bytes()) // the client may be gone; there is nobody to tell
 	case errors.Is(err, edge.ErrRequest):
-		g.fail(w, http.StatusBadRequest, "bad_request", err.Error())
+		fail(w, http.StatusBadRequest, "bad_request", err.Error())
 	case errors.Is(err, edge.ErrNoText):
-		g.fail(w, http.StatusBadRequest, "no_text", err.Error())
+		fail(w, http.StatusBadRequest, "no_text", err.Error())
 	case errors.Is(err, edge.ErrSession):
-		g.fail(w, http.StatusConflict, "session", err.Error())
+		fail(w, http.StatusConflict, "session", err.Error())
 	case errors.Is(err, context.DeadlineExceeded):
-		g.fail(w, http.StatusGatewayTimeout, "timeout", fmt.Sprintf("no answer within %v", g.timeout))
+		fail(w, http.StatusGatewayTimeout, "timeout", fmt.Sprintf("no answer within %v", g.timeout))
 	case errors.Is(err, context.Canceled):
-		g.fail(w, 499, "cancelled", "the client closed the request")
+		fail(w, 499, "cancelled", "the client closed the request")
 	case errors.Is(err, edge.ErrOverloaded):
 		w.Header().Set("Retry-After", "1")
-		g.fail(w, http.StatusServiceUnavailable, "overloaded", "too many requests wait already; ask again in a second")
+		fail(w, http.StatusServiceUnavailable, "overloaded", "too many requests wait already; ask again in a second")
 	case errors.Is(err, edge.ErrClosed):
-		g.fail(w, http.StatusServiceUnavailable, "stopping", "the gateway is stopping")
+		fail(w, http.StatusServiceUnavailable, "stopping", "the gateway is stopping")
 	default:
 		g.log.Error("sandbox", "error", err)
-		g.fail(w, http.StatusInternalServerError, "sandbox", "the sandbox failed; it was replaced")
+		fail(w, http.StatusInternalServerError, "sandbox", "the sandbox failed; it was replaced")
 	}
 }
 
@@ -140,12 +173,16 @@ func decode(body io.Reader, q any) error {
 	return nil
 }
 
-func (g *gateway) fail(w http.ResponseWriter, status int, code, message string) {
+func fail(w http.ResponseWriter, status int, code, message string) {
 	var f failure
 	f.Error.Code, f.Error.Message = code, message
+	writeJSON(w, status, f)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(f)
+	_ = json.NewEncoder(w).Encode(v) // the client may be gone; there is nobody to tell
 }
 
 // recorder remembers the status for the log.
@@ -162,7 +199,7 @@ func (r *recorder) WriteHeader(status int) {
 // Unwrap gives http.ResponseController the writer beneath.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-func (g *gateway) logged(next http.Handler) http.Handler {
+func logged(log *slog.Logger, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := time.Now()
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
@@ -171,6 +208,6 @@ func (g *gateway) logged(next http.Handler) http.Handler {
 		if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
 			level = slog.LevelDebug
 		}
-		g.log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", rec.status, "took", time.Since(begin))
+		log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", rec.status, "took", time.Since(begin))
 	})
 }

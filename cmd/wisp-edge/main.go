@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -23,27 +24,39 @@ import (
 	"github.com/wisp-project/wisp/edge"
 )
 
-const usage = `usage: wisp-edge [flags] FILE.wisp
+const usage = `usage: wisp-edge [flags] FILE.wisp|ADDRESS
+       wisp-edge [flags] --model NAME=FILE.wisp|ADDRESS ...
 
-Serves the artefact:
+Serves the artefacts; the first where a request names none:
 
   POST /v1/recommend   {"history":[{"item":"a","type":"click","time":1700000000}],"k":10}
   POST /v1/search      {"text":"a rainy night in Paris","k":10}, where the artefact has a text encoder
+  POST /v1/models/NAME/recommend and so on, from the model of that name
+  GET  /v1/models      the models
   GET  /healthz        200 while the process lives
   GET  /readyz         200 while requests are answered, 503 before and while stopping
+
+With --state it keeps what it accepts: it starts without the origin, goes back to the
+version before, and refuses lower ones. SIGHUP looks for new versions, as --poll does;
+so do, at the address of --admin, POST /update and /models/NAME/update. POST
+/models/NAME/rollback goes back, GET /stats counts.
 
 Example:
 
   wisp-edge --trust shop.key.pub --state /var/lib/wisp shop.wisp
+  wisp-edge --trust a.pub --state /var/lib/wisp --admin 127.0.0.1:8081 --poll 5m \
+    --model shop=https://models.example/shop.wisp --model films=films.wisp
   curl -d '{"history":[{"item":"50"}],"k":3}' http://127.0.0.1:8080/v1/recommend
 
 Flags:
 `
 
 type config struct {
-	artefact  string
+	models    []named
 	addr      string
-	options   edge.Options
+	admin     string
+	poll      time.Duration
+	options   edge.HostOptions
 	timeout   time.Duration // of a request
 	grace     time.Duration // for requests in progress when stopping
 	logFormat string
@@ -70,6 +83,15 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		fmt.Fprint(stderr, usage)
 		f.PrintDefaults()
 	}
+	f.Func("model", "`NAME=ORIGIN` of a model, a file or an http(s) address; may be repeated", func(s string) error {
+		n, err := parseModel(s)
+		c.models = append(c.models, n)
+		return err
+	})
+	var tenants string
+	f.StringVar(&tenants, "tenants", "", "`file` of limits of tenants, as JSON (see the README)")
+	f.StringVar(&c.admin, "admin", "", "loopback `host:port` to be administered at (default none)")
+	f.DurationVar(&c.poll, "poll", 0, "how often to look for new versions (0: on SIGHUP and at --admin only)")
 	f.StringVar(&c.addr, "addr", "127.0.0.1:8080", "`host:port` to listen on")
 	trust := &c.options.Trust
 	f.Func("trust", "`file` of a public key whose artefacts are accepted; may be repeated", keys(&trust.Keys))
@@ -83,12 +105,14 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		return nil
 	})
 	f.BoolVar(&c.options.AllowUnsigned, "allow-unsigned", false, "accept an artefact without a signature, or of a key that is not trusted")
-	f.StringVar(&c.options.State, "state", "", "`folder` to remember the last version in; a lower one is refused from then on")
+	f.StringVar(&c.options.State, "state", "", "`folder` to keep what was accepted in; a lower version is refused from then on")
+	f.StringVar(&c.options.Cache, "cache", "", "`folder` for machine code, which nobody else may write to; saves compiling at the next start")
 	f.BoolVar(&c.options.ForceVersion, "force-version", false, "accept a version that --state would refuse, this once: leave it out of scripts")
 	f.IntVar(&c.options.Sandboxes, "sandboxes", 0, "requests worked on at once (0: one for each CPU)")
 	f.IntVar(&c.options.Queue, "queue", 0, "requests that wait for a sandbox; one more is turned away (0: 64 for each sandbox, -1: none)")
 	f.TextVar(&c.options.Isolation, "isolation", edge.Shared, "what a request may find of those before it: `shared`, wiped or fresh sandboxes")
 	f.Int64Var(&c.options.MaxMemory, "max-memory", 0, "largest memory of a sandbox, in `bytes` (0: 4 GiB)")
+	f.IntVar(&c.options.MaxAnswer, "max-answer", 0, "largest answer of a kernel, in `bytes` (0: as the artefact has it)")
 	f.BoolVar(&c.options.Interpreter, "interpreter", false, "run the kernel without compiling it")
 	f.DurationVar(&c.timeout, "timeout", 2*time.Second, "longest time for a request")
 	f.DurationVar(&c.grace, "grace", 10*time.Second, "longest wait for requests in progress when stopping")
@@ -96,17 +120,38 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	if err := f.Parse(args); err != nil {
 		return c, err
 	}
-	if f.NArg() != 1 {
+	switch {
+	case f.NArg() == 1 && len(c.models) == 0:
+		c.models = []named{{defaultModel, f.Arg(0)}}
+	case f.NArg() > 0 || len(c.models) == 0:
 		f.Usage()
+		if len(c.models) > 0 {
+			return c, fmt.Errorf("%q: give one artefact, or --model NAME=ORIGIN for each, behind flags nothing else", f.Args())
+		}
 		return c, fmt.Errorf("give one artefact, not %d", f.NArg())
+	}
+	for i, m := range c.models {
+		if slices.ContainsFunc(c.models[:i], func(n named) bool { return n.name == m.name }) {
+			return c, fmt.Errorf("--model %s is given twice", m.name)
+		}
 	}
 	if c.logFormat != "json" && c.logFormat != "text" {
 		return c, fmt.Errorf("--log is %q, must be json or text", c.logFormat)
 	}
-	if c.timeout <= 0 || c.grace < 0 {
-		return c, errors.New("--timeout must be positive, --grace must not be negative")
+	if c.timeout <= 0 || c.grace < 0 || c.poll < 0 {
+		return c, errors.New("--timeout must be positive, --grace must not be negative, nor --poll")
 	}
-	c.artefact = f.Arg(0)
+	if c.admin != "" {
+		if err := loopback(c.admin); err != nil {
+			return c, err
+		}
+	}
+	if tenants != "" {
+		if err := readTenants(tenants, &c.options); err != nil {
+			return c, fmt.Errorf("--tenants: %w", err)
+		}
+	}
+	c.options.Now = time.Now
 	return c, nil
 }
 
@@ -134,64 +179,95 @@ func run(ctx context.Context, args []string, stderr io.Writer, listening func(ne
 	if err != nil {
 		return err
 	}
-	var handler slog.Handler = slog.NewJSONHandler(stderr, nil)
+	var lines slog.Handler = slog.NewJSONHandler(stderr, nil)
 	if c.logFormat == "text" {
-		handler = slog.NewTextHandler(stderr, nil)
+		lines = slog.NewTextHandler(stderr, nil)
 	}
-	log := slog.New(handler)
+	log := slog.New(lines)
 
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.addr)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // from now on it does not end the process
+	defer signal.Stop(hangup)
+	listen := func(name, addr string) (net.Listener, error) {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+		if err != nil {
+			return nil, fmt.Errorf("listen on %s: %w; choose another --%s", addr, err, name)
+		}
+		return l, nil
+	}
+	listener, err := listen("addr", c.addr)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w; choose another --addr", c.addr, err)
+		return err
 	}
-	g := &gateway{log: log, timeout: c.timeout}
-	server := &http.Server{
-		Handler: g.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second,
-		WriteTimeout: c.timeout + 15*time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(handler, slog.LevelWarn),
+	defer listener.Close() //nolint:errcheck // the server closes it as well
+	host, err := edge.NewHost(c.options)
+	if err != nil {
+		return err
 	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	m := &models{log: log, host: host, list: c.models}
+	g := &gateway{log: log, timeout: c.timeout, models: m}
+	serve := func(l net.Listener, handler http.Handler, timeout time.Duration) (*http.Server, chan error) {
+		server := &http.Server{
+			Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second,
+			WriteTimeout: timeout, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+			ErrorLog: slog.NewLogLogger(lines, slog.LevelWarn),
+		}
+		served := make(chan error, 1)
+		go func() { served <- server.Serve(l) }()
+		return server, served
+	}
+	server, served := serve(listener, g.handler(), c.timeout+15*time.Second)
 	if listening != nil {
 		listening(listener.Addr())
 	}
 
-	// The process answers /healthz while the artefact is checked, and is ready
+	// The process answers /healthz while the artefacts are checked, and is ready
 	// after the golden requests.
-	begin := time.Now()
-	runtime, err := edge.Open(ctx, c.artefact, c.options)
-	if err != nil {
-		closed := server.Close()
-		switch {
-		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+	serves, err := m.update(ctx)
+	if !serves {
+		closed := errors.Join(server.Close(), host.Close(context.WithoutCancel(ctx)))
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			log.Info("stopped before it was ready")
 			return closed
-		case errors.Is(err, artifact.ErrUnsigned):
-			err = fmt.Errorf("%w; on this command line that is --allow-unsigned", err)
-		case errors.Is(err, artifact.ErrUntrusted):
-			err = fmt.Errorf("%w; on this command line that is --trust FILE.pub", err)
-		case errors.Is(err, edge.ErrRollback), errors.Is(err, edge.ErrState):
-			err = fmt.Errorf("%w; on this command line --force-version does that", err)
 		}
-		return errors.Join(err, closed)
+		return errors.Join(advice(err), closed)
 	}
-	m := runtime.Manifest()
-	log.Info("ready", "addr", listener.Addr().String(), "artefact", c.artefact, "name", m.Name, "version", m.Version,
-		"digest", fmt.Sprintf("%x", runtime.Digest()), "signer", signer(runtime.Signature()), "items", m.Model.Items, "took", time.Since(begin))
-	g.runtime.Store(runtime)
+	var operators *http.Server
+	if c.admin != "" {
+		l, err := listen("admin", c.admin)
+		if err != nil {
+			return errors.Join(err, server.Close(), host.Close(context.WithoutCancel(ctx)))
+		}
+		log.Info("admin", "addr", l.Addr().String())
+		operators, _ = serve(l, admin{m}.handler(), 0)
+	}
+	log.Info("ready", "addr", listener.Addr().String(), "models", len(host.Models()))
+	g.ready.Store(true)
 
+	working, stop := context.WithCancel(ctx)
+	updates := make(chan struct{})
+	go func() {
+		defer close(updates)
+		m.follow(working, hangup, c.poll)
+	}()
+	err = nil // what could not be served is in the log
 	select {
 	case err = <-served:
 	case <-ctx.Done():
 	}
 	g.stopping.Store(true)
 	log.Info("stopping", "grace", c.grace)
+	stop()
+	<-updates
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.grace)
 	defer cancel()
 	if cut := server.Shutdown(stopping); cut != nil {
 		err = errors.Join(err, fmt.Errorf("requests were cut off, they took longer than --grace %v: %w", c.grace, cut), server.Close())
 	}
-	err = errors.Join(err, runtime.Close(stopping))
+	if operators != nil {
+		err = errors.Join(err, operators.Close())
+	}
+	err = errors.Join(err, host.Close(stopping))
 	log.Info("stopped")
 	return err
 }

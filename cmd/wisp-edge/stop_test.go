@@ -152,9 +152,13 @@ func checkLog(t *testing.T, p *process, digest string, statuses map[float64]int)
 		}
 		switch line["msg"] {
 		case "ready":
-			for field, want := range map[string]any{"addr": p.addr, "name": "shop", "version": 7.0, "items": float64(items), "digest": digest} {
+			if line["addr"] != p.addr || line["models"] != 1.0 {
+				t.Errorf("ready with %v", line)
+			}
+		case "serving":
+			for field, want := range map[string]any{"model": "default", "name": "shop", "version": 7.0, "items": float64(items), "digest": digest} {
 				if line[field] != want {
-					t.Errorf("ready with %s %v, want %v", field, line[field], want)
+					t.Errorf("serving with %s %v, want %v", field, line[field], want)
 				}
 			}
 		case "request":
@@ -166,7 +170,7 @@ func checkLog(t *testing.T, p *process, digest string, statuses map[float64]int)
 			got[status]++
 		}
 	}
-	if want := []string{"ready", "stopping", "stopped"}; !reflect.DeepEqual(messages, want) {
+	if want := []string{"serving", "ready", "stopping", "stopped"}; !reflect.DeepEqual(messages, want) {
 		t.Errorf("messages %q, want %q", messages, want)
 	}
 	if !reflect.DeepEqual(got, statuses) {

@@ -4,13 +4,13 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/wisp-project/wisp/artifact"
-	"github.com/wisp-project/wisp/edge"
 	"github.com/wisp-project/wisp/internal/layout"
 	"github.com/wisp-project/wisp/wasm"
 )
@@ -95,13 +95,32 @@ func TestState(t *testing.T) {
 	newer := sign(a)
 	args := []string{"--trust", pub, "--state", filepath.Join(t.TempDir(), "state")}
 
-	serves(t, older, args...)
-	serves(t, newer, args...)
-	_, err := fails(t, append(append([]string{"--addr", "127.0.0.1:0"}, args...), older)...)
-	if !errors.Is(err, edge.ErrRollback) || !strings.Contains(err.Error(), "--force-version") || !strings.Contains(err.Error(), "version 7") {
-		t.Errorf("error %v, want ErrRollback that names the version and --force-version", err)
+	version := func(path string, args ...string) string {
+		t.Helper()
+		log := serves(t, path, args...)
+		_, after, _ := strings.Cut(log, `"version":`)
+		return after[:1] + map[bool]string{true: " refused"}[strings.Contains(log, "version refused")]
 	}
-	serves(t, newer, args...)
-	serves(t, older, append(args, "--force-version")...)
-	serves(t, older, args...)
+	for i, c := range []struct {
+		path string
+		args []string
+		want string
+	}{
+		{older, args, "7"},
+		{newer, args, "8"},
+		{older, args, "8 refused"}, // it serves what it has
+		{newer, args, "8"},
+		{older, append(args[:len(args):len(args)], "--force-version"), "7"},
+		{older, args, "7"},
+		{filepath.Join(t.TempDir(), "none.wisp"), args, "7"},
+	} {
+		if got := version(c.path, c.args...); got != c.want {
+			t.Errorf("start %d serves version %s, want %s", i, got, c.want)
+		}
+	}
+	// Nothing was accepted here yet.
+	_, err := fails(t, append(append([]string{"--addr", "127.0.0.1:0"}, args[:2]...), "--state", t.TempDir(), filepath.Join(t.TempDir(), "none.wisp"))...)
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error %v, want ErrNotExist", err)
+	}
 }
