@@ -27,7 +27,7 @@ func small() *artifact.Artifact {
 			Licences:   []artifact.Licence{{What: "data", Licence: "CC-BY-4.0", Notice: "© made up\n<all> & \"sundry\""}},
 			Created:    "2025-01-02T03:04:05Z",
 			Provenance: &artifact.Provenance{
-				Wisp: "v0.1.0", Go: "go1.26.0", Commands: []string{"wisp compress model --data prepared"},
+				Wisp: "v0.1.0", Go: "go1.26.0", BLAS: "OpenBLAS 0.3.26", Commands: []string{"wisp compress model --data prepared"},
 				Sources: []artifact.Source{{Name: "events.parquet", SHA256: strings.Repeat("0123456789abcdef", 4)}},
 			},
 		},

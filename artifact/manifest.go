@@ -100,6 +100,7 @@ type Licence struct {
 type Provenance struct {
 	Wisp     string   `json:"wisp,omitempty"`     // version of the program that made it
 	Go       string   `json:"go,omitempty"`       // version of Go that built the program
+	BLAS     string   `json:"blas,omitempty"`     // library and version that it was trained with
 	Sources  []Source `json:"sources,omitempty"`  // what it was made of
 	Commands []string `json:"commands,omitempty"` // how, in their order, without the paths of the machine
 }
@@ -200,6 +201,7 @@ func (v *validator) text(name, s string, required bool) {
 func (v *validator) provenance(p *Provenance) {
 	v.text("provenance.wisp", p.Wisp, false)
 	v.text("provenance.go", p.Go, false)
+	v.text("provenance.blas", p.BLAS, false)
 	for i, s := range p.Sources {
 		name := fmt.Sprintf("provenance.sources[%d]", i)
 		v.text(name+".name", s.Name, true)

@@ -68,7 +68,7 @@ wisp train --features 0 --encoder.`,
 			if err != nil {
 				return err
 			}
-			if a.Manifest.Provenance, err = provenance(cmd, args, dataDir, filepath.Join(args[0], modelFile)); err != nil {
+			if a.Manifest.Provenance, err = provenance(cmd, args, t, dataDir, filepath.Join(args[0], modelFile)); err != nil {
 				return err
 			}
 			if err := artifact.WriteFile(out, a, artifact.WriteOptions{}); err != nil {

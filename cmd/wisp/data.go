@@ -107,7 +107,8 @@ id, title, text, categories, description and categorySeparator; for example
   wisp prepare --format double-colon --events ratings.dat --items movies.dat --core 5 --out prepared
   wisp prepare --format csv --mapping columns.json --events orders.csv --out prepared`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Command = commandLine(cmd, args)
 			if mapping != "" {
 				m, err := data.LoadMapping(mapping)
 				if err != nil {

@@ -66,7 +66,11 @@ have signed it, and its sections. Nothing is run. wisp verify checks a signature
 				fmt.Fprintf(out, "licence of %s: %s\n", l.What, l.Licence)
 			}
 			if p := m.Provenance; p != nil {
-				fmt.Fprintf(out, "made by wisp %s, built with %s\n", p.Wisp, p.Go)
+				fmt.Fprintf(out, "made by wisp %s, built with %s", p.Wisp, p.Go)
+				if p.BLAS != "" {
+					fmt.Fprintf(out, ", trained with %s", p.BLAS)
+				}
+				fmt.Fprintln(out)
 				for _, c := range p.Commands {
 					fmt.Fprintf(out, "  %s\n", c)
 				}

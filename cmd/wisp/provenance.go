@@ -17,12 +17,21 @@ import (
 )
 
 // provenance says what the command cmd makes an artefact of: the prepared data in
-// dataDir, what that was made of, and other files.
-func provenance(cmd *cobra.Command, args []string, dataDir string, files ...string) (*artifact.Provenance, error) {
-	p := &artifact.Provenance{Wisp: version(), Go: runtime.Version(), Commands: []string{commandLine(cmd, args)}}
+// dataDir, what that was made of, and other files; and how the data was prepared,
+// the model trained by t, and the artefact made.
+func provenance(cmd *cobra.Command, args []string, t training, dataDir string, files ...string) (*artifact.Provenance, error) {
+	p := &artifact.Provenance{Wisp: version(), Go: runtime.Version(), BLAS: t.BLAS}
 	m, err := data.ReadManifest(dataDir)
 	if err != nil {
 		return nil, err
+	}
+	for _, command := range []string{m.Command, t.Command, commandLine(cmd, args)} {
+		if command != "" { // programs that use the packages leave none
+			p.Commands = append(p.Commands, command)
+		}
+	}
+	if t.EncoderDigest != "" {
+		p.Sources = append(p.Sources, artifact.Source{Name: "text encoder", SHA256: t.EncoderDigest})
 	}
 	for _, f := range append(m.Sources, m.Files...) {
 		p.Sources = append(p.Sources, artifact.Source{Name: f.Name, SHA256: f.SHA256})
@@ -38,7 +47,7 @@ func provenance(cmd *cobra.Command, args []string, dataDir string, files ...stri
 }
 
 // commandLine returns the command line of cmd as far as it bears on the result:
-// without --out, flags of a --config file among the others, and files by their
+// without --out and --resume, flags of a --config file among the others, and files by their
 // names without folders, which are nobody else's business.
 func commandLine(cmd *cobra.Command, args []string) string {
 	words := strings.Fields(cmd.CommandPath())
@@ -46,7 +55,7 @@ func commandLine(cmd *cobra.Command, args []string) string {
 		words = append(words, withoutFolders(a))
 	}
 	cmd.Flags().Visit(func(f *pflag.Flag) {
-		if f.Name == "out" || f.Name == configFlag {
+		if f.Name == "out" || f.Name == "resume" || f.Name == configFlag {
 			return
 		}
 		values := []string{f.Value.String()}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/wisp-project/wisp/artifact"
+	"github.com/wisp-project/wisp/hostgpu"
 )
 
 // newKey runs keygen and returns the path of the private key and its id.
@@ -102,8 +103,10 @@ func TestProvenance(t *testing.T) {
 		t.Fatalf("%+v", p)
 	}
 	want := "wisp compress model --created=2024-05-01T00:00:00Z --data=prepared --licence=data=CC0-1.0"
-	if len(p.Commands) != 1 || p.Commands[0] != want {
-		t.Errorf("the commands are %q, want %q", p.Commands, want)
+	if len(p.Commands) != 3 || p.Commands[2] != want || p.BLAS != hostgpu.BLAS().Name ||
+		!strings.HasPrefix(p.Commands[0], "wisp prepare ") || !strings.Contains(p.Commands[0], "--events=events.jsonl") ||
+		!strings.HasPrefix(p.Commands[1], "wisp train prepared ") || strings.Contains(p.Commands[1], "--out") {
+		t.Errorf("the commands are %q, with %q; want one to prepare, one to train, and %q", p.Commands, p.BLAS, want)
 	}
 	digests := map[string]string{}
 	for _, s := range p.Sources {
@@ -118,7 +121,7 @@ func TestProvenance(t *testing.T) {
 		}
 	}
 	out := succeed(t, "inspect", c.artefact)
-	for _, say := range []string{want, p.Go, digests["events.jsonl"], fmt.Sprintf("kernel SHA-256 %x, that of this version", sha256.Sum256(a.Kernel))} {
+	for _, say := range []string{want, p.Commands[0], p.Commands[1], p.Go, p.BLAS, digests["events.jsonl"], fmt.Sprintf("kernel SHA-256 %x, that of this version", sha256.Sum256(a.Kernel))} {
 		if !strings.Contains(out, say) {
 			t.Errorf("inspect does not say %q:\n%s", say, out)
 		}

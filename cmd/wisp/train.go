@@ -45,7 +45,7 @@ machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
   wisp train prepared --out wide --dim 128 --heads 2 --epochs 80`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r.data = args[0]
+			r.data, r.command = args[0], commandLine(cmd, args)
 			if err := r.check(cmd.Flags(), tuning); err != nil {
 				return err
 			}
@@ -88,6 +88,7 @@ machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
 // trainRun is one training.
 type trainRun struct {
 	data, out, protocol string
+	command             string // the command line, where it was one
 	vectors             givenVectors
 	resume, refit       bool
 	options             hostgpu.TrainOptions
@@ -130,7 +131,10 @@ func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint stri
 	}
 	blas := hostgpu.BLAS()
 	p.line("training on %d items, %d users with %s", len(ds.Items), len(ds.Users), blas.Name)
-	result := training{Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Vectors: r.vectors, EncoderDigest: digest, Refit: r.refit, BLAS: blas.Name, Distilled: r.distilled}
+	result := training{
+		Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Vectors: r.vectors, EncoderDigest: digest, Refit: r.refit,
+		BLAS: blas.Name, Wisp: version(), Command: r.command, Distilled: r.distilled,
+	}
 	made, err := r.fit(ctx, ds, s, given, r.options, checkpointFile, p, &result)
 	if err != nil {
 		return training{}, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // ManifestVersion is the version of the prepared form that this package
@@ -42,6 +43,9 @@ type Manifest struct {
 	RatingHi float32     `json:"ratingHi"`
 	Core     int         `json:"core"`
 
+	// Command is the command line that made it, where it was one.
+	Command string `json:"command,omitempty"`
+
 	Files   []File `json:"files"`   // of this folder
 	Sources []File `json:"sources"` // that it was made from
 
@@ -69,6 +73,11 @@ func ReadManifest(dir string) (*Manifest, error) {
 		return nil, fmt.Errorf("%w: %s has version %d, not %d; prepare the data again", ErrPrepared, path, m.Version, ManifestVersion)
 	case m.Users < 0 || m.Items < 0 || m.ColdItems < 0 || m.Events < 0 || len(m.Types) == 0 || len(m.Types) > 1<<8:
 		return nil, fmt.Errorf("%w: %s has impossible counts; prepare the data again", ErrPrepared, path)
+	}
+	for _, f := range append(append([]File(nil), m.Files...), m.Sources...) {
+		if len(f.SHA256) != 64 || strings.Trim(f.SHA256, "0123456789abcdef") != "" {
+			return nil, fmt.Errorf("%w: %s has %q for the SHA-256 of %s; prepare the data again", ErrPrepared, path, f.SHA256, f.Name)
+		}
 	}
 	return m, nil
 }

@@ -36,6 +36,8 @@ type PrepareOptions struct {
 	// Partitions is the number of temporary files that events are spread over,
 	// one of which is in memory at a time; 0 means 64.
 	Partitions int
+	// Command is the command line, to be written down; it changes nothing else.
+	Command string
 }
 
 // Progress is told how far a long task is: in stage, done of total units are
@@ -156,7 +158,7 @@ func (p *preparation) run(dir string) error {
 	}
 	p.spill = newSpill(temp, p.opts.Partitions)
 	m := &p.manifest
-	*m = Manifest{Format: manifestFormat, Version: ManifestVersion, Name: p.opts.Name, Core: p.opts.Core, OrderOnly: p.src.Format == sequences}
+	*m = Manifest{Format: manifestFormat, Version: ManifestVersion, Name: p.opts.Name, Core: p.opts.Core, OrderOnly: p.src.Format == sequences, Command: p.opts.Command}
 	if err := p.read(); err != nil {
 		return err
 	}
