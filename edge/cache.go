@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/experimental"
@@ -129,14 +130,35 @@ func compileStaged(ctx context.Context, kernel []byte, config wazero.RuntimeConf
 }
 
 func compileIn(ctx context.Context, kernel []byte, config wazero.RuntimeConfig, cache wazero.CompilationCache) (compiled, error) {
-	c := compiled{wazero: wazero.NewRuntimeWithConfig(ctx, config), cache: cache}
-	var err error
-	if c.kernel, err = c.wazero.CompileModule(ctx, kernel); err != nil {
-		return compiled{}, errors.Join(
-			fmt.Errorf("%w: its kernel is not a WebAssembly module of the expected form: %w", ErrArtefact, err),
-			c.close(context.WithoutCancel(ctx)))
+	c := compiled{cache: cache}
+	err := c.make(ctx, kernel, config)
+	if err == nil {
+		return c, nil
 	}
-	return c, nil
+	var system syscall.Errno
+	if errors.As(err, &system) {
+		err = fmt.Errorf("%w: machine code may not be made in this process: %w; allow it, or choose the interpreter (Options.Interpreter), which is slower", ErrSystem, err)
+	} else {
+		err = fmt.Errorf("%w: its kernel is not a WebAssembly module of the expected form: %w", ErrArtefact, err)
+	}
+	return compiled{}, errors.Join(err, c.close(context.WithoutCancel(ctx)))
+}
+
+// make compiles. The engine panics where the system refuses it memory for code, and
+// might for a kernel that nobody has thought of: neither is to end the process.
+func (c *compiled) make(ctx context.Context, kernel []byte, config wazero.RuntimeConfig) (err error) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case error:
+			err = fmt.Errorf("the engine failed: %w", r)
+		default:
+			err = fmt.Errorf("the engine failed: %v", r)
+		}
+	}()
+	c.wazero = wazero.NewRuntimeWithConfig(ctx, config)
+	c.kernel, err = c.wazero.CompileModule(ctx, kernel)
+	return err
 }
 
 // openCodeCache opens the folder, which is made where there is none, unless
@@ -271,7 +293,7 @@ func staged(dir string) (name string, code []byte, err error) {
 		}
 	}
 	if newest == nil {
-		return "", nil, errors.New("the engine leaves no code on this machine")
+		return "", nil, errors.New("there is no machine code: the kernel runs in the interpreter, as this process or machine has no compiler")
 	}
 	if code, err = os.ReadFile(name); err != nil {
 		return "", nil, err

@@ -5,11 +5,15 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/edge"
@@ -143,6 +147,57 @@ func TestNothingLeftOfHosts(t *testing.T) {
 	}
 	if got := opened(t); got != files {
 		t.Errorf("%d files are open, %d were before", got, files)
+	}
+}
+
+// TestFullMemory has a system without room for the image.
+func TestFullMemory(t *testing.T) {
+	a, _ := build(t, mid)
+	before, files := mapped(t), opened(t)
+	restore := edge.SetMemfd(func(string, int) (int, error) { return syscall.Open("/dev/full", syscall.O_RDWR, 0) })
+	defer restore()
+	if _, err := edge.New(t.Context(), a, edge.Options{}); !errors.Is(err, edge.ErrSystem) || !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "give the process more memory") {
+		t.Errorf("got %v, want ErrSystem that says what to do", err)
+	}
+	if mapped(t) != before || opened(t) != files {
+		t.Errorf("%d mappings and %d files are left", mapped(t)-before, opened(t)-files)
+	}
+}
+
+// noCode is set in the process of TestNoMachineCode.
+const noCode = "WISP_TEST_NO_CODE"
+
+// TestNoMachineCode runs where a process may not turn memory into code, as hardened
+// services may not: in a process of its own, as that cannot be taken back. The
+// interpreter answers there, and whoever asked for a cache learns of it.
+func TestNoMachineCode(t *testing.T) {
+	if os.Getenv(noCode) == "" {
+		exe, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), exe, "-test.run", "^TestNoMachineCode$", "-test.v")
+		cmd.Env = append(os.Environ(), noCode+"=1")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		if bytes.Contains(out, []byte("--- SKIP")) {
+			t.Skipf("%s", out)
+		}
+		return
+	}
+	const setMDWE, refuseExecGain = 65, 1
+	if err := unix.Prctl(setMDWE, refuseExecGain, 0, 0, 0); err != nil {
+		t.Skipf("this system does not know it: %v", err)
+	}
+	a, _ := build(t, least)
+	r := start(t, a, edge.Options{Cache: filepath.Join(t.TempDir(), "cache")})
+	if _, err := r.Recommend(t.Context(), edge.Request{}); err != nil {
+		t.Error(err)
+	}
+	if cached, err := r.Cached(); cached || !errors.Is(err, edge.ErrCache) || !strings.Contains(err.Error(), "interpreter") {
+		t.Errorf("cached %v, error %v; want ErrCache that names the interpreter", cached, err)
 	}
 }
 
