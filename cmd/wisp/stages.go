@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -39,28 +40,38 @@ type row struct {
 	p50                    time.Duration
 }
 
-// top10 is the request of a plain scorer: all scores, then the ten best.
+// top10 is the request of a plain scorer: all scores, then the ten best of those
+// that are not in the history.
 func top10(s eval.Scorer, items int) func(context.Context, data.Case) error {
-	scores, order := make([]float32, items), make([]int32, items)
+	scores := make([]float32, items)
 	return func(ctx context.Context, c data.Case) error {
 		if err := s.Scores(ctx, scores, c.User, c.History); err != nil {
 			return err
 		}
-		seen := map[int32]bool{}
 		for _, e := range c.History {
-			seen[e.Item] = true
+			scores[e.Item] = float32(math.Inf(-1))
 		}
-		order = order[:0]
-		for i := range scores {
-			if !seen[int32(i)] {
-				order = append(order, int32(i))
-			}
-		}
-		slices.SortFunc(order, func(a, b int32) int {
-			return cmp.Or(cmp.Compare(scores[b], scores[a]), cmp.Compare(a, b))
-		})
+		best(scores, 10)
 		return nil
 	}
+}
+
+// best returns the k items with the highest scores, the highest first, of equals
+// the lower index.
+func best(scores []float32, k int) []int32 {
+	list := make([]int32, 0, k+1)
+	for i, s := range scores {
+		if len(list) == k && s <= scores[list[k-1]] {
+			continue
+		}
+		at := len(list)
+		for at > 0 && s > scores[list[at-1]] {
+			at--
+		}
+		list = slices.Insert(list, at, int32(i))
+		list = list[:min(len(list), k)]
+	}
+	return list
 }
 
 // fittingData is what a baseline may be fitted on: everything before the test
