@@ -208,9 +208,6 @@ func Unmarshal(name string, b []byte) (*Report, error) {
 	return &r, nil
 }
 
-// Students returns the models behind the teacher.
-func (r *Report) Students() []Model { return r.Models[min(1, len(r.Models)):] }
-
 // Smallest returns the artefact with the fewest bytes, or nil.
 func (r *Report) Smallest() *Model {
 	var best *Model
