@@ -96,3 +96,15 @@ func material(split *data.Split, lessons *Lessons) ([]sequence, error) {
 	}
 	return seqs, nil
 }
+
+// soft returns the targets over the n ranked items, item i being at place[i] of them.
+func (l *Lessons) soft(place []int32, n int) *softRows {
+	rows := l.Targets.ranked(place, n)
+	for _, lesson := range l.Lessons {
+		first := int32(len(rows.events))
+		for _, e := range lesson.Events {
+			rows.events, rows.first = append(rows.events, place[e.Item]), append(rows.first, first)
+		}
+	}
+	return rows
+}

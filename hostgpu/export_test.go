@@ -268,27 +268,40 @@ func ItemVectorsRefitted(t *Trainer) (before, after *model.Tensor, err error) {
 
 // NewSoftSoftmax returns the loss by soft targets that were given as they are kept:
 // over all n items, which are all ranked where place is nil.
-func NewSoftSoftmax(p, n, d int, term SoftTerm, t *SoftTargets, place []int32) Kernel {
+// events are the items of one history at each of whose ends a target stands.
+func NewSoftSoftmax(p, n, d int, term SoftTerm, t *SoftTargets, place []int32, events []int32) Kernel {
 	if place == nil {
 		for i := range t.Items() {
 			place = append(place, int32(i))
 		}
 	}
-	return Kernel{&softSoftmax{p: p, n: n, d: d, weight: float32(term.Weight), t: float32(term.Temperature), soft: t.ranked(place, n)}}
+	l := Lessons{Lessons: []Lesson{{}}, Targets: t}
+	for _, i := range events {
+		l.Lessons[0].Events = append(l.Lessons[0].Events, data.Interaction{Item: i})
+	}
+	return Kernel{&softSoftmax{p: p, n: n, d: d, weight: float32(term.Weight), t: float32(term.Temperature), soft: l.soft(place, n)}}
 }
 
-// Distribution returns entry i of t over its n ranked items, in full.
-func (t *SoftTargets) Distribution(i int, place []int32, n int) []float64 {
+// Distribution returns entry i of t over its n ranked items, in full, with nothing for
+// what a user has had.
+func (t *SoftTargets) Distribution(i int, place []int32, n int, had []int32) []float64 {
 	r := t.ranked(place, n)
 	p := make([]float64, n)
-	left := 1.0
+	spoken := map[int32]bool{}
+	for _, item := range had {
+		spoken[place[item]] = true
+	}
 	for m := i * r.top; m < (i+1)*r.top; m++ {
-		if at := r.places[m]; at >= 0 {
-			left -= float64(r.background[at])
+		spoken[r.places[m]] = true
+	}
+	left := 0.0
+	for j, b := range r.background {
+		if !spoken[int32(j)] {
+			left += float64(b)
 		}
 	}
 	for j, b := range r.background {
-		if left > 1e-9 {
+		if !spoken[int32(j)] {
 			p[j] = float64(r.rest[i]) / left * float64(b)
 		}
 	}

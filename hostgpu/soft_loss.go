@@ -12,9 +12,11 @@ import (
 //
 //	weight·T²·KL(p_s ‖ softmax(z/T)) + (1-weight)·(-log softmax(z)_i)
 //
-// where a row without an item has the first term whole, one without a soft target the
-// second, and one without either does not count. It is computed as fullSoftmax is:
-// chunk by chunk, with the gradient finished in forward.
+// where the divergence is over the items that the user has not had: to leave out the
+// others is not the student's business, and would be most of what it is measured by. A row
+// without an item has the first term whole, one without a soft target the second, and one
+// without either does not count. It is computed as fullSoftmax is: chunk by chunk, with
+// the gradient finished in forward.
 type softSoftmax struct {
 	p, n, d   int
 	weight, t float32 // t is T, not 0
@@ -22,6 +24,7 @@ type softSoftmax struct {
 
 	entropy          float64     // sum of b·log b over the background b
 	logits, hard, dv [][]float32 // by part: (chunk, N), (N), (N, D)
+	apart            [][]bool    // by part: (N), all false between rows
 	du, losses       []float32   // (P, D), (P)
 }
 
@@ -39,6 +42,7 @@ func (k *softSoftmax) forward(out []float32, in []argument) {
 	chunk := min(max(logitsInCache/n, leastRows), k.p)
 	if k.logits == nil {
 		k.logits, k.hard, k.dv = make([][]float32, parts()), make([][]float32, parts()), make([][]float32, parts())
+		k.apart = make([][]bool, parts())
 		for _, b := range k.soft.background {
 			if b > 0 {
 				k.entropy += float64(b) * math.Log(float64(b))
@@ -59,13 +63,13 @@ func (k *softSoftmax) forward(out []float32, in []argument) {
 	parallel(k.p, func(part, from, to int) {
 		z, dv := resize(k.logits[part], chunk*n), resize(k.dv[part], len(v))
 		k.logits[part], k.dv[part] = z, dv
-		k.hard[part] = resize(k.hard[part], n)
+		k.hard[part], k.apart[part] = resize(k.hard[part], n), resize(k.apart[part], n)
 		for lo := from; lo < to; lo += chunk {
 			hi := min(lo+chunk, to)
 			given := u[lo*d : hi*d]
 			gemmOne(false, true, hi-lo, n, d, 1, given, d, v, d, 0, z, n)
 			for r := lo; r < hi; r++ {
-				k.losses[r] = k.row(z[(r-lo)*n:(r-lo+1)*n], k.hard[part], targets[r], rows[r], inv)
+				k.losses[r] = k.row(z[(r-lo)*n:(r-lo+1)*n], part, targets[r], rows[r], inv)
 			}
 			gemmOne(false, false, hi-lo, d, n, 1, z, n, v, d, 0, k.du[lo*d:], d)
 			gemmOne(true, false, n, d, hi-lo, 1, z, n, given, d, 1, dv, d)
@@ -75,9 +79,9 @@ func (k *softSoftmax) forward(out []float32, in []argument) {
 }
 
 // row turns the logits of a row into their gradient, times inv, and returns the
-// row's loss. hard is room for as many.
-func (k *softSoftmax) row(z, hard []float32, target, soft int, inv float32) float32 {
-	weight := k.weight
+// row's loss.
+func (k *softSoftmax) row(z []float32, part, target, soft int, inv float32) float32 {
+	weight, hard := k.weight, k.hard[part]
 	switch {
 	case target < 0 && soft < 0:
 		clear(z)
@@ -94,7 +98,7 @@ func (k *softSoftmax) row(z, hard []float32, target, soft int, inv float32) floa
 		hard[target] -= (1 - weight) * inv
 	}
 	if weight > 0 {
-		loss += weight * k.t * k.t * k.divergence(z, soft, weight*k.t*inv)
+		loss += weight * k.t * k.t * k.divergence(z, k.apart[part], soft, weight*k.t*inv)
 	} else {
 		clear(z)
 	}
@@ -105,29 +109,52 @@ func (k *softSoftmax) row(z, hard []float32, target, soft int, inv float32) floa
 }
 
 // divergence returns KL(p ‖ softmax(z/T)) for soft target s and turns z into its
-// gradient by z/T, times factor.
-func (k *softSoftmax) divergence(z []float32, s int, factor float32) float32 {
+// gradient by z/T, times factor. apart is room for the items that the background does
+// not speak for: those with a probability of their own, and those that the user has had.
+func (k *softSoftmax) divergence(z []float32, apart []bool, s int, factor float32) float32 {
 	places, probs := k.soft.places[s*k.soft.top:(s+1)*k.soft.top], k.soft.probs[s*k.soft.top:(s+1)*k.soft.top]
-	b := k.soft.background
+	had := k.soft.events[k.soft.first[s] : s+1]
 	if k.t != 1 {
 		scaled(z, z, 1/k.t)
 	}
-	// The mass of the background on the items that have a probability of their own,
-	// and what the others' sums lack because of it.
+	b := k.soft.background
 	var own, ownEntropy, ownScore, agreed, entropy float64
-	for m, i := range places {
-		if i < 0 {
-			continue
+	leave := func(i int32) {
+		if i < 0 || apart[i] {
+			return
 		}
-		if p := float64(probs[m]); p > 0 {
-			entropy += p * math.Log(p)
-			agreed += p * float64(z[i])
-		}
+		apart[i] = true
 		if v := float64(b[i]); v > 0 {
 			own += v
 			ownEntropy += v * math.Log(v)
 			ownScore += v * float64(z[i])
 		}
+	}
+	distinct := 0
+	for _, i := range had {
+		if i >= 0 && !apart[i] {
+			apart[i] = true
+			distinct++
+		}
+	}
+	for _, i := range had {
+		if i >= 0 {
+			apart[i] = false
+		}
+	}
+	if distinct == len(z) { // nothing is left to expect
+		clear(z)
+		return 0
+	}
+	for m, i := range places {
+		if p := float64(probs[m]); i >= 0 && p > 0 {
+			entropy += p * math.Log(p)
+			agreed += p * float64(z[i])
+		}
+		leave(i)
+	}
+	for _, i := range had {
+		leave(i)
 	}
 	var spread float32
 	rest := float64(k.soft.rest[s])
@@ -140,6 +167,11 @@ func (k *softSoftmax) divergence(z []float32, s int, factor float32) float32 {
 		agreed += float64(spread) * (float64(score) - ownScore)
 		entropy += float64(spread) * (k.entropy - ownEntropy + left*math.Log(rest/left))
 	}
+	for _, i := range had {
+		if i >= 0 {
+			z[i] = float32(math.Inf(-1))
+		}
+	}
 	normaliser := softmax(z, factor)
 	if spread > 0 {
 		f := factor * spread
@@ -150,6 +182,12 @@ func (k *softSoftmax) divergence(z []float32, s int, factor float32) float32 {
 	for m, i := range places {
 		if i >= 0 {
 			z[i] -= factor * (probs[m] - spread*b[i])
+			apart[i] = false
+		}
+	}
+	for _, i := range had {
+		if i >= 0 {
+			z[i], apart[i] = 0, false
 		}
 	}
 	return float32(float64(normaliser) - agreed + entropy)

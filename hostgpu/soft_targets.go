@@ -187,4 +187,6 @@ type softRows struct {
 	probs      []float32
 	rest       []float32
 	background []float32
+	// What a user has had by a row is events[first[row]:row+1], places like the others.
+	events, first []int32
 }

@@ -13,13 +13,16 @@ import (
 	"github.com/wisp-project/wisp/internal/data"
 )
 
-// softTargets draws n distributions over items, of which top probabilities are kept.
-func softTargets(t *testing.T, r *rand.Rand, n, items, top int) *hostgpu.SoftTargets {
+// softTargets draws distributions over items, of which top probabilities are kept, after
+// each of the events.
+func softTargets(t *testing.T, r *rand.Rand, events []int32, items, top int) *hostgpu.SoftTargets {
 	t.Helper()
 	targets := hostgpu.NewSoftTargets(items, top)
-	for range n {
+	for row := range events {
 		scores := normal(r, items, 2)
-		scores[r.IntN(items)] = float32(math.Inf(-1)) // had before
+		for _, i := range events[:row+1] {
+			scores[i] = float32(math.Inf(-1))
+		}
 		if err := targets.Add(scores, 0.8); err != nil {
 			t.Fatal(err)
 		}
@@ -33,7 +36,8 @@ func TestSoftSoftmaxGradient(t *testing.T) {
 		for _, term := range []hostgpu.SoftTerm{{Temperature: 1, Weight: 1}, {Temperature: 1, Weight: 0.6}, {Temperature: 2.5, Weight: 0.6}, {Temperature: 1, Weight: 0}} {
 			t.Run(fmt.Sprintf("%d of %d/%+v", top, n, term), func(t *testing.T) {
 				r := rand.New(rand.NewPCG(21, uint64(top)))
-				k := hostgpu.NewSoftSoftmax(p, n, d, term, softTargets(t, r, 4, n, top), nil)
+				events := []int32{3, 5, 3, 1}
+				k := hostgpu.NewSoftSoftmax(p, n, d, term, softTargets(t, r, events, n, top), nil, events)
 				targets, soft := indices(r, p, n), []int{0, 3, 1, -1, 2, -1, 0}
 				targets[2], targets[5] = -1, -1 // no next item; and nothing at all
 				checkGradients(t, k, []hostgpu.Arg{{Floats: normal(r, p*d, 1)}, {Floats: normal(r, n*d, 1)}, {Ints: targets}, {Ints: soft}})
@@ -56,15 +60,16 @@ func TestSoftSoftmaxValue(t *testing.T) {
 		}
 	}
 	r := rand.New(rand.NewPCG(22, 0))
-	targets := softTargets(t, r, 3, items, 5)
+	events := []int32{6, 5, 6} // 5 is not ranked
+	targets := softTargets(t, r, events, items, 5)
 	term := hostgpu.SoftTerm{Temperature: 1.7, Weight: 0.7}
-	k := hostgpu.NewSoftSoftmax(3, n, d, term, targets, place)
+	k := hostgpu.NewSoftSoftmax(3, n, d, term, targets, place, events)
 	u, v, next := normal(r, 3*d, 1), normal(r, n*d, 1), []int{4, -1, 8}
 	got := k.Forward([]hostgpu.Arg{{Floats: u}, {Floats: v}, {Ints: next}, {Ints: []int{2, 0, 1}}})[0]
 
 	var want float64
 	for row, s := range []int{2, 0, 1} {
-		p := targets.Distribution(s, place, n)
+		p := targets.Distribution(s, place, n, events[:s+1])
 		var sum float64
 		for _, x := range p {
 			sum += x
@@ -78,10 +83,12 @@ func TestSoftSoftmaxValue(t *testing.T) {
 				z[i] += float64(u[row*d+j]) * float64(v[i*d+j])
 			}
 		}
-		logq := func(temperature float64) []float64 {
+		logq := func(temperature float64, without int32) []float64 {
 			var sum float64
-			for _, x := range z {
-				sum += math.Exp(x / temperature)
+			for i, x := range z {
+				if int32(i) != without {
+					sum += math.Exp(x / temperature)
+				}
 			}
 			l := make([]float64, n)
 			for i, x := range z {
@@ -90,7 +97,7 @@ func TestSoftSoftmaxValue(t *testing.T) {
 			return l
 		}
 		var kl float64
-		for i, l := range logq(term.Temperature) {
+		for i, l := range logq(term.Temperature, place[6]) {
 			if p[i] > 0 {
 				kl += p[i] * (math.Log(p[i]) - l)
 			}
@@ -99,7 +106,7 @@ func TestSoftSoftmaxValue(t *testing.T) {
 		if next[row] < 0 {
 			want += kl
 		} else {
-			want += term.Weight*kl - (1-term.Weight)*logq(1)[next[row]]
+			want += term.Weight*kl - (1-term.Weight)*logq(1, -1)[next[row]]
 		}
 	}
 	if want /= 3; math.Abs(float64(got)-want) > 1e-4 {
@@ -112,19 +119,46 @@ func TestSoftSoftmaxOfItself(t *testing.T) {
 	const n, d = 30, 5
 	r := rand.New(rand.NewPCG(23, 0))
 	u, v := normal(r, d, 1), normal(r, n*d, 1)
+	events := []int32{11}
 	scores := make([]float32, n)
 	for i := range scores {
 		for j := range d {
 			scores[i] += u[j] * v[i*d+j]
 		}
 	}
-	targets := hostgpu.NewSoftTargets(n, 8)
+	scores[11] = float32(math.Inf(-1))
+	targets := hostgpu.NewSoftTargets(n, n)
 	if err := targets.Add(scores, 1); err != nil {
 		t.Fatal(err)
 	}
-	k := hostgpu.NewSoftSoftmax(1, n, d, hostgpu.SoftTerm{Temperature: 1, Weight: 1}, targets, nil)
+	k := hostgpu.NewSoftSoftmax(1, n, d, hostgpu.SoftTerm{Temperature: 1, Weight: 1}, targets, nil, events)
 	if loss := k.Forward([]hostgpu.Arg{{Floats: u}, {Floats: v}, {Ints: []int{-1}}, {Ints: []int{0}}})[0]; math.Abs(float64(loss)) > 1e-5 {
 		t.Errorf("loss %v", loss)
+	}
+}
+
+// A user who has had everything teaches nothing.
+func TestSoftSoftmaxNothingLeft(t *testing.T) {
+	const n, d = 3, 2
+	r := rand.New(rand.NewPCG(24, 0))
+	targets := hostgpu.NewSoftTargets(n, 2)
+	for range 3 {
+		if err := targets.Add(normal(r, n, 1), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k := hostgpu.NewSoftSoftmax(1, n, d, hostgpu.SoftTerm{Temperature: 1, Weight: 1}, targets, nil, []int32{2, 0, 1})
+	in := []hostgpu.Arg{{Floats: normal(r, d, 1)}, {Floats: normal(r, n*d, 1)}, {Ints: []int{-1}}, {Ints: []int{2}}}
+	out := k.Forward(in)
+	if out[0] != 0 {
+		t.Errorf("loss %v", out[0])
+	}
+	for _, g := range k.Backward([]float32{1}, out, in)[:2] {
+		for _, x := range g {
+			if x != 0 {
+				t.Fatalf("gradient %v", g)
+			}
+		}
 	}
 }
 
@@ -221,7 +255,7 @@ func TestDistillerResumes(t *testing.T) {
 	sameWeights(t, "resumed", want.Weights, finish(t, tr, path).Weights)
 
 	other := chainLessons(t, d, s)
-	other.Targets = softTargets(t, rand.New(rand.NewPCG(1, 2)), other.Targets.Len(), len(d.Items), 4)
+	other.Targets = softTargets(t, rand.New(rand.NewPCG(1, 2)), make([]int32, other.Targets.Len()), len(d.Items), 4)
 	if err := newDistiller(t, d, s, other, o).Resume(path); !errors.Is(err, hostgpu.ErrCheckpoint) {
 		t.Errorf("another teacher: %v", err)
 	}
@@ -240,7 +274,7 @@ func TestDistillerRefuses(t *testing.T) {
 		},
 		"a lesson too many": func(l *hostgpu.Lessons, _ *hostgpu.TrainOptions) { l.Lessons = append(l.Lessons, l.Lessons[0]) },
 		"other items": func(l *hostgpu.Lessons, _ *hostgpu.TrainOptions) {
-			l.Targets = softTargets(t, rand.New(rand.NewPCG(1, 2)), l.Targets.Len(), 39, 4)
+			l.Targets = softTargets(t, rand.New(rand.NewPCG(1, 2)), make([]int32, l.Targets.Len()), 39, 4)
 		},
 		"a temperature of 0": func(_ *hostgpu.Lessons, o *hostgpu.TrainOptions) { o.Soft.Temperature = 0.01 },
 		"more than all":      func(_ *hostgpu.Lessons, o *hostgpu.TrainOptions) { o.Soft.Weight = 1.5 },

@@ -245,7 +245,7 @@ func newTrainer(ds *data.Dataset, split *data.Split, given Vectors, lessons *Les
 	}
 	place := t.rank()
 	if lessons != nil {
-		t.soft = lessons.Targets.ranked(place, len(t.ranked))
+		t.soft = lessons.soft(place, len(t.ranked))
 	}
 	if o.Samples > 0 {
 		o.Samples = min(o.Samples, len(t.ranked))
