@@ -9,6 +9,7 @@ import (
 
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/model"
 	"github.com/wisp-project/wisp/quantize"
 )
 
@@ -34,8 +35,9 @@ Members that are counted from histories have seen what a user did next: they are
 anew without each fifth of the users before they are asked about these. Test events are
 not looked at, and validation events choose the epoch.
 
---refit names the ensemble of the same models trained again with the validation events:
-the student then learns from that one, for the best number of epochs.
+The student starts as the voter of most weight that has its shape and vectors, if there is
+one. --refit names the ensemble of the same models trained again with the validation events:
+the student then goes on with that one, for the best number of epochs.
 
 Ctrl-C saves; --resume goes on. OUT is a model's folder like that of wisp train.`,
 		Example: `  wisp distil teacher --data prepared --out student
@@ -67,6 +69,7 @@ Ctrl-C saves; --resume goes on. OUT is a model's folder like that of wisp train.
 	f.IntVar(&o.Heads, "heads", 0, "attention heads")
 	f.IntVar(&o.FFN, "ffn", 0, "feed-forward width (default: that of the model)")
 	f.IntVar(&o.Window, "window", 0, "events that an event sees (default 50)")
+	f.BoolVar(&r.fresh, "fresh", false, "start from chance, not from the voter of most weight that has the student's shape and vectors")
 	f.Float64Var(&l.Temperature, "temperature", 0, "softens the teacher's distributions (default 1)")
 	f.Float64Var(&o.Soft.Weight, "teacher-weight", 0, "share of the teacher in the loss where the next item is known (default 0.9, negative for none)")
 	f.IntVar(&l.Top, "top", 0, "probabilities that are kept of a distribution; what is left is spread as it is on average (default 128)")
@@ -90,6 +93,7 @@ type studentRun struct {
 	trainRun
 	teacherDir, again string
 	size              string
+	fresh             bool // starts from chance in any case
 	lessons           quantize.LessonOptions
 }
 
@@ -100,6 +104,9 @@ type distilledFrom struct {
 	NDCG        float64                `json:"ndcg"` // of the teacher on validation
 	Lessons     quantize.LessonOptions `json:"lessons"`
 }
+
+// defaultWindow is how many events an event sees unless asked otherwise.
+const defaultWindow = 50
 
 // studentDropout is less than the teacher's: distributions over all items are not as
 // easily learnt by heart as items.
@@ -121,6 +128,11 @@ func (r *studentRun) sized() error {
 	o.Soft.Temperature = r.lessons.WithDefaults().Temperature
 	r.lessons.Seed = o.Seed
 	return r.lessons.Validate()
+}
+
+// from says of whom the student learns.
+func (r *studentRun) from(e *ensemble) *distilledFrom {
+	return &distilledFrom{Members: e.Members, Temperature: e.Temperature, NDCG: e.BestNDCG, Lessons: r.lessons.WithDefaults()}
 }
 
 func (r *studentRun) run(ctx context.Context, p *progress) (training, error) {
@@ -166,21 +178,38 @@ func (r *studentRun) learn(ctx context.Context, ds *data.Dataset, fingerprint st
 	if err := r.options.Validate(); err != nil {
 		return training{}, err
 	}
-	r.distilled = &distilledFrom{Members: e.Members, Temperature: e.Temperature, NDCG: e.BestNDCG, Lessons: r.lessons.WithDefaults()}
+	r.distilled = r.from(e)
 	r.refit = again != nil
-	r.teach = func(ctx context.Context, refit bool) (hostgpu.Lessons, error) {
-		if refit {
-			return askEnsemble(ctx, again, fittingData(ds, s), len(ds.Items), r.lessons, p)
+	r.teach = func(ctx context.Context, before *model.Model) (hostgpu.Lessons, error) {
+		teacher, histories := e, s.Train
+		if before != nil {
+			teacher, histories = again, fittingData(ds, s)
 		}
-		return askEnsemble(ctx, e, s.Train, len(ds.Items), r.lessons, p)
+		l, err := askEnsemble(ctx, teacher, histories, len(ds.Items), r.lessons, p)
+		switch {
+		case err != nil:
+			return l, err
+		case before != nil:
+			l.Start = before.Weights
+		case !r.fresh:
+			l.Start = e.start(r.options, r.vectors)
+		}
+		return l, nil
 	}
 	return r.runOn(ctx, ds, fingerprint, s, p)
 }
 
-// askEnsemble makes the lessons of an ensemble on histories.
+// askEnsemble makes the lessons of an ensemble on histories, which are always the same.
 func askEnsemble(ctx context.Context, e *ensemble, histories [][]data.Interaction, items int, o quantize.LessonOptions, p *progress) (hostgpu.Lessons, error) {
+	if l, ok := e.asked[o]; ok {
+		return l, nil
+	}
 	defer p.done()
-	return quantize.Lessons(ctx, e.teacher(items), histories, items, o, func(done, users int64) {
+	l, err := quantize.Lessons(ctx, e.teacher(items), histories, items, o, func(done, users int64) {
 		p.stage("asking the teacher", done, users)
 	})
+	if err == nil {
+		e.asked = map[quantize.LessonOptions]hostgpu.Lessons{o: l}
+	}
+	return l, err
 }

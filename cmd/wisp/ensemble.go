@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"github.com/wisp-project/wisp/internal/atomicfile"
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/eval"
+	"github.com/wisp-project/wisp/model"
 	"github.com/wisp-project/wisp/quantize"
 )
 
@@ -87,8 +89,15 @@ type ensemble struct {
 	Temperature float64  `json:"temperature"`
 	BestNDCG    float64  `json:"best_ndcg"` // on validation, before any training with it
 
-	networks []eval.Scorer // of the members with a folder, in order
-	bytes    int64         // of these
+	networks []voter                                    // of the members with a folder, in order
+	encoder  int64                                      // bytes of the text encoder that made their vectors, where it counts
+	asked    map[quantize.LessonOptions]hostgpu.Lessons // what was asked before
+}
+
+// voter is a trained member.
+type voter struct {
+	m *model.Model
+	t training
 }
 
 // member is a voter with a weight above 0.
@@ -106,15 +115,21 @@ func (e *ensemble) counts() bool {
 	return slices.ContainsFunc(e.Members, func(m member) bool { return m.Folder == "" })
 }
 
+// has says that the member with that folder votes.
+func (e *ensemble) has(folder string) bool {
+	return slices.ContainsFunc(e.Members, func(m member) bool { return m.Folder == folder })
+}
+
 // fit returns the ensemble with what is counted counted from histories, and its size.
 func (e *ensemble) fit(histories [][]data.Interaction, items int) (*eval.Ensemble, int64, error) {
 	var voters []eval.Scorer
 	var weights []float64
-	bytes, networks := e.bytes, e.networks
+	bytes, networks := e.encoder, e.networks
 	for _, m := range e.Members {
 		weights = append(weights, m.Weight)
 		if m.Folder != "" {
-			voters, networks = append(voters, networks[0]), networks[1:]
+			st := teacher(networks[0].m, networks[0].t.users)
+			voters, bytes, networks = append(voters, st.scorer), bytes+st.bytes, networks[1:]
 			continue
 		}
 		c, err := companion(m.Name, histories, items)
@@ -136,6 +151,26 @@ func (e *ensemble) teacher(items int) quantize.Teacher {
 		},
 		Counted: e.counts(), Temperature: e.Temperature,
 	}
+}
+
+// start returns the weights of the member of most weight that has the shape of a student
+// trained with o and the same vectors, nil where there is none.
+func (e *ensemble) start(o hostgpu.TrainOptions, v givenVectors) model.Weights {
+	var best model.Weights
+	most, i := 0.0, 0
+	for _, m := range e.Members {
+		if m.Folder == "" {
+			continue
+		}
+		n := e.networks[i]
+		i++
+		c := n.m.Config
+		if n.t.Vectors == v && !v.Tuned && c.Dim == o.Dim && c.Layers == o.Layers && c.Heads == o.Heads && c.FFN == o.FFN &&
+			c.Window == cmp.Or(o.Window, defaultWindow) && m.Weight > most {
+			best, most = n.m.Weights, m.Weight
+		}
+	}
+	return best
 }
 
 // fits checks that an ensemble is of models trained on ds.
@@ -199,8 +234,7 @@ func loadEnsemble(dir string) (*ensemble, error) {
 		if err != nil {
 			return nil, err
 		}
-		st := teacher(network, t.users)
-		e.networks, e.bytes = append(e.networks, st.scorer), e.bytes+st.bytes
+		e.networks = append(e.networks, voter{network, t})
 	}
 	return &e, nil
 }
@@ -222,8 +256,7 @@ func (r *ensembleRun) run(ctx context.Context, p *progress) (*ensemble, error) {
 		return nil, err
 	}
 	var e ensemble
-	var before []eval.Scorer
-	var trainings []training
+	var voters []voter
 	for i, dir := range r.models {
 		m, t, err := loadModel(dir)
 		if err != nil {
@@ -236,7 +269,7 @@ func (r *ensembleRun) run(ctx context.Context, p *progress) (*ensemble, error) {
 			return nil, fmt.Errorf("%s was trained for another split than %s, or not both with the validation events; give models of one kind", dir, r.models[0])
 		}
 		e.Data, e.Manifest, e.Protocol, e.Refit = ds.Name, fingerprint, t.Protocol, t.Refit
-		before, trainings = append(before, teacher(m, t.users).scorer), append(trainings, t)
+		voters = append(voters, voter{m, t})
 	}
 	s, err := split(ds, e.Protocol)
 	if err != nil {
@@ -249,9 +282,9 @@ func (r *ensembleRun) run(ctx context.Context, p *progress) (*ensemble, error) {
 		return nil, errors.New("--weights is for models that know the validation events (wisp train --refit)")
 	}
 	if e.Refit {
-		err = r.takeOver(&e, trainings)
+		err = r.takeOver(&e, voters)
 	} else {
-		err = r.weigh(ctx, &e, before, ds, s, p)
+		err = e.weigh(ctx, r.models, voters, r.companions, ds, s, p)
 	}
 	if err != nil {
 		return nil, err
@@ -259,22 +292,26 @@ func (r *ensembleRun) run(ctx context.Context, p *progress) (*ensemble, error) {
 	return &e, r.save(&e)
 }
 
-// weigh chooses the members and their weights, and the temperature, on validation.
-func (r *ensembleRun) weigh(ctx context.Context, e *ensemble, networks []eval.Scorer, ds *data.Dataset, s *data.Split, p *progress) error {
+// weigh chooses the members and their weights, and the temperature, on validation: among
+// networks, by the names of their folders, and companions by name, nil for all that the
+// number of items allows.
+func (e *ensemble) weigh(ctx context.Context, folders []string, networks []voter, companions []string, ds *data.Dataset, s *data.Split, p *progress) error {
 	if len(s.Valid) == 0 {
 		return fmt.Errorf("no validation cases: no user has %d events", minEvents)
 	}
-	names := r.companions
-	if names == nil {
+	items := len(ds.Items)
+	if companions == nil {
 		for _, k := range companionKinds {
-			if len(ds.Items) <= baselineMatrix || k.name != companionKinds[0].name {
-				names = append(names, k.name)
+			if items <= baselineMatrix || k.name != companionKinds[0].name {
+				companions = append(companions, k.name)
 			}
 		}
 	}
-	items := len(ds.Items)
-	voters := slices.Clone(networks)
-	for _, name := range names {
+	var voters []eval.Scorer
+	for _, n := range networks {
+		voters = append(voters, teacher(n.m, n.t.users).scorer)
+	}
+	for _, name := range companions {
 		p.stage("counting "+name, 0, 0)
 		c, err := companion(name, s.Train, items)
 		if err != nil {
@@ -295,16 +332,17 @@ func (r *ensembleRun) weigh(ctx context.Context, e *ensemble, networks []eval.Sc
 	if err != nil {
 		return err
 	}
-	e.BestNDCG = result.Accuracy.NDCG
+	e.BestNDCG, e.Members, e.networks = result.Accuracy.NDCG, nil, nil
 	for i, w := range fitted.Weights() {
 		if w == 0 {
 			continue
 		}
 		m := member{Weight: w}
 		if i < len(networks) {
-			m.Name, m.Folder = filepath.Base(filepath.Clean(r.models[i])), fmt.Sprintf(ensembleMember, i+1)
+			m.Name, m.Folder = filepath.Base(filepath.Clean(folders[i])), fmt.Sprintf(ensembleMember, i+1)
+			e.networks = append(e.networks, networks[i])
 		} else {
-			m.Name = names[i-len(networks)]
+			m.Name = companions[i-len(networks)]
 		}
 		e.Members = append(e.Members, m)
 	}
@@ -316,7 +354,7 @@ func (r *ensembleRun) weigh(ctx context.Context, e *ensemble, networks []eval.Sc
 const baselineMatrix = 20000
 
 // takeOver gives the models, by their order, the weights of another ensemble.
-func (r *ensembleRun) takeOver(e *ensemble, trainings []training) error {
+func (r *ensembleRun) takeOver(e *ensemble, voters []voter) error {
 	from, err := loadEnsemble(r.weights)
 	if err != nil {
 		return err
@@ -337,11 +375,7 @@ func (r *ensembleRun) takeOver(e *ensemble, trainings []training) error {
 	i := 0
 	for _, m := range from.Members {
 		if m.Folder != "" {
-			_, t, err := loadModel(filepath.Join(r.weights, filepath.Base(m.Folder)))
-			if err != nil {
-				return err
-			}
-			if t.Vectors != trainings[i].Vectors {
+			if from.networks[i].t.Vectors != voters[i].t.Vectors {
 				return fmt.Errorf("%s was given other vectors than %q of %s: give %s, trained again, in this order", r.models[i], m.Name, r.weights, strings.Join(names, " "))
 			}
 			m.Folder = fmt.Sprintf(ensembleMember, i+1)

@@ -115,7 +115,24 @@ func (b *bench) present(sets ...set) []set {
 func (b *bench) run(ctx context.Context) error {
 	b.machine = results.Machine()
 	b.commit = results.Commit(ctx)
-	all := []topic{{"quality", b.quality}, {"simulated", b.simulated}, {"teachers", b.teachers}, {"ablation", b.ablation}, {"cold", b.cold}, {"controls", b.controls}, {"games", b.games}, {"ratings", b.ratings}, {"sentiment", b.sentiment}, {"encoder", b.encoder}, {"speed", b.speed}, {"runtime", b.runtime}, {"lightweight", b.lightweight}, {"scale", b.scale}, {"times", b.times}}
+	all := []topic{
+		{"quality", b.quality},
+		{"simulated", b.simulated},
+		{"teachers", b.teachers},
+		{"students", b.students},
+		{"ablation", b.ablation},
+		{"cold", b.cold},
+		{"controls", b.controls},
+		{"games", b.games},
+		{"ratings", b.ratings},
+		{"sentiment", b.sentiment},
+		{"encoder", b.encoder},
+		{"speed", b.speed},
+		{"runtime", b.runtime},
+		{"lightweight", b.lightweight},
+		{"scale", b.scale},
+		{"times", b.times},
+	}
 	for _, name := range b.only {
 		if !slices.Contains(setNames, name) {
 			return fmt.Errorf("data set %q is unknown; choose among %s", name, strings.Join(setNames, ", "))

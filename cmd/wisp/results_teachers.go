@@ -41,6 +41,20 @@ leave-one-out chose.
 // teachers compares what the item tower is given, and adds the ensemble.
 func (b *bench) teachers(ctx context.Context) (results.Topic, error) {
 	t := results.Topic{Title: "What text and ensembles add", Text: teachersText}
+	variants := b.teacherVariants()
+	for _, set := range b.present(b.filmSets()...) {
+		records, err := b.teachersOf(ctx, set, variants, companions)
+		if err != nil {
+			return t, err
+		}
+		t.Records = append(t.Records, records...)
+	}
+	return t, nil
+}
+
+// teacherVariants are the networks that may vote, those with a text encoder where there
+// is one.
+func (b *bench) teacherVariants() []variant {
 	encoder := filepath.Join(b.shared, "models", "all-MiniLM-L6-v2")
 	variants := []variant{{name: "ids-"}, {name: "words-", vectors: givenVectors{TFIDF: defaultTFIDF}}}
 	if _, err := os.Stat(encoder); err == nil {
@@ -51,7 +65,12 @@ func (b *bench) teachers(ctx context.Context) (results.Topic, error) {
 	} else {
 		b.p.line("no pretrained encoder: %v", err)
 	}
-	sets := append(b.sets(), set{
+	return variants
+}
+
+// filmSets are the sets of films, with one that only teachers and students are shown on.
+func (b *bench) filmSets() []set {
+	return append(b.sets(), set{
 		"ml-latest-small",
 		data.Source{
 			Format: "csv", Events: filepath.Join(b.shared, "data", "ml-latest-small", "ratings.csv"),
@@ -63,14 +82,6 @@ func (b *bench) teachers(ctx context.Context) (results.Topic, error) {
 		},
 		data.PrepareOptions{Core: 5, NoColdItems: true},
 	})
-	for _, set := range b.present(sets...) {
-		records, err := b.teachersOf(ctx, set, variants, companions)
-		if err != nil {
-			return t, err
-		}
-		t.Records = append(t.Records, records...)
-	}
-	return t, nil
 }
 
 // fitter fits the members of an ensemble that need no training.

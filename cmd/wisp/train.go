@@ -94,17 +94,18 @@ type trainRun struct {
 	options             hostgpu.TrainOptions
 	tuning              encoderTuning // with vectors.Tuned
 	// teach, where it is not nil, says what a teacher expects: the one that trained
-	// without the validation events, or again with them.
-	teach     func(ctx context.Context, again bool) (hostgpu.Lessons, error)
+	// without the validation events, or with what it made of the student before, the one
+	// that knows them.
+	teach     func(ctx context.Context, before *model.Model) (hostgpu.Lessons, error)
 	distilled *distilledFrom
 }
 
 // trainer prepares one training.
-func (r *trainRun) trainer(ctx context.Context, ds *data.Dataset, s *data.Split, given hostgpu.Vectors, o hostgpu.TrainOptions, again bool) (*hostgpu.Trainer, error) {
+func (r *trainRun) trainer(ctx context.Context, ds *data.Dataset, s *data.Split, given hostgpu.Vectors, o hostgpu.TrainOptions, before *model.Model) (*hostgpu.Trainer, error) {
 	if r.teach == nil {
 		return hostgpu.NewTrainer(ds, s, given, o)
 	}
-	lessons, err := r.teach(ctx, again)
+	lessons, err := r.teach(ctx, before)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +136,7 @@ func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint stri
 		Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Vectors: r.vectors, EncoderDigest: digest, Refit: r.refit,
 		BLAS: blas.Name, Wisp: version(), Command: r.command, Distilled: r.distilled,
 	}
-	made, err := r.fit(ctx, ds, s, given, r.options, checkpointFile, p, &result)
+	made, err := r.fit(ctx, ds, s, given, r.options, checkpointFile, nil, p, &result)
 	if err != nil {
 		return training{}, err
 	}
@@ -145,7 +146,7 @@ func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint stri
 		o.Epochs = result.BestEpoch
 		whole := &data.Split{Protocol: s.Protocol, Train: fittingData(ds, s)}
 		var again training // its epochs were not chosen, they were given
-		if made, err = r.fit(ctx, ds, whole, given, o, refitFile, p, &again); err != nil {
+		if made, err = r.fit(ctx, ds, whole, given, o, refitFile, made.model, p, &again); err != nil {
 			return training{}, err
 		}
 	}
@@ -177,14 +178,15 @@ func (r *trainRun) save(made fitted, given hostgpu.Vectors, ds *data.Dataset, re
 }
 
 // fit trains once, with its checkpoint in the named file of the output folder,
-// and writes to result what the training came to.
-func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s *data.Split, given hostgpu.Vectors, o hostgpu.TrainOptions, file string, p *progress, result *training) (made fitted, err error) {
+// and writes to result what the training came to. before is the model of the training
+// before, nil in the first one; only a student goes on from it.
+func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s *data.Split, given hostgpu.Vectors, o hostgpu.TrainOptions, file string, before *model.Model, p *progress, result *training) (made fitted, err error) {
 	if r.vectors.Tuned {
 		if err := r.tune(ds, s, &given, &o); err != nil {
 			return made, err
 		}
 	}
-	t, err := r.trainer(ctx, ds, s, given, o, file == refitFile)
+	t, err := r.trainer(ctx, ds, s, given, o, before)
 	if err != nil {
 		return made, err
 	}

@@ -8,31 +8,7 @@ import "fmt"
 // and for the teacher, by Rank. The error is ErrNotPaired as in PairedBootstrap, or
 // ErrInput where the teacher's mean is 0.
 func Retention(student, teacher *Result, m Metric, opts BootstrapOptions) (Interval, error) {
-	if err := paired(student, teacher); err != nil {
-		return Interval{}, err
-	}
-	kept, whole := make([]float64, len(student.WorstRank)), teacher.PerCase(m)
-	for i, rank := range student.WorstRank {
-		kept[i] = m(rank, student.TopK)
-	}
-	all := make([]int, len(whole))
-	for i := range all {
-		all[i] = i
-	}
-	if meanOf(whole, all) == 0 {
-		return Interval{}, fmt.Errorf("%w: %q has a mean of 0, of which nothing can be kept", ErrInput, teacher.Scorer)
-	}
-	samples, err := resample(len(kept), opts, func(sample []int) float64 {
-		of := meanOf(whole, sample)
-		if of == 0 { // nothing to keep: the sample does not tell them apart
-			return 1
-		}
-		return meanOf(kept, sample) / of
-	})
-	if err != nil {
-		return Interval{}, err
-	}
-	return percentiles(meanOf(kept, all)/meanOf(whole, all), samples), nil
+	return MeanRetention([]*Result{student}, []*Result{teacher}, m, opts)
 }
 
 // Overlap returns the mean over cases of the share of b's list that is in a's too.
@@ -46,4 +22,53 @@ func Overlap(a, b *Result) (float64, error) {
 		sum += Recall(a.Lists[i], list)
 	}
 	return sum / float64(len(b.Lists)), nil
+}
+
+// MeanRetention is Retention over several seeds: student i learnt from teacher i, all
+// were asked the same cases, and what is resampled are cases, of each the mean over the
+// seeds.
+func MeanRetention(students, teachers []*Result, m Metric, opts BootstrapOptions) (Interval, error) {
+	if len(students) == 0 || len(students) != len(teachers) {
+		return Interval{}, fmt.Errorf("%w: %d students of %d teachers; want as many, and at least one", ErrInput, len(students), len(teachers))
+	}
+	var kept, whole []float64
+	for i, s := range students {
+		t := teachers[i]
+		for _, other := range []*Result{t, students[0]} {
+			if err := paired(s, other); err != nil {
+				return Interval{}, err
+			}
+		}
+		if i == 0 {
+			kept, whole = make([]float64, len(s.WorstRank)), make([]float64, len(s.WorstRank))
+		}
+		of := t.PerCase(m)
+		for j, rank := range s.WorstRank {
+			kept[j] += m(rank, s.TopK)
+			whole[j] += of[j]
+		}
+	}
+	return ratio(kept, whole, teachers[0].Scorer, opts)
+}
+
+// ratio returns sum(kept)/sum(whole) with its interval over cases.
+func ratio(kept, whole []float64, teacher string, opts BootstrapOptions) (Interval, error) {
+	all := make([]int, len(whole))
+	for i := range all {
+		all[i] = i
+	}
+	if meanOf(whole, all) == 0 {
+		return Interval{}, fmt.Errorf("%w: %q has a mean of 0, of which nothing can be kept", ErrInput, teacher)
+	}
+	samples, err := resample(len(kept), opts, func(sample []int) float64 {
+		of := meanOf(whole, sample)
+		if of == 0 { // nothing to keep: the sample does not tell them apart
+			return 1
+		}
+		return meanOf(kept, sample) / of
+	})
+	if err != nil {
+		return Interval{}, err
+	}
+	return percentiles(meanOf(kept, all)/meanOf(whole, all), samples), nil
 }

@@ -53,3 +53,28 @@ func TestOverlap(t *testing.T) {
 		t.Errorf("of other cases: %v", err)
 	}
 }
+
+// Over seeds, what is kept is kept of all of them together.
+func TestMeanRetention(t *testing.T) {
+	teachers := []*eval.Result{
+		rankedResult("teacher", []int32{0, 0, 2, 15}, []int32{0, 9, 9, 19}),
+		rankedResult("teacher", []int32{0, 0, 0, 0}, []int32{0, 0, 0, 0}),
+	}
+	students := []*eval.Result{
+		rankedResult("student", []int32{0, 2, 0, 0}, []int32{0, 2, 15, 15}),
+		rankedResult("student", []int32{0, 0, 2, 2}, []int32{0, 0, 2, 15}),
+	}
+	got, err := eval.MeanRetention(students, teachers, eval.NDCG, eval.BootstrapOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (1.5 + 2.5) / (2.5 + 4); math.Abs(got.Value-want) > 1e-12 || got.Low > got.Value || got.High < got.Value {
+		t.Errorf("%+v, want %v", got, want)
+	}
+	if _, err := eval.MeanRetention(students, teachers[:1], eval.NDCG, eval.BootstrapOptions{}); !errors.Is(err, eval.ErrInput) {
+		t.Errorf("a student without a teacher: %v", err)
+	}
+	if _, err := eval.MeanRetention(students, []*eval.Result{teachers[0], rankedResult("teacher", []int32{1}, []int32{1})}, eval.NDCG, eval.BootstrapOptions{}); !errors.Is(err, eval.ErrNotPaired) {
+		t.Errorf("other cases: %v", err)
+	}
+}
