@@ -14,6 +14,8 @@ var (
 	ErrImage = errors.New("quantize: image")
 	// ErrGolden reports golden requests that the int8 model does not answer.
 	ErrGolden = errors.New("quantize: golden requests")
+	// ErrPrune reports a model that cannot be pruned as asked.
+	ErrPrune = errors.New("quantize: cannot prune")
 	// ErrLessons reports what no teacher can be asked.
 	ErrLessons = errors.New("quantize: invalid lessons")
 )

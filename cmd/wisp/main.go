@@ -79,8 +79,8 @@ the answer on an edge gateway, in a browser and here.
 
 The commands follow the flow of the work:
 
-  data, simulate -> prepare -> distil-encoder, pretrain, finetune -> train, cross -> ensemble, distil -> compress
-    -> eval, report, recommend -> sign
+  data, simulate -> prepare -> distil-encoder, pretrain, finetune -> train, cross -> ensemble, distil, prune
+    -> compress -> eval, report, recommend -> sign
 
 --config FILE reads flags of a command from a YAML file, by their names and without
 dashes; what the command line says wins. Paths are as on the command line:
@@ -105,8 +105,8 @@ dashes; what the command line says wins. Paths are as on the command line:
 	root.PersistentFlags().String(configFlag, "", "YAML `file` of flags; those of the command line win")
 	root.AddCommand(
 		newData(), newPull(), newSimulate(), newPrepare(), newPretrain(), newDistilEncoder(), newFinetune(), newTrain(), newCross(),
-		newEnsemble(), newDistil(), newCompress(), newEval(), newReport(), newRecommend(), newInspect(), newKeygen(), newSign(),
-		newVerify(), newDoctor(), newResults(),
+		newEnsemble(), newDistil(), newPrune(), newCompress(), newEval(), newReport(), newRecommend(), newInspect(), newKeygen(),
+		newSign(), newVerify(), newDoctor(), newResults(),
 	)
 	return root
 }

@@ -98,6 +98,7 @@ type trainRun struct {
 	// that knows them.
 	teach     func(ctx context.Context, before *model.Model) (hostgpu.Lessons, error)
 	distilled *distilledFrom
+	knows     bool // the validation events are among the training events of the split
 }
 
 // trainer prepares one training.
@@ -133,7 +134,7 @@ func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint stri
 	blas := hostgpu.BLAS()
 	p.line("training on %d items, %d users with %s", len(ds.Items), len(ds.Users), blas.Name)
 	result := training{
-		Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Vectors: r.vectors, EncoderDigest: digest, Refit: r.refit,
+		Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Vectors: r.vectors, EncoderDigest: digest, Refit: r.refit || r.knows,
 		BLAS: blas.Name, Wisp: version(), Command: r.command, Distilled: r.distilled,
 	}
 	made, err := r.fit(ctx, ds, s, given, r.options, checkpointFile, nil, p, &result)
