@@ -2,11 +2,12 @@ package artifact_test
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
+	"errors"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/wisp-project/wisp/artifact"
+	"github.com/wisp-project/wisp/artifact/artifacttest"
 )
 
 // reencode checks that what was read can be written, and that what was written
@@ -34,36 +35,13 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte("WISP"))
 	opts := artifact.ReadOptions{AllowUnsigned: true, Limits: artifact.Limits{MaxSegments: 16 << 20, MaxItems: 16 << 20}}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		reseal(b)
+		artifacttest.Reseal(b)
 		a, err := artifact.Read(bytes.NewReader(b), int64(len(b)), opts)
 		if err != nil {
 			return
 		}
 		reencode(t, a)
 	})
-}
-
-// reseal sets the length and every digest of b as far as its table makes sense.
-func reseal(b []byte) {
-	if len(b) < 256 {
-		return
-	}
-	le := binary.LittleEndian
-	n := int(min(le.Uint32(b[12:]), 64))
-	if len(b) < 256+96*n {
-		return
-	}
-	le.PutUint64(b[16:], uint64(len(b)))
-	for i := range n {
-		e := b[256+96*i:]
-		if off, length := le.Uint64(e[16:]), le.Uint64(e[24:]); off <= uint64(len(b)) && length <= uint64(len(b))-off {
-			digest := sha256.Sum256(b[off : off+length])
-			copy(e[56:88], digest[:])
-		}
-	}
-	if le.Uint32(b[12:]) <= 64 {
-		seal(b)
-	}
 }
 
 // FuzzSigned reads anything as one who trusts a key, with digests set right. The
@@ -80,7 +58,7 @@ func FuzzSigned(f *testing.F) {
 		if len(b) < 256 {
 			return
 		}
-		reseal(b)
+		artifacttest.Reseal(b)
 		right := place(bytes.Clone(b), key(1))
 		copy(b[96:200], signature)
 		if sign {
@@ -120,4 +98,41 @@ func FuzzManifest(f *testing.F) {
 		}
 		reencode(t, a)
 	})
+}
+
+// TestMutants reads mutants of files of all kinds, as signed with a key that is
+// trusted, and as forged.
+func TestMutants(t *testing.T) {
+	n := 6000
+	if testing.Short() {
+		n = 1000
+	}
+	var bases [][]byte
+	for _, opts := range []artifact.WriteOptions{{Key: key(1)}, {Key: key(1), Raw: true}} {
+		bases = append(bases, encode(t, small(), opts))
+	}
+	bases = append(bases, place(build(parts()), key(1)), place(build(zip(stream(t, make([]byte, 400_000)), 400_000)(parts())), key(1)))
+	rng := rand.New(rand.NewPCG(31, 32))
+	accepted := 0
+	for i := range n {
+		base := bases[i%len(bases)]
+		b := artifacttest.File(rng, base)
+		if _, err := readSigned(b, key(1)); err == nil && !bytes.Equal(b, base) {
+			t.Fatalf("mutant %d is a forgery, and was accepted", i)
+		}
+		artifacttest.Sign(b, key(1))
+		a, err := readSigned(b, key(1))
+		if err != nil {
+			if !damaged(err) && !errors.Is(err, artifact.ErrManifest) && !errors.Is(err, artifact.ErrContent) {
+				t.Fatalf("mutant %d: error %v", i, err)
+			}
+			continue
+		}
+		accepted++
+		reencode(t, a)
+		_, _ = a.Image() // whatever it says, it does not panic
+	}
+	if accepted < n/100 || accepted > n/2 {
+		t.Errorf("%d of %d mutants were accepted: they are too wild, or too tame", accepted, n)
+	}
 }

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/wisp-project/wisp/artifact"
+	"github.com/wisp-project/wisp/artifact/artifacttest"
 )
 
 // key returns the key of the seed b, b+1, …, b+31.
@@ -32,11 +33,7 @@ func public(k ed25519.PrivateKey) ed25519.PublicKey { return k.Public().(ed25519
 
 // place fills the signature place of b from FORMAT.md alone.
 func place(b []byte, k ed25519.PrivateKey) []byte {
-	clear(b[96:200])
-	b[96] = 1
-	id := sha256.Sum256(public(k))
-	copy(b[104:], id[:])
-	copy(b[136:], ed25519.Sign(k, slices.Concat([]byte("wisp artefact v1\x00"), b[64:96])))
+	artifacttest.Sign(b, k)
 	return b
 }
 

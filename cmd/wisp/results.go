@@ -52,6 +52,7 @@ are measured, and the pages keep what they have of others.`,
 	f.StringVar(&b.docs, "docs", "docs/results", "folder for the figures")
 	f.StringSliceVar(&b.topics, "topic", nil, "only these topics, the names of the pages in docs/results")
 	f.StringSliceVar(&b.only, "set", nil, "only these data sets")
+	f.IntVar(&b.inputs, "inputs", 10_000_000, "hostile inputs of topic security; fewer for a look")
 	f.IntVar(&b.seeds, "seeds", 3, "models to train of each kind")
 	return c
 }
@@ -60,7 +61,7 @@ are measured, and the pages keep what they have of others.`,
 type bench struct {
 	shared, work, docs string
 	topics, only       []string
-	seeds              int
+	seeds, inputs      int
 	p                  *progress
 	machine, commit    string
 }
@@ -129,6 +130,7 @@ func (b *bench) run(ctx context.Context) error {
 		{"encoder", b.encoder},
 		{"speed", b.speed},
 		{"runtime", b.runtime},
+		{"security", b.security},
 		{"lightweight", b.lightweight},
 		{"scale", b.scale},
 		{"times", b.times},
