@@ -9,10 +9,12 @@ import (
 	"github.com/wisp-project/wisp/internal/eval"
 )
 
-// counted is a scorer that needs no training, and its size.
+// counted is a scorer that needs no training, its size, and the multiply-accumulates
+// of an answer.
 type counted interface {
 	eval.Scorer
 	Bytes() int64
+	MACs(history []data.Interaction) int64
 }
 
 // companionKinds are the scorers that an ensemble adds to networks, by name: what

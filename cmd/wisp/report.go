@@ -42,6 +42,7 @@ An artefact's layers are compared with the model that it was made of, if that is
 --model or a --student.`,
 		Example: `  wisp report --data prepared --model model --artefact shop.wisp --out report
   wisp report --data prepared --model teacher --student small --artefact small.wisp --artefact nano.wisp --out report
+  wisp report --data prepared --ensemble teacher --student small --artefact small.wisp --out report
   wisp report prices > prices.yaml
   wisp report --from report --prices prices.yaml --requests-per-day 2e6 --out report-prices`,
 		Args: cobra.NoArgs,
@@ -87,17 +88,18 @@ An artefact's layers are compared with the model that it was made of, if that is
 			return nil
 		},
 		PreRunE: func(*cobra.Command, []string) error {
-			if from != "" && (b.data != "" || b.model != "" || len(b.artefacts) > 0 || len(b.students) > 0) {
-				return errors.New("--from takes the measurements of an earlier report: give it without --data, --model, --student and --artefact")
+			if from != "" && (b.data != "" || b.ensemble != "" || b.model != "" || len(b.artefacts) > 0 || len(b.students) > 0) {
+				return errors.New("--from takes the measurements of an earlier report: give it without --data, --ensemble, --model, --student and --artefact")
 			}
-			if from == "" && (b.data == "" || b.model == "") {
-				return errors.New("give --data and --model to measure, or --from for an earlier report")
+			if from == "" && (b.data == "" || b.model == "" && b.ensemble == "") {
+				return errors.New("give --data and --model (or --ensemble) to measure, or --from for an earlier report")
 			}
 			return nil
 		},
 	}
 	f := c.Flags()
 	f.StringVar(&b.data, "data", "", "the prepared data that the models were trained on")
+	f.StringVar(&b.ensemble, "ensemble", "", "folder of an ensemble that is the teacher; --model then is a student")
 	f.StringVar(&b.model, "model", "", "folder of the teacher")
 	f.StringArrayVar(&b.students, "student", nil, "folder of a further float32 model; may be repeated")
 	f.StringArrayVar(&b.artefacts, "artefact", nil, "a .wisp file; may be repeated")
@@ -193,11 +195,12 @@ func writeReport(dir string, r *report.Report) error {
 
 // reportBuild is what a report is made of.
 type reportBuild struct {
-	data, model, encoder, previous string
-	students, artefacts            []string
-	threads                        []int
-	round                          time.Duration
-	cases                          int
+	data, ensemble, model string
+	encoder, previous     string
+	students, artefacts   []string
+	threads               []int
+	round                 time.Duration
+	cases                 int
 }
 
 // run measures what the flags name.

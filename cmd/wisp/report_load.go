@@ -36,7 +36,7 @@ type reportInput struct {
 type subject struct {
 	report.Model
 	// worker returns what asks and scores for one thread.
-	worker func() stage
+	worker func() (stage, error)
 	// macs counts the request of a case.
 	macs func(c data.Case) quantize.MACs
 	// of an artefact, the float32 model it was made of and its image; else nil
@@ -77,7 +77,18 @@ func (b *reportBuild) load(ctx context.Context, p *progress) (_ *reportInput, er
 		}
 	}()
 	sources := map[string]*model.Model{} // by the digest of their files
-	for i, dir := range append([]string{b.model}, b.students...) {
+	if b.ensemble != "" {
+		s, err := ensembleSubject(b.ensemble, in, fingerprint)
+		if err != nil {
+			return nil, err
+		}
+		in.subjects = append(in.subjects, s)
+	}
+	dirs := b.students
+	if b.model != "" {
+		dirs = append([]string{b.model}, dirs...)
+	}
+	for _, dir := range dirs {
 		m, t, err := loadModel(dir)
 		if err != nil {
 			return nil, err
@@ -85,7 +96,8 @@ func (b *reportBuild) load(ctx context.Context, p *progress) (_ *reportInput, er
 		if err := t.fits(m, ds, fingerprint); err != nil {
 			return nil, fmt.Errorf("%s: %w", dir, err)
 		}
-		if i == 0 {
+		isTeacher := len(in.subjects) == 0
+		if isTeacher {
 			if in.split, err = split(ds, t.Protocol); err != nil {
 				return nil, err
 			}
@@ -97,7 +109,7 @@ func (b *reportBuild) load(ctx context.Context, p *progress) (_ *reportInput, er
 			return nil, err
 		}
 		sources[digest] = m
-		s, err := b.float32Subject(dir, m, t, in, i == 0)
+		s, err := b.float32Subject(dir, m, t, in, isTeacher)
 		if err != nil {
 			return nil, err
 		}
@@ -150,15 +162,7 @@ func (b *reportBuild) float32Subject(dir string, m *model.Model, t training, in 
 	if isTeacher {
 		s.Name, s.Kind = teacherStage, report.KindTeacher
 	}
-	for _, w := range m.Weights {
-		s.Parameters += int64(len(w.Data))
-	}
-	s.MemoryBytes = 4*s.Parameters + 4*int64(len(m.ItemVectors.Data))
-	for _, given := range []*model.Tensor{t.items, t.users} {
-		if given != nil {
-			s.MemoryBytes += 4 * int64(len(given.Data))
-		}
-	}
+	s.Parameters, s.MemoryBytes = float32Size(m, t)
 	files := []string{filepath.Join(dir, modelFile)}
 	if t.FeaturesFile != "" {
 		files = append(files, filepath.Join(dir, filepath.Base(t.FeaturesFile)))
@@ -174,9 +178,9 @@ func (b *reportBuild) float32Subject(dir string, m *model.Model, t training, in 
 		return s, err
 	}
 	s.macs = func(c data.Case) quantize.MACs { return quantize.ModelMACs(m.Config, len(c.History)) }
-	s.worker = func() stage {
+	s.worker = func() (stage, error) {
 		scorer := hostgpu.NewScorer(s.Name, m).WithDescriptions(t.users)
-		return stage{scorer: scorer, request: top10(scorer, m.Config.Items)}
+		return stage{scorer: scorer, request: top10(scorer, m.Config.Items)}, nil
 	}
 	return s, nil
 }
@@ -251,7 +255,7 @@ func (b *reportBuild) artefactSubject(ctx context.Context, path string, in *repo
 			Name: filepath.Base(path), Kind: report.KindArtefact, Precision: "int8", Parameters: quantize.Parameters(shape),
 			DiskBytes: size, MemoryBytes: int64(image.Map.End), SandboxBytes: int64(image.Map.End - image.Map.Scratch),
 		},
-		worker: func() stage { return stage{scorer: box, request: box.recommend} },
+		worker: func() (stage, error) { return stage{scorer: box, request: box.recommend}, nil },
 		image:  image, close: r.Close,
 	}
 	s.macs = func(c data.Case) quantize.MACs { return quantize.RequestMACs(shape, len(c.History)) }

@@ -35,7 +35,11 @@ func (in *reportInput) measure(ctx context.Context, prices report.Prices, p *pro
 	var teacher *eval.Result
 	for i := range in.subjects {
 		s := &in.subjects[i]
-		m, err := measure(ctx, s.worker(), len(in.ds.Items), in.split.Test, counts, p)
+		w, err := s.worker()
+		if err != nil {
+			return nil, err
+		}
+		m, err := measure(ctx, w, len(in.ds.Items), in.split.Test, counts, p)
 		if err != nil {
 			return nil, err
 		}
@@ -112,7 +116,10 @@ func (s *subject) time(ctx context.Context, in *reportInput) error {
 	defer runtime.GOMAXPROCS(before)
 	workers := make([]stage, slices.Max(in.threads))
 	for i := range workers {
-		workers[i] = s.worker()
+		var err error
+		if workers[i], err = s.worker(); err != nil {
+			return err
+		}
 	}
 	times, err := latencies(ctx, workers[0].request, in.split.Test, latencyRequests)
 	if err != nil {

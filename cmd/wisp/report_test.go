@@ -221,7 +221,7 @@ func TestReportRefuses(t *testing.T) {
 		"no traffic":             {[]string{"requests_per_day is -1"}, base("--out", out, "--requests-per-day", "-1")},
 		"no report":              {[]string{"--from", "name the folder of a report"}, []string{"report", "--from", filepath.Join(busy, "absent"), "--out", out}},
 		"from and data":          {[]string{"--from", "without --data"}, []string{"report", "--from", busy, "--data", c.prepared, "--out", out}},
-		"neither":                {[]string{"--data and --model", "--from"}, []string{"report", "--out", out}},
+		"neither":                {[]string{"--data and --model (or --ensemble)", "--from"}, []string{"report", "--out", out}},
 		"wrong encoder":          {[]string{"absent"}, base("--encoder", filepath.Join(busy, "absent"), "--out", out)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -342,6 +342,45 @@ func TestReportText(t *testing.T) {
 		t.Fatal(err)
 	}
 	fail(t, []string{"is not the encoder that made the teacher's vectors"}, append(args, "--encoder", other)...)
+}
+
+// An ensemble as the teacher, of a network and of what is counted.
+func TestReportEnsemble(t *testing.T) {
+	c := madeChain(t)
+	teacher := filepath.Join(t.TempDir(), "teacher")
+	succeed(t, "ensemble", c.model, "--data", c.prepared, "--out", teacher)
+	e, err := loadEnsemble(teacher)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(e.Members) < 2 || len(e.networks) != 1 {
+		t.Fatalf("members %+v; the test needs a network and another", e.Members)
+	}
+	out := filepath.Join(t.TempDir(), "report")
+	succeed(t, append([]string{"report", "--data", c.prepared, "--ensemble", teacher, "--model", c.model, "--artefact", c.artefact, "--out", out}, quick...)...)
+	r := reported(t, out)
+	if len(r.Models) != 3 || r.Models[0].Kind != report.KindTeacher || r.Models[1].Kind != report.KindStudent || len(r.Models[2].Layers) != 9 {
+		t.Fatalf("%d models", len(r.Models))
+	}
+	all, network := r.Models[0], r.Models[1]
+	if all.MemoryBytes <= network.MemoryBytes || all.DiskBytes <= network.DiskBytes || all.Parameters <= network.Parameters ||
+		all.Request.MACs.Linear != network.Request.MACs.Linear || all.Request.MACs.Items <= network.Request.MACs.Items {
+		t.Errorf("the ensemble: %+v, its network: %+v", all.Request, network.Request)
+	}
+	if network.Quality.Retention == nil || r.Models[2].Quality.Retention == nil {
+		t.Error("students are not compared with the ensemble")
+	}
+	// Quality is what eval says of it.
+	evaluated := filepath.Join(t.TempDir(), "figures.json")
+	succeed(t, "eval", "--data", c.prepared, "--ensemble", teacher, "--json", evaluated)
+	var rows []figures
+	if err := json.Unmarshal(get(t, evaluated), &rows); err != nil {
+		t.Fatal(err)
+	}
+	if i := slices.IndexFunc(rows, func(f figures) bool { return f.Stage == ensembleStage }); i < 0 || rows[i].NDCG != all.Quality.NDCG {
+		t.Errorf("%+v, eval says %+v", all.Quality.NDCG, rows)
+	}
+	fail(t, []string{"wisp ensemble"}, append([]string{"report", "--data", c.prepared, "--ensemble", c.model, "--out", out}, quick...)...)
 }
 
 func modelConfig(t *testing.T, dir string) model.Config {
