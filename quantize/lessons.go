@@ -32,7 +32,7 @@ type Teacher struct {
 
 // LessonOptions say what a teacher is asked about. A zero field means its default.
 type LessonOptions struct {
-	Temperature float64 `json:"temperature"` // softens the teacher's distributions (1)
+	Temperature float64 `json:"temperature"` // softens the teacher's distributions, or below 1 sharpens them (0.5)
 	Top         int     `json:"top"`         // probabilities that are kept for each event (128)
 	Folds       int     `json:"folds"`       // parts of the users for members that are counted (5)
 	// Augment is how many histories are made up from each user's: a random cut
@@ -60,7 +60,7 @@ func (o LessonOptions) WithDefaults() LessonOptions {
 		}
 		*v = max(*v, 0)
 	}
-	deff(&o.Temperature, 1)
+	deff(&o.Temperature, 0.5)
 	def(&o.Top, 128)
 	def(&o.Folds, 5)
 	def(&o.Augment, 1)

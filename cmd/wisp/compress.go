@@ -21,6 +21,7 @@ import (
 func newCompress() *cobra.Command {
 	var dataDir, out, encoder string
 	var o quantize.BuildOptions
+	var look search
 	var licences []string
 	c := &cobra.Command{
 		Use:   "compress MODEL",
@@ -35,9 +36,15 @@ With --encoder the text encoder that the model was trained with goes in too, wit
 tokenizer and the vectors of the items' texts: the artefact then finds items by words,
 places new ones by their texts, and reads descriptions of users where the model was
 trained with them. It must be all that the model knows of texts, as after
-wisp train --features 0 --encoder.`,
+wisp train --features 0 --encoder.
+
+With --budget, --max-latency or --min-retention the model is pruned first, to the smallest
+of several shapes that keeps within them; the table says what each comes to, and which are
+on the Pareto front. Shapes over the budget or too slow are not trained. What is kept is
+compared on validation, in eight bits.`,
 		Example: `  wisp compress model --data prepared --out shop.wisp
   wisp compress model --data prepared --out shop.wisp --encoder all-MiniLM-L6-v2
+  wisp compress model --data prepared --out shop.wisp --budget 200KB --max-latency 300us --min-retention 0.99 --front front.svg
   wisp compress model --data prepared --out shop.wisp --name shop-nl --model-version 7 --licence "weights=Apache-2.0"`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -54,21 +61,34 @@ wisp train --features 0 --encoder.`,
 			if err := checkOutput(out); err != nil {
 				return err
 			}
-			m, t, ds, s, err := trained(args[0], dataDir)
+			dir := args[0]
+			if look.asked() {
+				if encoder != "" {
+					return errors.New("--encoder with a budget: a model that takes its text encoder along is not pruned; give one of them")
+				}
+				if look.work == "" {
+					look.work = out + ".search"
+				}
+				var err error
+				if dir, err = look.run(cmd.Context(), cmd.OutOrStdout(), dir, dataDir, newProgress(cmd)); err != nil {
+					return err
+				}
+			}
+			m, t, ds, s, err := trained(dir, dataDir)
 			if err != nil {
 				return err
 			}
 			o.Metrics = []artifact.Metric{{
 				Name: "teacher.validation.ndcg10", Value: t.BestNDCG, Low: t.BestNDCG, High: t.BestNDCG, N: len(s.Valid), Protocol: s.Protocol,
 			}}
-			if o.Text, err = textPart(encoder, args[0], m, t, ds); err != nil {
+			if o.Text, err = textPart(encoder, dir, m, t, ds); err != nil {
 				return err
 			}
 			a, layers, err := compress(cmd.Context(), m, t, ds, s, o)
 			if err != nil {
 				return err
 			}
-			if a.Manifest.Provenance, err = provenance(cmd, args, t, dataDir, filepath.Join(args[0], modelFile)); err != nil {
+			if a.Manifest.Provenance, err = provenance(cmd, args, t, dataDir, filepath.Join(dir, modelFile)); err != nil {
 				return err
 			}
 			if err := artifact.WriteFile(out, a, artifact.WriteOptions{}); err != nil {
@@ -108,6 +128,13 @@ wisp train --features 0 --encoder.`,
 	f.StringVar(&o.Tenant, "tenant", "", "whom the model serves")
 	f.StringVar(&o.Created, "created", "", "time to state, RFC 3339 (default: now)")
 	f.StringArrayVar(&licences, "licence", nil, "WHAT=LICENCE, for example data=CC0-1.0; may be repeated")
+	f.Var(&look.budget, "budget", "the artefact may have so many bytes, for example 2MB")
+	f.DurationVar(&look.latency, "max-latency", 0, "a request may take so long in the sandbox here, for example 300us")
+	f.Float64Var(&look.retention, "min-retention", 0, "share of the model's validation NDCG@10 that must be kept, or of that of --teacher")
+	f.StringVar(&look.teacher, "teacher", "", "`folder` of an ensemble that pruned models recover by and are compared with (default: the model)")
+	f.IntVar(&look.epochs, "recover-epochs", 5, "epochs that a pruned model recovers for")
+	f.StringVar(&look.work, "work", "", "`folder` for pruned models, which are used again (default: OUT.search)")
+	f.StringVar(&look.svg, "front", "", "draw the front into this `file`, SVG")
 	required(c, "data", "out")
 	return c
 }

@@ -70,7 +70,7 @@ Ctrl-C saves; --resume goes on. OUT is a model's folder like that of wisp train.
 	f.IntVar(&o.FFN, "ffn", 0, "feed-forward width (default: that of the model)")
 	f.IntVar(&o.Window, "window", 0, "events that an event sees (default 50)")
 	f.BoolVar(&r.fresh, "fresh", false, "start from chance, not from the voter of most weight that has the student's shape and vectors")
-	f.Float64Var(&l.Temperature, "temperature", 0, "softens the teacher's distributions (default 1)")
+	f.Float64Var(&l.Temperature, "temperature", 0, "softens the teacher's distributions, or below 1 sharpens them (default 0.5)")
 	f.Float64Var(&o.Soft.Weight, "teacher-weight", 0, "share of the teacher in the loss where the next item is known (default 0.9, negative for none)")
 	f.IntVar(&l.Top, "top", 0, "probabilities that are kept of a distribution; what is left is spread as it is on average (default 128)")
 	f.IntVar(&l.Augment, "augment", 0, "histories that are made up from each (default 1, negative for none)")
@@ -80,8 +80,8 @@ Ctrl-C saves; --resume goes on. OUT is a model's folder like that of wisp train.
 	f.IntVar(&l.Continue, "continue", 0, "events that are appended to them (default 5, negative for none)")
 	f.IntVar(&o.Epochs, "epochs", 0, "epochs at most (default 50)")
 	f.IntVar(&o.Patience, "patience", 0, "epochs without improvement before stopping (default 8)")
-	f.Float64Var(&o.LearningRate, "lr", 0, "learning rate (default 0.002)")
-	f.Float64Var(&o.Dropout, "dropout", 0, "dropout (default 0.1, negative for none)")
+	f.Float64Var(&o.LearningRate, "lr", 0, "learning rate (default 0.001)")
+	f.Float64Var(&o.Dropout, "dropout", 0, "dropout (default 0.2, negative for none)")
 	f.Float64Var(&o.WeightDecay, "weight-decay", 0, "decoupled weight decay (default 0.01, negative for none)")
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of all chance")
 	required(c, "data", "out")
@@ -110,7 +110,10 @@ const defaultWindow = 50
 
 // studentDropout is less than the teacher's: distributions over all items are not as
 // easily learnt by heart as items.
-const studentDropout = 0.1
+const studentDropout = 0.2
+
+// studentRate is the learning rate of a student, which often starts from a trained model.
+const studentRate = 0.001
 
 // sized fills in what the preset says and no flag did.
 func (r *studentRun) sized() error {
@@ -124,7 +127,7 @@ func (r *studentRun) sized() error {
 		ffn = o.Dim
 	}
 	o.Dim, o.Layers, o.Heads, o.FFN = cmp.Or(o.Dim, p.Dim), cmp.Or(o.Layers, p.Layers), cmp.Or(o.Heads, p.Heads), cmp.Or(o.FFN, ffn)
-	o.Dropout = cmp.Or(o.Dropout, studentDropout)
+	o.Dropout, o.LearningRate = cmp.Or(o.Dropout, studentDropout), cmp.Or(o.LearningRate, studentRate)
 	o.Soft.Temperature = r.lessons.WithDefaults().Temperature
 	r.lessons.Seed = o.Seed
 	return r.lessons.Validate()

@@ -56,8 +56,10 @@ type training struct {
 	BLAS         string `json:"blas"`
 	// Distilled says of whom it learnt, where it is a student.
 	Distilled *distilledFrom `json:"distilled,omitempty"`
-	Wisp      string         `json:"wisp,omitempty"`    // version of the program
-	Command   string         `json:"command,omitempty"` // the command line, where it was one
+	// Pruned says what it is what is left of.
+	Pruned  *prunedFrom `json:"pruned,omitempty"`
+	Wisp    string      `json:"wisp,omitempty"`    // version of the program
+	Command string      `json:"command,omitempty"` // the command line, where it was one
 
 	items, users *model.Tensor // given vectors of those of the data, from FeaturesFile
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -55,11 +56,11 @@ Ctrl-C saves; --resume goes on. OUT is a model's folder like that of wisp train.
 	f.IntVar(&r.prune.FFN, "ffn", 0, "feed-forward width that stays (default all)")
 	f.IntVar(&r.prune.Dim, "dim", 0, "width that stays (default all)")
 	f.IntVar(&r.batches, "batches", 64, "batches that importance is measured on")
-	f.Float64Var(&l.Temperature, "temperature", 0, "softens the teacher's distributions (default 0.5)")
+	f.Float64Var(&l.Temperature, "temperature", 0, "softens the teacher's distributions, or below 1 sharpens them (default 0.5)")
 	f.IntVar(&l.Augment, "augment", 0, "histories that are made up from each (default 1, negative for none)")
 	f.IntVar(&o.Epochs, "epochs", 10, "epochs at most")
 	f.IntVar(&o.Patience, "patience", 0, "epochs without improvement before stopping (default 8)")
-	f.Float64Var(&o.LearningRate, "lr", 0.001, "learning rate")
+	f.Float64Var(&o.LearningRate, "lr", studentRate, "learning rate")
 	f.Float64Var(&o.Dropout, "dropout", studentDropout, "dropout (negative for none)")
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of all chance")
 	required(c, "data", "out")
@@ -86,6 +87,19 @@ type pruneRun struct {
 	prune             quantize.PruneOptions
 	batches           int
 	lessons           quantize.LessonOptions
+}
+
+// prunedFrom says what a model is what is left of.
+type prunedFrom struct {
+	Model   string                `json:"model"` // digest of its file
+	Teacher string                `json:"teacher,omitempty"`
+	Options quantize.PruneOptions `json:"options"`
+	Epochs  int                   `json:"epochs"` // at most, to recover
+}
+
+func (r *pruneRun) from() (*prunedFrom, error) {
+	digest, err := fileDigest(filepath.Join(r.modelDir, modelFile))
+	return &prunedFrom{digest, r.teacher, r.prune, r.options.Epochs}, err
 }
 
 // run returns the shapes before and after.
@@ -127,6 +141,9 @@ func (r *pruneRun) run(ctx context.Context, p *progress) (before, after model.Co
 	o.Dim, o.Layers, o.Heads, o.FFN, o.Window, o.GapBuckets = after.Dim, after.Layers, after.Heads, after.FFN, after.Window, after.GapBuckets
 	o.Soft.Temperature = r.lessons.WithDefaults().Temperature
 	r.vectors, r.knows = t.Vectors, t.Refit
+	if r.pruned, err = r.from(); err != nil {
+		return before, after, result, err
+	}
 	r.distilled = &distilledFrom{Members: e.Members, Temperature: e.Temperature, NDCG: e.BestNDCG, Lessons: r.lessons.WithDefaults()}
 	r.teach = func(context.Context, *model.Model) (hostgpu.Lessons, error) { return lessons, nil }
 	_, fingerprint, err := loadData(r.data)

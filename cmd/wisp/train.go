@@ -98,6 +98,7 @@ type trainRun struct {
 	// that knows them.
 	teach     func(ctx context.Context, before *model.Model) (hostgpu.Lessons, error)
 	distilled *distilledFrom
+	pruned    *prunedFrom
 	knows     bool // the validation events are among the training events of the split
 }
 
@@ -135,7 +136,7 @@ func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint stri
 	p.line("training on %d items, %d users with %s", len(ds.Items), len(ds.Users), blas.Name)
 	result := training{
 		Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Vectors: r.vectors, EncoderDigest: digest, Refit: r.refit || r.knows,
-		BLAS: blas.Name, Wisp: version(), Command: r.command, Distilled: r.distilled,
+		BLAS: blas.Name, Wisp: version(), Command: r.command, Distilled: r.distilled, Pruned: r.pruned,
 	}
 	made, err := r.fit(ctx, ds, s, given, r.options, checkpointFile, nil, p, &result)
 	if err != nil {
