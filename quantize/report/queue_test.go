@@ -51,7 +51,7 @@ func TestWaitBound(t *testing.T) {
 	}
 }
 
-// M/D/1 at half load, by hand: θ solves θ = ln(1 + 2θ), 1.2564…
+// M/D/1 at half load, by hand: θ solves θ = ln(1 + 2θ), which is 1.2564.
 func TestWaitBoundByHand(t *testing.T) {
 	if got, want := report.WaitBound(1, 0.5, 0.01), math.Log(100)/1.2564312086; math.Abs(got-want) > 1e-6 {
 		t.Errorf("%v, want %v", got, want)
