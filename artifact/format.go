@@ -27,6 +27,10 @@ const (
 	maxAlign = 1 << 16
 )
 
+// HeadBytes returns the length of the header and the table of a file with the given
+// number of sections: what an update fetches before it knows what else it needs.
+func HeadBytes(sections int) int64 { return headerSize + entrySize*int64(sections) }
+
 // Offsets in the header. The digest covers what lies before it and the table;
 // the signature place lies after it, so that signing does not change it.
 const (

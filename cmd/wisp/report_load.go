@@ -273,7 +273,7 @@ func (b *reportBuild) artefactSubject(ctx context.Context, path string, in *repo
 	if s.source == nil {
 		in.notes = append(in.notes, fmt.Sprintf("The layers of %s are not compared: it does not say that it was made of a model of this report. Give that with --student.", s.Name))
 	}
-	s.Network, err = b.network(a, size)
+	s.Network, err = b.network(a)
 	return s, err
 }
 
@@ -307,15 +307,13 @@ func (s *subject) readsTexts(image *layout.Image, box *sandbox, ds *data.Dataset
 
 // network says what travels: the whole file, and updates to those who hold the
 // sections that did not change.
-func (b *reportBuild) network(a *artifact.Artifact, size int64) (*report.Network, error) {
+func (b *reportBuild) network(a *artifact.Artifact) (*report.Network, error) {
 	n := &report.Network{}
-	var all int64
 	for _, s := range a.Sections {
 		n.Sections = append(n.Sections, report.Section{Name: sectionName(s), Stored: s.Stored, Raw: s.Raw})
-		all += s.Stored
 	}
 	update := func(what string, changed func(artifact.SectionInfo) bool) {
-		u := report.Update{What: what, Bytes: size - all} // header, table, padding
+		u := report.Update{What: what, Bytes: artifact.HeadBytes(len(a.Sections))}
 		for _, s := range a.Sections {
 			if changed(s) {
 				u.Bytes += s.Stored
