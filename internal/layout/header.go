@@ -41,6 +41,9 @@ const (
 	hTokenizerBytes
 	hTextEpsilon // float32
 
+	hLabels       // V
+	hLabelEntries // E
+
 	hReach
 	hDimK
 	hFFNK
@@ -80,8 +83,12 @@ const (
 	hCold      // (itemK) int16
 	hBlocks    // L blocks, hBlockStride apart
 	hBlockStride
-	hItemRows // blocks of four rows: [itemK/8][4][8] int8, then four float32 scales
-	hTextRows // the same of the items' texts, textPad wide
+	hItemRows     // blocks of four rows: [itemK/8][4][8] int8, then four float32 scales
+	hTextRows     // the same of the items' texts, textPad wide
+	hLabelFirst   // (N+1) uint32: where the labels of each item begin in the list
+	hLabelList    // (E) uint32
+	hPostingFirst // (V+1) uint32: where the items of each label begin in the list
+	hPostingList  // (E) uint32
 	hImageEnd
 
 	// Offsets from the start of a block.
@@ -122,7 +129,15 @@ const (
 	hTextFFNGain
 	hTextFFNBias
 
-	// Addresses in the guest's memory: the scratch area behind the image.
+	// Addresses in the guest's memory: what the host lays over the image. Rows of
+	// inserted items lie as those of the table.
+	hOverlay     // inserted, unavailable: counts
+	hUnavailable // a bit for each item, inserted ones behind the others
+	hExtraRows
+	hExtraTexts
+	hExtraLabels // (maxInserted, MaxItemLabels) uint32, filled up with ones
+
+	// The scratch area behind it.
 	hState
 	hRequest
 	hAnswer
@@ -149,6 +164,19 @@ const (
 	hHeap      // maxK hits
 	hSeen      // (maxHistory + maxList) uint32
 	hBits      // a bit for each item
+	hRuleState
+	hLeftOut    // a bit for each item and inserted one, as the next two
+	hRuleSet    // those of one rule
+	hBoosted    // those that a boost may change
+	hLabelCount // (maxLabels) uint32: items of the answer with each label
+	hPool       // maxK hits: the best that are not left out
+	hRelevance  // (maxK) float32 of each hit of the pool: its score from 0 to 1
+	hNearest    // its largest similarity to what was chosen
+	hPoolInv    // one over the length of its row
+	hChosen     // maxK hits
+	hShown      // (max(itemK, textPad)) int16: a row that others are compared with
+	hPins       // maxRules hits, by place
+	hPlaces     // (maxRules) uint32
 	hEnd
 	hKVStride // bytes of the keys of a block
 
@@ -156,6 +184,9 @@ const (
 	hMaxK
 	hMaxList
 	hMaxText
+	hMaxInserted
+	hMaxLabels // V and those that inserted items may bring along
+	hMaxRuleWords
 	headerWords
 )
 
@@ -164,6 +195,7 @@ var headerNames = [headerWords]string{
 	hWindow: "WINDOW", hEventTypes: "EVENT_TYPES", hGapBuckets: "GAP_BUCKETS", hInputScale: "INPUT_SCALE", hUserInv: "USER_INV",
 	hTextVocabulary: "TEXT_VOCABULARY", hTextTokens: "TEXT_TOKENS", hTextDim: "TEXT_DIM", hTextLayers: "TEXT_LAYERS", hTextHeads: "TEXT_HEADS",
 	hTextFFN: "TEXT_FFN", hTextFlags: "TEXT_FLAGS", hTokenizerBytes: "TOKENIZER_BYTES", hTextEpsilon: "TEXT_EPSILON",
+	hLabels: "LABELS", hLabelEntries: "LABEL_ENTRIES",
 	hReach: "REACH", hDimK: "DIM_K", hFFNK: "FFN_K", hHeadDim: "HEAD_DIM", hHeadPad: "HEAD_PAD", hInner: "INNER", hInnerK: "INNER_K", hItemK: "ITEM_K",
 	hTextDimK: "TEXT_DIM_K", hTextFFNK: "TEXT_FFN_K", hTextPad: "TEXT_PAD", hTextHeadPad: "TEXT_HEAD_PAD", hTextInner: "TEXT_INNER", hTextInnerK: "TEXT_INNER_K",
 	hTokenizer: "TOKENIZER", hWord: "WORD", hWordScale: "WORD_SCALE", hPosition: "POSITION", hPositionScale: "POSITION_SCALE",
@@ -171,7 +203,8 @@ var headerNames = [headerWords]string{
 	hItemMap: "ITEM_MAP", hItemMapScale: "ITEM_MAP_SCALE", hItemMapBias: "ITEM_MAP_BIAS",
 	hUserMap: "USER_MAP", hUserMapScale: "USER_MAP_SCALE", hUserMapBias: "USER_MAP_BIAS",
 	hTextBlocks: "TEXT_BLOCKS", hTextBlockStride: "TEXT_BLOCK_STRIDE", hUserStart: "USER_START",
-	hType: "TYPE", hGap: "GAP", hNormGain: "NORM_GAIN", hNormBias: "NORM_BIAS", hCold: "COLD", hBlocks: "BLOCKS", hBlockStride: "BLOCK_STRIDE", hItemRows: "ITEM_ROWS", hTextRows: "TEXT_ROWS", hImageEnd: "IMAGE_END",
+	hType: "TYPE", hGap: "GAP", hNormGain: "NORM_GAIN", hNormBias: "NORM_BIAS", hCold: "COLD", hBlocks: "BLOCKS", hBlockStride: "BLOCK_STRIDE", hItemRows: "ITEM_ROWS", hTextRows: "TEXT_ROWS",
+	hLabelFirst: "LABEL_FIRST", hLabelList: "LABEL_LIST", hPostingFirst: "POSTING_FIRST", hPostingList: "POSTING_LIST", hImageEnd: "IMAGE_END",
 	hBlockScalars: "BLOCK_SCALARS", hBlockAttnGain: "BLOCK_ATTN_GAIN", hBlockAttnBias: "BLOCK_ATTN_BIAS", hBlockDistance: "BLOCK_DISTANCE",
 	hBlockQKV: "BLOCK_QKV", hBlockQKVScale: "BLOCK_QKV_SCALE", hBlockQKVBias: "BLOCK_QKV_BIAS",
 	hBlockOut: "BLOCK_OUT", hBlockOutScale: "BLOCK_OUT_SCALE", hBlockOutBias: "BLOCK_OUT_BIAS",
@@ -183,12 +216,17 @@ var headerNames = [headerWords]string{
 	hTextUp: "TEXT_UP", hTextUpScale: "TEXT_UP_SCALE", hTextUpBias: "TEXT_UP_BIAS",
 	hTextDown: "TEXT_DOWN", hTextDownScale: "TEXT_DOWN_SCALE", hTextDownBias: "TEXT_DOWN_BIAS",
 	hTextAttnGain: "TEXT_ATTN_GAIN", hTextAttnBias: "TEXT_ATTN_BIAS", hTextFFNGain: "TEXT_FFN_GAIN", hTextFFNBias: "TEXT_FFN_BIAS",
+	hOverlay: "OVERLAY", hUnavailable: "UNAVAILABLE", hExtraRows: "EXTRA_ROWS", hExtraTexts: "EXTRA_TEXTS", hExtraLabels: "EXTRA_LABELS",
 	hState: "STATE", hRequest: "REQUEST", hAnswer: "ANSWER", hX: "X", hNorm: "NORM", hQ: "Q", hK: "K", hV: "V", hAct: "ACT", hAcc: "ACC",
 	hScores: "SCORES", hProbs: "PROBS", hUser: "USER",
 	hTextState: "TEXT_STATE", hTokenizerState: "TOKENIZER_STATE", hTokens: "TOKENS", hQStep: "Q_STEP", hKStep: "K_STEP", hVStep: "V_STEP",
 	hValues: "VALUES", hVector: "VECTOR", hQuery: "QUERY", hProjected: "PROJECTED",
-	hHeap: "HEAP", hSeen: "SEEN", hBits: "BITS", hEnd: "END", hKVStride: "KV_STRIDE",
+	hHeap: "HEAP", hSeen: "SEEN", hBits: "BITS",
+	hRuleState: "RULE_STATE", hLeftOut: "LEFT_OUT", hRuleSet: "RULE_SET", hBoosted: "BOOSTED", hLabelCount: "LABEL_COUNT",
+	hPool: "POOL", hRelevance: "RELEVANCE", hNearest: "NEAREST", hPoolInv: "POOL_INV", hChosen: "CHOSEN", hShown: "SHOWN",
+	hPins: "PINS", hPlaces: "PLACES", hEnd: "END", hKVStride: "KV_STRIDE",
 	hMaxHistory: "MAX_HISTORY", hMaxK: "MAX_K", hMaxList: "MAX_LIST", hMaxText: "MAX_TEXT",
+	hMaxInserted: "MAX_INSERTED", hMaxLabels: "MAX_LABELS", hMaxRuleWords: "MAX_RULE_WORDS",
 }
 
 // header is the parsed form of the header segment.
@@ -239,6 +277,8 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	set(hTextFFN, t.FFN)
 	set(hTextFlags, t.flags())
 	set(hTokenizerBytes, t.Tokenizer)
+	set(hLabels, s.Labels.Labels)
+	set(hLabelEntries, s.Labels.Entries)
 	set(hReach, s.Reach())
 	set(hDimK, s.dimK())
 	set(hFFNK, s.ffnK())
@@ -298,12 +338,26 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	h[hBlocks] = image.place(s.Layers*int(h[hBlockStride]), alignment)
 	h[hItemRows] = image.place(rowsPad(s.Items)/4*rowBlock(s.itemK()), alignment)
 	h[hTextRows] = image.place(t.textRows(s.Items)/4*rowBlock(t.pad()), alignment)
+	h[hLabelFirst] = image.place(4*s.Labels.firsts(s.Items), alignment)
+	h[hLabelList] = image.place(4*s.Labels.Entries, 4)
+	h[hPostingFirst] = image.place(4*s.Labels.firsts(s.Labels.Labels), 4)
+	h[hPostingList] = image.place(4*s.Labels.Entries, 4)
 	h[hImageEnd] = image.place(0, vector)
 
 	end := ImageBase + image.at
+	inserted, newLabels := t.inserted()
+	items, labels := s.Items+inserted, s.Labels.Labels+newLabels
+	itemBits := roundUp(items, 32) / 8
 	scratch := placer{at: (end + pageSize - 1) / pageSize * pageSize}
+	h[hOverlay] = scratch.place(4*overlayWords, alignment)
+	h[hUnavailable] = scratch.place(itemBits, alignment)
+	h[hExtraRows] = scratch.place(inserted/4*rowBlock(s.itemK()), alignment)
+	h[hExtraTexts] = scratch.place(t.textRows(inserted)/4*rowBlock(t.pad()), alignment)
+	h[hExtraLabels] = scratch.place(4*MaxItemLabels*inserted, alignment)
+	scratch.place(0, pageSize)
 	rows, tokens := s.Reach()+3, t.Tokens+3 // a block of four rows may start at the last one
-	maxK, maxList := min(s.Items, maxAnswerItems), min(s.Items, maxListItems)
+	maxK, maxList := min(items, maxAnswerItems), min(items, maxListItems)
+	ruleWords := maxRuleWords + maxList
 	maxText := 0
 	if t.Dim > 0 {
 		maxText = MaxText
@@ -311,7 +365,7 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	set(hKVStride, roundUp(2*(rows+s.Window-1)*s.inner(), alignment))
 	keys := max(s.Layers*int(h[hKVStride]), 2*tokens*t.inner())
 	h[hState] = scratch.place(4*stateWords, alignment)
-	h[hRequest] = scratch.place(4*(requestWords+eventWords*s.Reach()+maxList)+maxText+s.MaxStateLen(), alignment)
+	h[hRequest] = scratch.place(4*(requestWords+eventWords*s.Reach()+maxList+ruleWords)+maxText+s.MaxStateLen(), alignment)
 	h[hAnswer] = scratch.place(max(AnswerHeader{Hits: max(maxK, maxList), State: s.MaxStateLen() + 8}.Len(), AnswerHeader{Vector: t.Dim, Row: s.Dim}.Len()), alignment)
 	h[hX] = scratch.place(4*max(rows*s.Dim, tokens*t.pad()), alignment)
 	h[hNorm] = scratch.place(4*max(roundUp(s.Dim, 8), t.inner()), alignment)
@@ -338,7 +392,20 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	h[hProjected] = scratch.place(4*roundUp(s.Dim, 8), alignment)
 	h[hHeap] = scratch.place(4*hitWords*maxK, alignment)
 	h[hSeen] = scratch.place(4*(s.Reach()+maxList), alignment)
-	h[hBits] = scratch.place(roundUp(s.Items, 32)/8, alignment)
+	h[hBits] = scratch.place(itemBits, alignment)
+	h[hRuleState] = scratch.place(4*ruleStateWords, alignment)
+	h[hLeftOut] = scratch.place(itemBits, alignment)
+	h[hRuleSet] = scratch.place(itemBits, alignment)
+	h[hBoosted] = scratch.place(itemBits, alignment)
+	h[hLabelCount] = scratch.place(4*labels, alignment)
+	h[hPool] = scratch.place(4*hitWords*maxK, alignment)
+	h[hRelevance] = scratch.place(4*maxK, alignment)
+	h[hNearest] = scratch.place(4*maxK, alignment)
+	h[hPoolInv] = scratch.place(4*maxK, alignment)
+	h[hChosen] = scratch.place(4*hitWords*maxK, alignment)
+	h[hShown] = scratch.place(2*max(s.itemK(), t.pad()), alignment)
+	h[hPins] = scratch.place(4*hitWords*MaxRules, alignment)
+	h[hPlaces] = scratch.place(4*MaxRules, alignment)
 	h[hEnd] = scratch.place(0, pageSize)
 	if scratch.at > maxMemory {
 		return header{}, fmt.Errorf("%w: image and scratch area need %d bytes, a guest may have %d: train with fewer items, dims or layers",
@@ -348,6 +415,9 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	set(hMaxK, maxK)
 	set(hMaxList, maxList)
 	set(hMaxText, maxText)
+	set(hMaxInserted, inserted)
+	set(hMaxLabels, labels)
+	set(hMaxRuleWords, ruleWords)
 	return h, nil
 }
 
@@ -391,6 +461,7 @@ func parseHeader(b []byte) (header, Shape, error) {
 		},
 	}
 	s.Text.setFlags(h[hTextFlags])
+	s.Labels = LabelShape{Labels: int(h[hLabels]), Entries: int(h[hLabelEntries])}
 	f := headerFloats{math.Float32frombits(h[hInputScale]), math.Float32frombits(h[hUserInv]), math.Float32frombits(h[hTextEpsilon])}
 	if err := checkFloats("scale", []float32{f.inputScale, f.userInv, f.textEpsilon}, false); err != nil {
 		return h, Shape{}, fmt.Errorf("%w: header: %w", ErrImage, err)

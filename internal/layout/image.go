@@ -10,8 +10,8 @@ import (
 // Segments are the names of the parts of an image, in order. An artefact keeps
 // them apart, so that an update of the items alone does not carry the towers.
 // The tokenizer and the text encoder are empty where the image has none, and so
-// are the vectors of the items' texts.
-var Segments = []string{"header", "tokenizer", "text", "user", "items", "texts"}
+// are the vectors of the items' texts and the labels.
+var Segments = []string{"header", "tokenizer", "text", "user", "items", "texts", "labels"}
 
 // Image is a validated image. It shares the bytes it was opened on.
 type Image struct {
@@ -28,7 +28,7 @@ func (im *Image) Bytes() []byte { return im.bytes }
 func (im *Image) Split() [][]byte {
 	var parts [][]byte
 	from := uint32(0)
-	for _, to := range []uint32{headerSize, im.h[hWord], im.h[hUserStart], im.h[hItemRows], im.h[hTextRows], im.h[hImageEnd]} {
+	for _, to := range []uint32{headerSize, im.h[hWord], im.h[hUserStart], im.h[hItemRows], im.h[hTextRows], im.h[hLabelFirst], im.h[hImageEnd]} {
 		parts = append(parts, im.bytes[from:to:to])
 		from = to
 	}
@@ -50,6 +50,7 @@ func Pack(p Params) ([]byte, error) {
 	for _, t := range p.tables(&h) {
 		t.pack(b)
 	}
+	packLabels(b[h[hLabelFirst]:], &h, p.Labels)
 	return b, nil
 }
 
@@ -244,7 +245,7 @@ func Open(b []byte) (*Image, error) {
 	for i, t := range p.tables(&h) {
 		end, largest := h[hTextRows], float32(floatMax)
 		if i == 1 {
-			end, largest = h[hImageEnd], 1
+			end, largest = h[hLabelFirst], 1
 		}
 		if err := t.check(b, int(end), largest); err != nil {
 			return nil, err
@@ -252,6 +253,10 @@ func Open(b []byte) (*Image, error) {
 	}
 	v := validator{}
 	p.checkTowers(&v)
+	if p.Labels, err = unpackLabels(b, &h); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrImage, err)
+	}
+	v.checkLabels(p.Labels, s)
 	if v.err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrImage, v.err)
 	}
@@ -260,6 +265,12 @@ func Open(b []byte) (*Image, error) {
 	packTowers(again, &h, &p)
 	if !bytes.Equal(again, b[:len(again)]) {
 		return nil, fmt.Errorf("%w: its padding is not zero", ErrImage)
+	}
+	// The same goes for the labels: one direction follows from the other.
+	again = make([]byte, h[hImageEnd]-h[hLabelFirst])
+	packLabels(again, &h, p.Labels)
+	if !bytes.Equal(again, b[h[hLabelFirst]:]) {
+		return nil, fmt.Errorf("%w: the items of its labels are not those with the labels, or the padding is not zero", ErrImage)
 	}
 	return im, nil
 }
@@ -307,6 +318,7 @@ func (im *Image) Params() Params {
 	for _, t := range p.tables(&im.h) {
 		t.unpack(im.bytes)
 	}
+	p.Labels, _ = unpackLabels(im.bytes, &im.h) // Open has seen them
 	return p
 }
 

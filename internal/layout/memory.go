@@ -23,11 +23,16 @@ type Map struct {
 	Pages            uint32 // of 64 KiB: the memory that the guest needs
 	MaxHistory, MaxK int    // limits of a request
 	MaxList          int
+	MaxInserted      int // items of an Overlay
+	MaxLabels        int // labels that rules may name, those of inserted items included
+	MaxRuleWords     int
+	Items            int // items that requests may name; see With
 }
 
 func (h *header) memoryMap() Map {
 	return Map{
 		Request: h[hRequest], Answer: h[hAnswer], Scratch: h[hState], End: h[hEnd], Pages: h[hEnd] / pageSize,
-		MaxHistory: int(h[hMaxHistory]), MaxK: int(h[hMaxK]), MaxList: int(h[hMaxList]),
+		MaxHistory: int(h[hMaxHistory]), MaxK: int(h[hMaxK]), MaxList: int(h[hMaxList]), MaxInserted: int(h[hMaxInserted]),
+		MaxLabels: int(h[hMaxLabels]), MaxRuleWords: int(h[hMaxRuleWords]), Items: int(h[hItems]),
 	}
 }

@@ -2,6 +2,7 @@ package layout
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"unicode/utf8"
@@ -25,7 +26,16 @@ const (
 	KindSearch = 3
 	// KindEmbed asks for the vector of Text; K is 0.
 	KindEmbed = 4
+	// KindSimilar asks for the K items whose rows are nearest to that of the one
+	// event of History, by their cosine; it and those in List are left out.
+	KindSimilar = 5
 )
+
+// ranks reports whether a kind of request asks for the K best, so that rules may
+// change them.
+func ranks(kind uint32) bool {
+	return kind == KindRecommend || kind == KindSearch || kind == KindSimilar
+}
 
 // Flags of a request.
 const (
@@ -50,6 +60,8 @@ type Request struct {
 	// State is what the request for the events before History left behind, with
 	// FlagState; none where it is empty. For requests with a history.
 	State []byte
+	// Rules change a ranking: which items it may hold, and in which order.
+	Rules []Rule
 }
 
 // CutText cuts a text to MaxText bytes, before the first character that does not
@@ -75,6 +87,7 @@ const (
 	StatusNoText  = 5 // the image lacks what the text is to go through
 	StatusLong    = 6 // the text has more than MaxText bytes
 	StatusState   = 7 // the state is none of this image, or of another version
+	StatusRule    = 8 // a rule is not valid
 )
 
 // Hit is one scored item.
@@ -98,57 +111,87 @@ type Answer struct {
 
 // Words of the messages.
 const (
-	requestWords = 8 // phase, kind, flags, K, history length, list length, bytes of text, bytes of state
+	requestWords = 9 // phase, kind, flags, K, history length, list length, bytes of text, bytes of state, words of rules
 	eventWords   = 3
 	answerWords  = 5 // status, hits, length of the vector, length of the row, bytes of the state
 	hitWords     = 3
 	stateWords   = 16
+
+	ruleStateWords = 32
 )
 
-// Check reports what of r does not fit s and m. The guest gives a status for
-// the same mistakes; this names them.
-func (r *Request) Check(s Shape, m Map) error {
-	bad := func(format string, args ...any) error {
-		return fmt.Errorf("%w: "+format, append([]any{ErrRequest}, args...)...)
+// requestError is an error with the status that the guest gives for it.
+type requestError struct {
+	status uint32
+	error
+}
+
+func (e requestError) Unwrap() error { return e.error }
+
+// StatusOf returns the status that the guest gives to a request of which Check
+// says err.
+func StatusOf(err error) uint32 {
+	var e requestError
+	if errors.As(err, &e) {
+		return e.status
 	}
-	ranks := r.Kind == KindRecommend || r.Kind == KindSearch
+	return StatusOK
+}
+
+// Check reports what of r does not fit s and m. The guest gives a status for
+// the same mistakes, see StatusOf; this names them.
+func (r *Request) Check(s Shape, m Map) error {
+	bad := func(status uint32, format string, args ...any) error {
+		return requestError{status, fmt.Errorf("%w: "+format, append([]any{ErrRequest}, args...)...)}
+	}
+	takesHistory := r.Kind == KindRecommend || r.Kind == KindScore
+	ranks, words := ranks(r.Kind), ruleWords(r.Rules)
 	switch {
-	case r.Kind < KindRecommend || r.Kind > KindEmbed:
-		return bad("kind %d is unknown", r.Kind)
+	case r.Kind < KindRecommend || r.Kind > KindSimilar:
+		return bad(StatusRequest, "kind %d is unknown", r.Kind)
 	case r.Flags&^flagsOf(r.Kind) != 0:
-		return bad("flags %#x are unknown", r.Flags)
+		return bad(StatusRequest, "flags %#x are unknown", r.Flags)
 	case ranks && (r.K < 1 || int64(r.K) > int64(m.MaxK)):
-		return bad("k is %d, must lie between 1 and %d", r.K, m.MaxK)
+		return bad(StatusRequest, "k is %d, must lie between 1 and %d", r.K, m.MaxK)
 	case !ranks && r.K != 0:
-		return bad("k is %d, a request for scores or a vector has none", r.K)
-	case r.Kind == KindEmbed && len(r.List) > 0, r.Kind >= KindSearch && len(r.History)+len(r.State) > 0:
-		return bad("it has a history, a state or a list that its kind does not take")
+		return bad(StatusRequest, "k is %d, a request for scores or a vector has none", r.K)
+	case r.Kind == KindSimilar && (len(r.History) != 1 || len(r.Text)+len(r.State) > 0):
+		return bad(StatusRequest, "similar items are those of one event, without a text and a state")
+	case r.Kind == KindEmbed && len(r.List) > 0, !takesHistory && r.Kind != KindSimilar && len(r.History)+len(r.State) > 0:
+		return bad(StatusRequest, "it has a history, a state or a list that its kind does not take")
 	case len(r.History) > m.MaxHistory:
-		return bad("the history has %d events, the model looks at %d", len(r.History), m.MaxHistory)
+		return bad(StatusRequest, "the history has %d events, the model looks at %d", len(r.History), m.MaxHistory)
 	case len(r.List) > m.MaxList:
-		return bad("the list has %d items, at most %d are possible", len(r.List), m.MaxList)
+		return bad(StatusRequest, "the list has %d items, at most %d are possible", len(r.List), m.MaxList)
+	case words > 0 && !ranks:
+		return bad(StatusRequest, "rules change rankings, of kind %d there is none", r.Kind)
+	case words > m.MaxRuleWords:
+		return bad(StatusRequest, "its rules have %d words, at most %d are possible", words, m.MaxRuleWords)
 	case !s.answersText(r):
-		return bad("the image lacks what its text is to go through")
+		return bad(StatusNoText, "the image lacks what its text is to go through")
 	case len(r.Text) > MaxText:
-		return bad("the text has %d bytes, at most %d are possible", len(r.Text), MaxText)
+		return bad(StatusLong, "the text has %d bytes, at most %d are possible", len(r.Text), MaxText)
 	}
 	if len(r.State) > 0 {
 		if err := s.CheckState(r.State); err != nil {
-			return bad("%w", err)
+			return bad(StatusState, "%w", err)
 		}
 	}
 	for i, e := range r.History {
-		if int64(e.Item) >= int64(s.Items) {
-			return bad("event %d has item %d, the table has %d", i, e.Item, s.Items)
+		if int64(e.Item) >= int64(m.Items) {
+			return bad(StatusItem, "event %d has item %d, there are %d", i, e.Item, m.Items)
 		}
 		if int64(e.Type) >= int64(s.EventTypes) {
-			return bad("event %d has type %d, the vocabulary has %d", i, e.Type, s.EventTypes)
+			return bad(StatusType, "event %d has type %d, the vocabulary has %d", i, e.Type, s.EventTypes)
 		}
 	}
 	for i, item := range r.List {
-		if int64(item) >= int64(s.Items) {
-			return bad("entry %d of the list is item %d, the table has %d", i, item, s.Items)
+		if int64(item) >= int64(m.Items) {
+			return bad(StatusItem, "entry %d of the list is item %d, there are %d", i, item, m.Items)
 		}
+	}
+	if err := checkRules(r.Rules, r.K, m); err != nil {
+		return bad(StatusRule, "%w", err)
 	}
 	return nil
 }
@@ -181,7 +224,7 @@ func (s Shape) answersText(r *Request) bool {
 // Append encodes r behind dst, in the form that is written to Map.Request.
 func (r *Request) Append(dst []byte) []byte {
 	word := binary.LittleEndian.AppendUint32
-	for _, w := range [requestWords]uint32{0, r.Kind, r.Flags, r.K, uint32(len(r.History)), uint32(len(r.List)), uint32(len(r.Text)), uint32(len(r.State))} {
+	for _, w := range [requestWords]uint32{0, r.Kind, r.Flags, r.K, uint32(len(r.History)), uint32(len(r.List)), uint32(len(r.Text)), uint32(len(r.State)), uint32(ruleWords(r.Rules))} {
 		dst = word(dst, w)
 	}
 	for _, e := range r.History {
@@ -190,7 +233,8 @@ func (r *Request) Append(dst []byte) []byte {
 	for _, item := range r.List {
 		dst = word(dst, item)
 	}
-	return fill(append(fill(append(dst, r.Text...), len(r.Text)), r.State...), len(r.State))
+	dst = fill(append(fill(append(dst, r.Text...), len(r.Text)), r.State...), len(r.State))
+	return appendRules(dst, r.Rules)
 }
 
 // fill appends the zeros that fill up n bytes to whole words.
@@ -202,9 +246,10 @@ func ParseRequest(b []byte) (Request, error) {
 		return Request{}, fmt.Errorf("%w: %d bytes are too few for a request", ErrRequest, len(b))
 	}
 	word := func(i int) uint32 { return binary.LittleEndian.Uint32(b[4*i:]) }
-	events, list, text, state := uint64(word(4)), uint64(word(5)), uint64(word(6)), uint64(word(7))
-	if uint64(len(b)) != 4*(requestWords+eventWords*events+list+(text+3)/4+(state+3)/4) || word(0) != 0 {
-		return Request{}, fmt.Errorf("%w: %d bytes do not hold %d events, %d items, a text of %d bytes and a state of %d", ErrRequest, len(b), events, list, text, state)
+	events, list, text, state, rules := uint64(word(4)), uint64(word(5)), uint64(word(6)), uint64(word(7)), uint64(word(8))
+	if uint64(len(b)) != 4*(requestWords+eventWords*events+list+(text+3)/4+(state+3)/4+rules) || word(0) != 0 {
+		return Request{}, fmt.Errorf("%w: %d bytes do not hold %d events, %d items, a text of %d bytes, a state of %d and %d words of rules",
+			ErrRequest, len(b), events, list, text, state, rules)
 	}
 	r := Request{Kind: word(1), Flags: word(2), K: word(3)}
 	at := requestWords
@@ -216,7 +261,12 @@ func ParseRequest(b []byte) (Request, error) {
 		r.List = append(r.List, word(at))
 		at++
 	}
-	rest := b[4*at:]
+	rest, end := b[4*at:], uint64(len(b))-4*uint64(at)-4*rules
+	var err error
+	if r.Rules, err = parseRules(rest[end:]); err != nil {
+		return Request{}, err
+	}
+	rest = rest[:end]
 	padded := (text + 3) / 4 * 4
 	r.Text = string(rest[:text])
 	if state > 0 {

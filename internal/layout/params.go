@@ -43,6 +43,7 @@ type Params struct {
 	ItemRows           []int8      // (N, D) -127 … 127
 	ItemScale          []float32   // (N), each with the user vector's step in it
 	Text               *TextParams // nil where Shape.Text is zero
+	Labels             [][]uint32  // (N) those of each item, rising; nil where Shape.Labels is zero
 }
 
 const (
@@ -94,6 +95,7 @@ func (p *Params) Validate() error {
 	} else if t != nil {
 		v.check(t.ItemTexts.W == nil && t.ItemTexts.Scale == nil, "there are item texts that the shape does not have")
 	}
+	v.checkLabels(p.Labels, p.Shape)
 	if v.err != nil {
 		return fmt.Errorf("%w: %w", ErrParams, v.err)
 	}

@@ -14,6 +14,7 @@ const ABI = 3
 type Shape struct {
 	Items, Dim, Layers, Heads, FFN, Window, EventTypes, GapBuckets int
 	Text                                                           TextShape
+	Labels                                                         LabelShape
 }
 
 // Limits on shapes. With them, every int32 sum of the arithmetic is safe: the
@@ -52,6 +53,9 @@ func (s Shape) Validate() error {
 	}
 	if s.Dim%s.Heads != 0 {
 		return fmt.Errorf("%w: dim %d is not a multiple of heads %d", ErrShape, s.Dim, s.Heads)
+	}
+	if err := s.Labels.Validate(); err != nil {
+		return err
 	}
 	return s.Text.Validate()
 }

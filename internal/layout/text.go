@@ -136,6 +136,15 @@ func (t TextShape) textRows(items int) int {
 	return rowsPad(items)
 }
 
+// inserted is the number of items that texts can be inserted as, and of labels
+// that these may bring along.
+func (t TextShape) inserted() (items, labels int) {
+	if !t.ItemMap {
+		return 0, 0
+	}
+	return MaxInserted, maxNewLabels
+}
+
 // Bits of the header word of the flags.
 const (
 	textCLS = 1 << iota

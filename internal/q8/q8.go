@@ -32,7 +32,8 @@ type Model struct {
 	p layout.Params
 	m layout.Map
 
-	tokenizer *tokenize.Tokenizer // nil where there is no text encoder
+	tokenizer   *tokenize.Tokenizer // nil where there is no text encoder
+	unavailable []uint32            // items that no ranking may hold
 }
 
 // New opens an image; its errors are those of layout.Open.
@@ -69,6 +70,7 @@ func (q *Model) Run(r layout.Request) layout.Answer {
 	table, u := itemTable(&q.p), []int16(nil)
 	var answer layout.Answer
 	switch r.Kind {
+	case layout.KindSimilar:
 	case layout.KindEmbed:
 		return q.embed(r)
 	case layout.KindSearch:
@@ -87,36 +89,16 @@ func (q *Model) Run(r layout.Request) layout.Answer {
 		}
 		return answer
 	}
-	excluded := make([]bool, q.p.Shape.Items)
-	for _, item := range r.List {
-		excluded[item] = true
+	hit := func(item int) layout.Hit { return table.hit(u, item) }
+	if r.Kind == layout.KindSimilar {
+		hit = similarity(table, int(r.History[0].Item))
 	}
-	if r.Flags&layout.FlagExcludeHistory != 0 {
-		for _, e := range r.History {
-			excluded[e.Item] = true
-		}
-	}
-	var hits []layout.Hit
-	for i := range q.p.Shape.Items {
-		if !excluded[i] {
-			hits = append(hits, table.hit(u, i))
-		}
-	}
-	slices.SortStableFunc(hits, func(a, b layout.Hit) int {
-		switch {
-		case a.Score > b.Score:
-			return -1
-		case a.Score < b.Score:
-			return 1
-		}
-		return 0
-	})
-	answer.Hits = hits[:min(len(hits), int(r.K))]
+	answer.Hits = q.rank(r, table, hit)
 	return answer
 }
 
 func (q *Model) check(r layout.Request) uint32 {
-	ranks := r.Kind == layout.KindRecommend || r.Kind == layout.KindSearch
+	ranks := r.Kind == layout.KindRecommend || r.Kind == layout.KindSearch || r.Kind == layout.KindSimilar
 	var flags uint32
 	switch r.Kind {
 	case layout.KindRecommend:
@@ -125,7 +107,7 @@ func (q *Model) check(r layout.Request) uint32 {
 		flags = layout.FlagState
 	case layout.KindEmbed:
 		flags = layout.FlagItemRow
-	case layout.KindSearch:
+	case layout.KindSearch, layout.KindSimilar:
 	default:
 		return layout.StatusRequest
 	}
@@ -134,7 +116,9 @@ func (q *Model) check(r layout.Request) uint32 {
 		ranks && (r.K < 1 || int64(r.K) > int64(q.m.MaxK)), !ranks && r.K != 0,
 		len(r.History) > q.m.MaxHistory, len(r.List) > q.m.MaxList,
 		r.Kind == layout.KindEmbed && len(r.List) > 0,
-		(r.Kind == layout.KindEmbed || r.Kind == layout.KindSearch) && len(r.History)+len(r.State) > 0:
+		(r.Kind == layout.KindEmbed || r.Kind == layout.KindSearch) && len(r.History)+len(r.State) > 0,
+		r.Kind == layout.KindSimilar && (len(r.History) != 1 || r.Text != "" || len(r.State) > 0),
+		!ranks && len(r.Rules) > 0, ruleWords(r.Rules) > q.m.MaxRuleWords:
 		return layout.StatusRequest
 	}
 	t := q.p.Shape.Text
@@ -150,7 +134,7 @@ func (q *Model) check(r layout.Request) uint32 {
 		return layout.StatusState
 	}
 	for _, e := range r.History {
-		if int64(e.Item) >= int64(q.p.Shape.Items) {
+		if int64(e.Item) >= int64(q.m.Items) {
 			return layout.StatusItem
 		}
 		if int64(e.Type) >= int64(q.p.Shape.EventTypes) {
@@ -158,9 +142,12 @@ func (q *Model) check(r layout.Request) uint32 {
 		}
 	}
 	for _, item := range r.List {
-		if int64(item) >= int64(q.p.Shape.Items) {
+		if int64(item) >= int64(q.m.Items) {
 			return layout.StatusItem
 		}
+	}
+	if !q.checkRules(r) {
+		return layout.StatusRule
 	}
 	return layout.StatusOK
 }
@@ -194,8 +181,14 @@ func textTable(p *layout.Params) table { return table{p.Text.ItemTexts} }
 
 type table struct{ layout.Rows }
 
+// row returns that of an item.
+func (t table) row(item int) []int8 {
+	width := len(t.W) / len(t.Scale)
+	return t.W[item*width : (item+1)*width]
+}
+
 func (t table) hit(u []int16, item int) layout.Hit {
-	row := t.W[item*len(u) : (item+1)*len(u)]
+	row := t.row(item)
 	var acc int32
 	for d, v := range row {
 		acc += int32(u[d]) * int32(v)

@@ -41,6 +41,7 @@ enum phase {
   RESIDUAL,   // add it; on to the next four events, or the next layer
   USER,       // the user vector
   QUERY,      // the vector that is searched for
+  RULES,      // rank by rules.h instead of the next three
   EXCLUDE,    // mark what is not to be recommended
   SCAN,       // score the table, some blocks a step
   SORT,       // take the heap apart, some hits a step
@@ -63,8 +64,8 @@ struct state {
 };
 
 struct request {
-  u32 started, kind, flags, k, history, list, text, state;
-  u32 data[];  // history events, then the list, then the bytes of the text and of the state
+  u32 started, kind, flags, k, history, list, text, state, rules;
+  u32 data[];  // history events, then the list, then the bytes of the text and of the state, then the rules
 };
 struct event {
   u32 item, type, gap;
@@ -107,10 +108,7 @@ static inline const char *block(void) { return (const char *)(IMAGE_BASE + H(BLO
 #define BLOCK(type, word) ((const type *)(block() + H(BLOCK_##word)))
 static inline f32 scalar(u32 i) { return BLOCK(f32, SCALARS)[i]; }
 
-// item row: byte offset of its block of four, and its scale
-static inline u32 row_block_bytes(u32 k) { return 4 * k + 16; }
-static inline const i8 *item_block(u32 item) { return IMAGE(i8, ITEM_ROWS) + (item / 4) * row_block_bytes(H(ITEM_K)); }
-static inline f32 item_scale(u32 item) { return ((const f32 *)(item_block(item) + 4 * H(ITEM_K)))[item & 3]; }
+#include "overlay.h"
 
 // ---- the request
 
@@ -122,26 +120,30 @@ static u32 answers_text(void) {
   return !RQ->text || has & TEXT_USER_MAP;
 }
 
+static u32 check_rules(void);
+
 static u32 check(void) {
   const struct request *r = RQ;
-  u32 ranks = r->kind == KIND_RECOMMEND || r->kind == KIND_SEARCH;
+  u32 ranks = r->kind == KIND_RECOMMEND || r->kind == KIND_SEARCH || r->kind == KIND_SIMILAR;
   u32 flags = r->kind == KIND_RECOMMEND ? FLAG_EXCLUDE_HISTORY | FLAG_STATE : r->kind == KIND_SCORE ? FLAG_STATE : r->kind == KIND_EMBED ? FLAG_ITEM_ROW : 0;
-  if (r->kind < KIND_RECOMMEND || r->kind > KIND_EMBED || r->flags & ~flags) return STATUS_REQUEST;
+  if (r->kind < KIND_RECOMMEND || r->kind > KIND_SIMILAR || r->flags & ~flags) return STATUS_REQUEST;
   if (ranks ? r->k < 1 || r->k > H(MAX_K) : r->k) return STATUS_REQUEST;
   if (r->history > H(MAX_HISTORY) || r->list > H(MAX_LIST)) return STATUS_REQUEST;
-  if ((r->kind == KIND_EMBED && r->list) || (r->kind >= KIND_SEARCH && (r->history || r->state))) return STATUS_REQUEST;
+  if (r->kind == KIND_SIMILAR ? r->history != 1 || r->text || r->state : (r->kind == KIND_EMBED && r->list) || (r->kind >= KIND_SEARCH && (r->history || r->state)))
+    return STATUS_REQUEST;
+  if ((r->rules && !ranks) || r->rules > H(MAX_RULE_WORDS)) return STATUS_REQUEST;
   if (!answers_text()) return STATUS_NO_TEXT;
   if (r->text > H(MAX_TEXT)) return STATUS_LONG;
   if (!check_state()) return STATUS_STATE;
   const struct event *e = events();
   for (u32 i = 0; i < r->history; i++) {
-    if (e[i].item >= H(ITEMS)) return STATUS_ITEM;
+    if (e[i].item >= items_in_all()) return STATUS_ITEM;
     if (e[i].type >= H(EVENT_TYPES)) return STATUS_TYPE;
   }
   const u32 *l = list();
   for (u32 i = 0; i < r->list; i++)
-    if (l[i] >= H(ITEMS)) return STATUS_ITEM;
-  return STATUS_OK;
+    if (l[i] >= items_in_all()) return STATUS_ITEM;
+  return check_rules() ? STATUS_OK : STATUS_RULE;
 }
 
 // ---- the history encoder
@@ -150,7 +152,7 @@ static u32 check(void) {
 static void embed(u32 t) {
   const struct event *e = events() + t;
   u32 d_max = H(DIM);
-  const i8 *row = item_block(e->item) + (e->item & 3) * 8;
+  const i8 *row = item_block(e->item) + lane(e->item) * 8;
   f32 scale = item_scale(e->item) * header_float(H_INPUT_SCALE);
   u32 bucket = e->gap ? 32 - (u32)__builtin_clz(e->gap) : 0;
   const f32 *type = IMAGE(f32, TYPE) + e->type * d_max, *gap = IMAGE(f32, GAP) + min_u32(bucket, H(GAP_BUCKETS) - 1) * d_max;
@@ -436,12 +438,14 @@ static u32 score_list(void) {
   for (u32 i = from; i < to; i++) {
     i32 a[4];
     wasm_v128_store(a, dot_rows(AT(i16, USER), item_block(l[i]), k));
-    i32 acc = a[l[i] & 3];
+    i32 acc = a[lane(l[i])];
     AN->hit[i] = (struct hit){l[i], acc, (f32)acc * item_scale(l[i])};
   }
   ST->row = to;
   return (to - from) * k * 4 + 1;
 }
+
+#include "rules.h"
 
 // ---- the machine
 
@@ -451,6 +455,12 @@ static u32 complete(void) {
   ST->row = 0;
   ST->phase = SAVE;
   return 1;
+}
+
+// The vector is there that items are ranked by.
+static void begin_ranking(void) {
+  ST->phase = RQ->kind == KIND_SCORE ? LIST : ranks_by_rules() ? RULES : EXCLUDE;
+  RS->phase = RULES_BEGIN;
 }
 
 // does one step; returns its cost, or 0 when the answer is complete
@@ -535,12 +545,16 @@ static u32 step(void) {
       user();
       ST->row = 0;
       ST->heap = 0;
-      ST->phase = RQ->kind == KIND_SCORE ? LIST : EXCLUDE;
+      begin_ranking();
       return 8 * d;
     case QUERY:
       query();
-      ST->phase = EXCLUDE;
+      begin_ranking();
       return 8 * H(TEXT_DIM);
+    case RULES: {
+      u32 cost = rules_step();
+      return cost ? cost : complete();
+    }
     case EXCLUDE:
       exclude();
       ST->phase = SCAN;
@@ -576,7 +590,10 @@ u32 EXPORT(run)(void) {
     u32 status = check();
     if (status != STATUS_OK) return finish(status);
     ST->phase = LOAD;
-    if (RQ->text || RQ->kind >= KIND_SEARCH) {
+    if (RQ->kind == KIND_SIMILAR) {
+      RS->query_inv = load_row(AT(i16, USER), item_table(), events()->item);
+      begin_ranking();
+    } else if (RQ->text || RQ->kind >= KIND_SEARCH) {
       text_begin();
       ST->phase = TEXT;
     }

@@ -64,6 +64,7 @@ func Params(s layout.Shape, seed uint64) layout.Params {
 			QKV: linear(3*s.Dim, s.Dim), Out: linear(s.Dim, s.Dim), Up: linear(s.FFN, s.Dim), Down: linear(s.Dim, s.FFN),
 		})
 	}
+	p.Labels = labels(s, rand.New(rand.NewPCG(seed, 0x1abe1)))
 	t := s.Text
 	if t.Dim == 0 {
 		return p
@@ -147,6 +148,9 @@ func TextShapes() []layout.Shape {
 	}
 	all[4].Dim, all[4].Items = 30, 401
 	all[4].Heads = 3
+	for _, i := range []int{1, 4, 5} {
+		all[i].Labels = layout.LabelShape{Labels: 7, Entries: 2 * all[i].Items}
+	}
 	return all
 }
 
@@ -154,7 +158,7 @@ func TextShapes() []layout.Shape {
 // that are no multiples of any block, a single item, the largest window, and
 // the shape of a real model.
 func Shapes() []layout.Shape {
-	return []layout.Shape{
+	shapes := []layout.Shape{
 		{Items: 1, Dim: 1, Layers: 1, Heads: 1, FFN: 1, Window: 1, EventTypes: 1, GapBuckets: 1},
 		{Items: 5, Dim: 6, Layers: 1, Heads: 2, FFN: 5, Window: 3, EventTypes: 2, GapBuckets: 4},
 		{Items: 33, Dim: 8, Layers: 3, Heads: 1, FFN: 16, Window: 5, EventTypes: 8, GapBuckets: 24},
@@ -163,6 +167,10 @@ func Shapes() []layout.Shape {
 		{Items: 97, Dim: 20, Layers: 1, Heads: 4, FFN: 24, Window: 256, EventTypes: 3, GapBuckets: 33},
 		{Items: 1500, Dim: 72, Layers: 4, Heads: 4, FFN: 100, Window: 2, EventTypes: 256, GapBuckets: 1},
 	}
+	for i, l := range []layout.LabelShape{{1, 1}, {3, 5}, {}, {12, 600}, {1, 17}, {97, 300}, {40, 3001}} {
+		shapes[i].Labels = l
+	}
+	return shapes
 }
 
 // State returns a random state of an image of shape s, with values that no history
