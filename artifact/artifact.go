@@ -3,7 +3,6 @@ package artifact
 import (
 	"crypto/sha256"
 	"fmt"
-	"unicode/utf8"
 )
 
 // Artifact is the content of a .wisp file.
@@ -35,9 +34,10 @@ type Segment struct {
 
 // Item is an entry of the catalogue.
 type Item struct {
-	ID         string   `json:"id"` // unique, not empty, without control characters
-	Title      string   `json:"title,omitempty"`
-	Categories []string `json:"categories,omitempty"`
+	ID         string      `json:"id"` // unique, not empty, without control characters
+	Title      string      `json:"title,omitempty"`
+	Categories []string    `json:"categories,omitempty"`
+	Attributes []Attribute `json:"attributes,omitempty"`
 }
 
 // Golden is a request and the exact bytes that every machine must answer.
@@ -97,21 +97,16 @@ func validateItems(items []Item, want int) error {
 	}
 	numbers := make(map[string]int, len(items))
 	for i, it := range items {
-		if it.ID == "" || !printable(it.ID, "") {
+		if !validID(it.ID) {
 			return fmt.Errorf("%w: item %d has the id %q, must be UTF-8 without control characters and not empty", ErrContent, i, it.ID)
+		}
+		if err := ValidateItem(it); err != nil {
+			return err
 		}
 		if j, ok := numbers[it.ID]; ok {
 			return fmt.Errorf("%w: items %d and %d have the id %q", ErrContent, j, i, it.ID)
 		}
 		numbers[it.ID] = i
-		if !utf8.ValidString(it.Title) {
-			return fmt.Errorf("%w: item %q: the title %q is not UTF-8", ErrContent, it.ID, it.Title)
-		}
-		for _, c := range it.Categories {
-			if c == "" || !utf8.ValidString(c) {
-				return fmt.Errorf("%w: item %q: the category %q is empty or not UTF-8", ErrContent, it.ID, c)
-			}
-		}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package artifact
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/wisp-project/wisp/internal/layout"
 )
@@ -22,7 +23,7 @@ func (a *Artifact) SetImage(image *layout.Image) {
 }
 
 // Image joins the segments, checks every byte of the image, and compares it with
-// what the manifest states. The error wraps ErrContent.
+// what the manifest and the items state. The error wraps ErrContent.
 func (a *Artifact) Image() (*layout.Image, error) {
 	if a.Manifest.ABI != layout.ABI {
 		return nil, fmt.Errorf("%w: it has ABI %d, this program reads ABI %d", ErrContent, a.Manifest.ABI, layout.ABI)
@@ -45,6 +46,9 @@ func (a *Artifact) Image() (*layout.Image, error) {
 		if len(part) != len(parts[i]) {
 			return nil, fmt.Errorf("%w: segment %q has %d bytes, the image calls for %d", ErrContent, layout.Segments[i], len(parts[i]), len(part))
 		}
+	}
+	if _, want := Labels(a.Items); !slices.EqualFunc(image.Labels(), want, slices.Equal[[]uint32]) {
+		return nil, fmt.Errorf("%w: the labels of the image are not the categories and attributes of the items", ErrContent)
 	}
 	if want := modelInfo(image.Shape); a.Manifest.Model != want {
 		return nil, fmt.Errorf("%w: the manifest states the dimensions %+v, the image has %+v", ErrContent, a.Manifest.Model, want)

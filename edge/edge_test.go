@@ -23,7 +23,7 @@ import (
 
 // mid is a shape with everything in it: several layers, heads that need
 // padding, a catalogue that fills no whole block.
-var mid = layout.Shape{Items: 250, Dim: 30, Layers: 2, Heads: 3, FFN: 37, Window: 9, EventTypes: 3, GapBuckets: 24}
+var mid = layout.Shape{Items: 250, Dim: 30, Layers: 2, Heads: 3, FFN: 37, Window: 9, EventTypes: 3, GapBuckets: 24, Labels: layout.LabelShape{Labels: 9, Entries: 400}}
 
 // build returns an artefact of random parameters and the model that defines its
 // answers.
@@ -51,10 +51,16 @@ func build(t testing.TB, s layout.Shape) (*artifact.Artifact, *q8.Model) {
 		a.Manifest.EventTypes = append(a.Manifest.EventTypes, artifact.EventType{Name: typeName(i), AtLeast: float32(max(0, i-1))})
 	}
 	a.SetImage(image)
+	labels := image.Labels()
 	for i := range s.Items {
 		a.Items = append(a.Items, artifact.Item{ID: id(i), Title: fmt.Sprintf("Item %d", i)})
+		if labels != nil {
+			for _, l := range labels[i] {
+				a.Items[i].Categories = append(a.Items[i].Categories, category(int(l)))
+			}
+		}
 	}
-	requests := layouttest.Requests(s, image.Map, 32, 5)
+	requests := append(layouttest.Requests(s, image.Map, 32, 5), layouttest.RankRequests(s, image.Map, 160, 7)...)
 	if s.Text.Dim > 0 {
 		requests = append(requests, layouttest.TextRequests(s, image.Map, 32, 6)...)
 	}
@@ -64,6 +70,9 @@ func build(t testing.TB, s layout.Shape) (*artifact.Artifact, *q8.Model) {
 	}
 	return a, q
 }
+
+// category returns the name of label l, in the order of the labels.
+func category(l int) string { return fmt.Sprintf("c%03d", l) }
 
 func id(i int) string { return fmt.Sprintf("i%d", i) }
 
@@ -196,11 +205,14 @@ func TestHammer(t *testing.T) {
 }
 
 // TestChangedInstruction replaces one instruction of the kernel at a time, an
-// integer addition by a subtraction: no such kernel gets past the goldens.
+// integer addition by a subtraction: no such kernel gets past the goldens of an artefact
+// that uses it. Some instructions are for heads of some widths alone.
 func TestChangedInstruction(t *testing.T) {
-	s := mid
+	s, wide := mid, mid
 	s.Text = layouttest.TextShapes()[1].Text
+	wide.Dim, wide.Heads, wide.Text = 64, 1, layouttest.TextShapes()[2].Text
 	a, _ := build(t, s)
+	b, _ := build(t, wide)
 	add, sub := []byte{0xfd, 0xae, 0x01}, []byte{0xfd, 0xb1, 0x01} // i32x4.add, i32x4.sub
 	var places []int
 	for at := 0; ; {
@@ -220,10 +232,16 @@ func TestChangedInstruction(t *testing.T) {
 		step = 41
 	}
 	for i := 0; i < len(places); i += step {
-		changed := *a
-		changed.Kernel = slices.Clone(wasm.Kernel)
-		copy(changed.Kernel[places[i]:], sub)
-		if _, err := edge.New(t.Context(), &changed, edge.Options{Sandboxes: 1}); !errors.Is(err, edge.ErrGolden) {
+		kernel := slices.Clone(wasm.Kernel)
+		copy(kernel[places[i]:], sub)
+		var err error
+		for _, changed := range []artifact.Artifact{*a, *b} {
+			changed.Kernel = kernel
+			if _, err = edge.New(t.Context(), &changed, edge.Options{Sandboxes: 1}); err != nil {
+				break
+			}
+		}
+		if !errors.Is(err, edge.ErrGolden) {
 			t.Errorf("the addition at byte %d became a subtraction: got %v, want ErrGolden", places[i], err)
 		}
 	}

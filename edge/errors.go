@@ -58,6 +58,10 @@ var (
 	ErrSessions = errors.New("edge: too many sessions")
 	// ErrSession reports a session that this artefact cannot go on with.
 	ErrSession = errors.New("edge: unusable session")
+	// ErrItem reports an item that is not there, or that cannot be inserted.
+	ErrItem = errors.New("edge: invalid item")
+	// ErrFull reports that there is no room for another inserted item.
+	ErrFull = errors.New("edge: no room for another item")
 	// ErrSystem reports that the operating system lacks what a sandbox needs.
 	ErrSystem = errors.New("edge: no resources for a sandbox")
 	// ErrClosed reports the use of a runtime after Close.

@@ -37,6 +37,8 @@ type Request struct {
 	Exclude []string `json:"exclude,omitempty"`
 	// IncludeSeen keeps the items of the history in.
 	IncludeSeen bool `json:"include_seen,omitempty"`
+	// Rules say what may be recommended, and in which order.
+	Rules Rules `json:"rules,omitzero"`
 	// Explain adds to each item the past event that speaks most for it. It costs
 	// one more run for each event of the history that the model looks at.
 	Explain bool `json:"explain,omitempty"`
@@ -70,7 +72,8 @@ type Reason struct {
 // Response is the answer to a Request.
 type Response struct {
 	// Items are the recommendations by falling score, ties in the order of the
-	// catalogue. There are fewer than K only where the catalogue has no more.
+	// catalogue, where no rule says otherwise. There are fewer than K only where the
+	// catalogue has no more that the request lets in.
 	Items []Recommendation `json:"items"`
 	// Unknown are the ids of the history that the catalogue does not have.
 	Unknown []string `json:"unknown,omitempty"`
@@ -98,30 +101,34 @@ func (r *Runtime) Recommend(ctx context.Context, q Request) (Response, error) {
 	if len(q.Session) > 0 || q.KeepSession {
 		return r.resumed(ctx, q)
 	}
-	k, err := r.hits(q.K)
+	v := r.now()
+	k, err := v.hits(q.K)
 	if err != nil {
 		return Response{}, err
 	}
 	if err := r.describes(q.Description); err != nil {
 		return Response{}, err
 	}
-	h, err := r.history(q.History)
+	h, err := v.history(q.History)
 	if err != nil {
 		return Response{}, err
 	}
 	request := layout.Request{Kind: layout.KindRecommend, K: k, History: h.last(r.image.Map.MaxHistory), Text: layout.CutText(q.Description)}
-	if err := r.exclude(&request, q, h); err != nil {
+	if err := v.exclude(&request, q, h); err != nil {
+		return Response{}, err
+	}
+	if request.Rules, err = v.rules(q.Rules, k, q.K); err != nil {
 		return Response{}, err
 	}
 	response := Response{Unknown: h.unknown, ColdStart: len(h.events) == 0}
 	err = r.with(ctx, func(ctx context.Context, s *sandbox) error {
-		answer, err := s.do(ctx, r.image, &request)
+		answer, err := s.do(ctx, v, &request)
 		if err != nil {
 			return err
 		}
-		response.Items = r.recommendations(answer.Hits)
+		response.Items = v.recommendations(answer.Hits)
 		if q.Explain {
-			return r.explain(ctx, s, h, request.Text, slices.Clone(answer.Hits), response.Items)
+			return v.explain(ctx, s, h, request.Text, slices.Clone(answer.Hits), response.Items)
 		}
 		return nil
 	})
@@ -141,10 +148,10 @@ func (r *Runtime) hits(k int) (uint32, error) {
 }
 
 // recommendations names the items of hits.
-func (r *Runtime) recommendations(hits []layout.Hit) []Recommendation {
+func (r view) recommendations(hits []layout.Hit) []Recommendation {
 	items := make([]Recommendation, len(hits))
 	for i, hit := range hits {
-		item := &r.items[hit.Item]
+		item := r.item(hit.Item)
 		items[i] = Recommendation{Item: item.ID, Title: item.Title, Score: hit.Score}
 	}
 	return items
@@ -174,11 +181,12 @@ type Score struct {
 // Score returns the scores of the named items, in their order. An unknown item is
 // an error that wraps ErrRequest; other errors are those of Recommend.
 func (r *Runtime) Score(ctx context.Context, q ScoreRequest) ([]Score, error) {
-	list, err := r.scored(q)
+	v := r.now()
+	list, err := v.scored(q)
 	if err != nil {
 		return nil, err
 	}
-	h, err := r.history(q.History)
+	h, err := v.history(q.History)
 	if err != nil {
 		return nil, err
 	}
@@ -186,12 +194,12 @@ func (r *Runtime) Score(ctx context.Context, q ScoreRequest) ([]Score, error) {
 	err = r.with(ctx, func(ctx context.Context, s *sandbox) (err error) {
 		// The history is encoded once; what comes of it goes on from there.
 		events, state := h.last(r.image.Map.MaxHistory), []byte(nil)
-		scores, err = r.score(list, func(q2 *layout.Request) (layout.Answer, error) {
+		scores, err = v.score(list, func(q2 *layout.Request) (layout.Answer, error) {
 			q2.History, q2.State, q2.Text = events, state, layout.CutText(q.Description)
 			if len(list) > r.image.Map.MaxList {
 				q2.Flags = layout.FlagState
 			}
-			answer, err := s.do(ctx, r.image, q2)
+			answer, err := s.do(ctx, v, q2)
 			events, state = nil, append(state[:0], answer.State...)
 			return answer, err
 		})
@@ -201,13 +209,13 @@ func (r *Runtime) Score(ctx context.Context, q ScoreRequest) ([]Score, error) {
 }
 
 // scored checks a request for scores and returns its items.
-func (r *Runtime) scored(q ScoreRequest) ([]uint32, error) {
+func (r view) scored(q ScoreRequest) ([]uint32, error) {
 	if err := r.describes(q.Description); err != nil {
 		return nil, err
 	}
 	list := make([]uint32, len(q.Items))
 	for i, id := range q.Items {
-		n, ok := r.index[id]
+		n, ok := r.find(id)
 		if !ok {
 			return nil, fmt.Errorf("%w: item %q is not in the catalogue", ErrRequest, id)
 		}
@@ -217,7 +225,7 @@ func (r *Runtime) scored(q ScoreRequest) ([]uint32, error) {
 }
 
 // score asks for the scores of a list in as many requests as it takes.
-func (r *Runtime) score(list []uint32, do func(*layout.Request) (layout.Answer, error)) ([]Score, error) {
+func (r view) score(list []uint32, do func(*layout.Request) (layout.Answer, error)) ([]Score, error) {
 	scores := make([]Score, 0, len(list))
 	for part := range slices.Chunk(list, r.image.Map.MaxList) {
 		answer, err := do(&layout.Request{Kind: layout.KindScore, List: part})
@@ -232,7 +240,7 @@ func (r *Runtime) score(list []uint32, do func(*layout.Request) (layout.Answer, 
 }
 
 // history checks events and brings them into the form of requests.
-func (r *Runtime) history(events []Event) (history, error) {
+func (r view) history(events []Event) (history, error) {
 	h := history{events: make([]layout.Event, 0, len(events)), index: make([]int, 0, len(events)), times: make([]int64, 0, len(events))}
 	for i := range events {
 		e := &events[i]
@@ -246,7 +254,7 @@ func (r *Runtime) history(events []Event) (history, error) {
 		if err != nil {
 			return h, fmt.Errorf("%w: event %d (item %q): %w", ErrRequest, i, e.Item, err)
 		}
-		item, ok := r.index[e.Item]
+		item, ok := r.find(e.Item)
 		if !ok {
 			h.unknown = append(h.unknown, e.Item)
 			continue
@@ -324,7 +332,7 @@ func (r *Runtime) eventType(name string, value float32) (uint32, error) {
 
 // exclude fills the request's list. The guest leaves out the history it sees;
 // what was cut off before it goes into the list.
-func (r *Runtime) exclude(request *layout.Request, q Request, h history) error {
+func (r view) exclude(request *layout.Request, q Request, h history) error {
 	if !q.IncludeSeen {
 		request.Flags = layout.FlagExcludeHistory
 		for _, e := range h.events[:len(h.events)-len(request.History)] {
@@ -335,9 +343,9 @@ func (r *Runtime) exclude(request *layout.Request, q Request, h history) error {
 }
 
 // leaveOut adds items to the request's list; unknown ones are ignored.
-func (r *Runtime) leaveOut(request *layout.Request, ids []string) error {
+func (r view) leaveOut(request *layout.Request, ids []string) error {
 	for _, id := range ids {
-		if n, ok := r.index[id]; ok {
+		if n, ok := r.find(id); ok {
 			request.List = append(request.List, n)
 		}
 	}
@@ -354,7 +362,7 @@ func (r *Runtime) leaveOut(request *layout.Request, ids []string) error {
 
 // explain finds, for each hit, the event whose removal lowers its score most:
 // it scores the hits again without each event in turn.
-func (r *Runtime) explain(ctx context.Context, s *sandbox, h history, text string, hits []layout.Hit, items []Recommendation) error {
+func (r view) explain(ctx context.Context, s *sandbox, h history, text string, hits []layout.Hit, items []Recommendation) error {
 	n := r.image.Map.MaxHistory
 	list := make([]uint32, len(hits))
 	for i, hit := range hits {
@@ -364,13 +372,13 @@ func (r *Runtime) explain(ctx context.Context, s *sandbox, h history, text strin
 	var reduced []layout.Event
 	for i := max(0, len(h.events)-n); i < len(h.events); i++ {
 		reduced = h.without(reduced, i, n)
-		again, err := s.do(ctx, r.image, &layout.Request{Kind: layout.KindScore, History: reduced, List: list, Text: text})
+		again, err := s.do(ctx, r, &layout.Request{Kind: layout.KindScore, History: reduced, List: list, Text: text})
 		if err != nil {
 			return err
 		}
 		for j, hit := range again.Hits {
 			if drop := hits[j].Score - hit.Score; drop > reasons[j].Drop {
-				event := &r.items[h.events[i].Item]
+				event := r.item(h.events[i].Item)
 				reasons[j] = Reason{Event: h.index[i], Item: event.ID, Title: event.Title, Drop: drop}
 			}
 		}

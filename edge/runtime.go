@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -107,6 +108,11 @@ type Runtime struct {
 	timeout time.Duration // 0 for none
 	sliced  bool          // the kernel is trusted to return after each slice of work
 
+	labels    []artifact.Label // by number
+	layout    layout.Layout    // of the image
+	inserting sync.Mutex       // held while over is replaced
+	over      atomic.Pointer[overlay]
+
 	sessions    atomic.Int64 // that are open
 	maxSessions int64
 
@@ -187,6 +193,8 @@ func newRuntime(ctx context.Context, a *artifact.Artifact, o Options, at seat) (
 	for i, item := range a.Items {
 		r.index[item.ID] = uint32(i)
 	}
+	r.labels, _ = artifact.Labels(a.Items)
+	r.layout = image.Layout()
 	config := wazero.NewRuntimeConfig()
 	if o.Interpreter {
 		config = wazero.NewRuntimeConfigInterpreter()

@@ -34,6 +34,7 @@ type sandbox struct {
 	request []byte       // the encoded request; reused
 	hits    []layout.Hit // of the last answer; reused
 	stack   [1]uint64
+	over    *overlay // what lies over the image; nil for nothing
 }
 
 // newSandbox instantiates the kernel in a memory that holds the image.
@@ -131,14 +132,32 @@ func (s *sandbox) answer(ctx context.Context, m layout.Map, request []byte, limi
 	return b, nil
 }
 
+// lay brings what lies over the image up to date. It stays when the sandbox is wiped:
+// it is of the runtime, not of a request.
+func (s *sandbox) lay(o *overlay) error {
+	if s.over == o {
+		return nil
+	}
+	for _, p := range o.patches {
+		if !s.memory.Write(p.At, p.Bytes) {
+			return fmt.Errorf("%w: what lies over the image does not fit", ErrSandbox)
+		}
+	}
+	s.over = o
+	return nil
+}
+
 // do answers a request; the hits and the state are valid until the next call.
-func (s *sandbox) do(ctx context.Context, image *guestImage, r *layout.Request) (layout.Answer, error) {
-	limit := r.AnswerLimits(image.Shape)
-	if n := limit.Len(); image.maxAnswer > 0 && n > image.maxAnswer {
-		return layout.Answer{}, fmt.Errorf("%w: its answer may have %d bytes, %d are allowed; ask for fewer items", ErrRequest, n, image.maxAnswer)
+func (s *sandbox) do(ctx context.Context, v view, r *layout.Request) (layout.Answer, error) {
+	if err := s.lay(v.overlay); err != nil {
+		return layout.Answer{}, err
+	}
+	limit := r.AnswerLimits(v.image.Shape)
+	if n := limit.Len(); v.image.maxAnswer > 0 && n > v.image.maxAnswer {
+		return layout.Answer{}, fmt.Errorf("%w: its answer may have %d bytes, %d are allowed; ask for fewer items", ErrRequest, n, v.image.maxAnswer)
 	}
 	s.request = r.Append(s.request[:0])
-	b, err := s.answer(ctx, image.Map, s.request, limit)
+	b, err := s.answer(ctx, v.m, s.request, limit)
 	if err != nil {
 		return layout.Answer{}, err
 	}
@@ -147,7 +166,7 @@ func (s *sandbox) do(ctx context.Context, image *guestImage, r *layout.Request) 
 		return layout.Answer{}, fmt.Errorf("%w: %w", ErrAnswer, err)
 	}
 	s.hits = a.Hits
-	if err := believable(&a, r, image.Shape); err != nil {
+	if err := believable(&a, r, v.image.Shape, v.m.Items); err != nil {
 		return layout.Answer{}, fmt.Errorf("%w: %w", ErrAnswer, err)
 	}
 	return a, nil
@@ -155,7 +174,7 @@ func (s *sandbox) do(ctx context.Context, image *guestImage, r *layout.Request) 
 
 // believable checks what the rest of the package takes for granted in an answer
 // to r, whatever the kernel is like.
-func believable(a *layout.Answer, r *layout.Request, s layout.Shape) error {
+func believable(a *layout.Answer, r *layout.Request, s layout.Shape, items int) error {
 	if a.Status != layout.StatusOK {
 		return fmt.Errorf("it refuses a valid request with status %d", a.Status)
 	}
@@ -172,7 +191,7 @@ func believable(a *layout.Answer, r *layout.Request, s layout.Shape) error {
 	}
 	finite := func(v float32) bool { return v-v == 0 }
 	for i, hit := range a.Hits {
-		if int64(hit.Item) >= int64(s.Items) || r.Kind == layout.KindScore && hit.Item != r.List[i] {
+		if int64(hit.Item) >= int64(items) || r.Kind == layout.KindScore && hit.Item != r.List[i] {
 			return fmt.Errorf("hit %d is item %d, which was not asked for", i, hit.Item)
 		}
 		if !finite(hit.Score) {

@@ -83,7 +83,7 @@ func (s *Session) append(events []Event) ([]string, error) {
 	if s.closed {
 		return nil, ErrClosed
 	}
-	h, err := s.r.history(events)
+	h, err := s.r.now().history(events)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +138,8 @@ func (s *Session) insert(e layout.Event, time int64, index int) {
 func (s *Session) Recommend(ctx context.Context, q Request) (Response, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k, err := s.r.hits(q.K)
+	v := s.r.now()
+	k, err := v.hits(q.K)
 	if err != nil {
 		return Response{}, err
 	}
@@ -153,18 +154,21 @@ func (s *Session) Recommend(ctx context.Context, q Request) (Response, error) {
 	if !q.IncludeSeen {
 		request.List = append(request.List, s.seen...)
 	}
-	if err := s.r.leaveOut(&request, q.Exclude); err != nil {
+	if err := v.leaveOut(&request, q.Exclude); err != nil {
+		return Response{}, err
+	}
+	if request.Rules, err = v.rules(q.Rules, k, q.K); err != nil {
 		return Response{}, err
 	}
 	response := Response{Unknown: unknown, ColdStart: len(s.kept.events) == 0}
 	err = s.r.with(ctx, func(ctx context.Context, sb *sandbox) error {
-		answer, err := s.do(ctx, sb, &request)
+		answer, err := s.do(ctx, sb, v, &request)
 		if err != nil {
 			return err
 		}
-		response.Items = s.r.recommendations(answer.Hits)
+		response.Items = v.recommendations(answer.Hits)
 		if q.Explain {
-			return s.r.explain(ctx, sb, s.kept, request.Text, slices.Clone(answer.Hits), response.Items)
+			return v.explain(ctx, sb, s.kept, request.Text, slices.Clone(answer.Hits), response.Items)
 		}
 		return nil
 	})
@@ -179,7 +183,8 @@ func (s *Session) Recommend(ctx context.Context, q Request) (Response, error) {
 func (s *Session) Score(ctx context.Context, q ScoreRequest) ([]Score, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list, err := s.r.scored(q)
+	v := s.r.now()
+	list, err := v.scored(q)
 	if err != nil {
 		return nil, err
 	}
@@ -188,9 +193,9 @@ func (s *Session) Score(ctx context.Context, q ScoreRequest) ([]Score, error) {
 	}
 	var scores []Score
 	err = s.r.with(ctx, func(ctx context.Context, sb *sandbox) (err error) {
-		scores, err = s.r.score(list, func(r *layout.Request) (layout.Answer, error) {
+		scores, err = v.score(list, func(r *layout.Request) (layout.Answer, error) {
 			r.Text = layout.CutText(q.Description)
-			return s.do(ctx, sb, r)
+			return s.do(ctx, sb, v, r)
 		})
 		return err
 	})
@@ -198,10 +203,10 @@ func (s *Session) Score(ctx context.Context, q ScoreRequest) ([]Score, error) {
 }
 
 // do answers a request for the history, and keeps the state that comes of it.
-func (s *Session) do(ctx context.Context, sb *sandbox, request *layout.Request) (layout.Answer, error) {
+func (s *Session) do(ctx context.Context, sb *sandbox, v view, request *layout.Request) (layout.Answer, error) {
 	request.Flags |= layout.FlagState
 	request.State, request.History = s.state, s.kept.last(s.pending)
-	answer, err := sb.do(ctx, s.r.image, request)
+	answer, err := sb.do(ctx, v, request)
 	if err != nil {
 		return answer, err
 	}

@@ -79,7 +79,7 @@ func (r *Runtime) parseSession(b []byte) (p past, state []byte, pending int, err
 	word := func() uint32 { at += 4; return binary.LittleEndian.Uint32(b[at-4:]) }
 	long := func() int64 { at += 8; return int64(binary.LittleEndian.Uint64(b[at-8:])) }
 	count, wait, dropped, kept, seen, stateLen := word(), word(), word(), uint64(word()), uint64(word()), uint64(word())
-	shape, limit := r.image.Shape, r.image.Map.MaxHistory
+	shape, limit, items := r.image.Shape, r.image.Map.MaxHistory, r.now().m.Items
 	p.count, p.dropped, p.before = int(count), dropped == 1, long()
 	if uint64(len(b)) != uint64(head)+kept*uint64(event)+4*seen+stateLen || kept > uint64(limit)+1 || uint64(wait) > min(kept, uint64(limit)) || dropped > 1 || p.before < 0 {
 		return bad("its lengths make no sense")
@@ -88,7 +88,7 @@ func (r *Runtime) parseSession(b []byte) (p past, state []byte, pending int, err
 	for range kept {
 		e := layout.Event{Item: word(), Type: word(), Gap: word()}
 		index, time := word(), long()
-		if int64(e.Item) >= int64(shape.Items) || int64(e.Type) >= int64(shape.EventTypes) || index >= count || time < last {
+		if int64(e.Item) >= int64(items) || int64(e.Type) >= int64(shape.EventTypes) || index >= count || time < last {
 			return bad("an event makes no sense")
 		}
 		p.kept.events, p.kept.index, p.kept.times = append(p.kept.events, e), append(p.kept.index, int(index)), append(p.kept.times, time)
@@ -96,7 +96,7 @@ func (r *Runtime) parseSession(b []byte) (p past, state []byte, pending int, err
 	}
 	for range seen {
 		item := word()
-		if int64(item) >= int64(shape.Items) || len(p.seen) > 0 && item <= p.seen[len(p.seen)-1] {
+		if int64(item) >= int64(items) || len(p.seen) > 0 && item <= p.seen[len(p.seen)-1] {
 			return bad("the items seen make no sense")
 		}
 		p.seen = append(p.seen, item)

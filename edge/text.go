@@ -20,13 +20,16 @@ type SearchRequest struct {
 	K int `json:"k,omitempty"`
 	// Exclude names items to leave out; unknown ones are ignored.
 	Exclude []string `json:"exclude,omitempty"`
+	// Rules say what may be found, and in which order.
+	Rules Rules `json:"rules,omitzero"`
 }
 
 // Search returns the items whose texts are nearest to a text; their scores are
 // the cosines between the vectors of the texts. Its errors wrap ErrRequest,
 // ErrNoText, ErrSandbox, ErrClosed or the context's error.
 func (r *Runtime) Search(ctx context.Context, q SearchRequest) (Response, error) {
-	k, err := r.hits(q.K)
+	v := r.now()
+	k, err := v.hits(q.K)
 	if err != nil {
 		return Response{}, err
 	}
@@ -34,13 +37,16 @@ func (r *Runtime) Search(ctx context.Context, q SearchRequest) (Response, error)
 		return Response{}, fmt.Errorf("%w: it does not hold the texts of its items, so that they cannot be searched", ErrNoText)
 	}
 	request := layout.Request{Kind: layout.KindSearch, K: k, Text: layout.CutText(q.Text)}
-	if err := r.leaveOut(&request, q.Exclude); err != nil {
+	if err := v.leaveOut(&request, q.Exclude); err != nil {
+		return Response{}, err
+	}
+	if request.Rules, err = v.rules(q.Rules, k, q.K); err != nil {
 		return Response{}, err
 	}
 	var response Response
 	err = r.with(ctx, func(ctx context.Context, s *sandbox) error {
-		answer, err := s.do(ctx, r.image, &request)
-		response.Items = r.recommendations(answer.Hits)
+		answer, err := s.do(ctx, v, &request)
+		response.Items = v.recommendations(answer.Hits)
 		return err
 	})
 	if err != nil {
@@ -63,7 +69,7 @@ type Embedding struct {
 // Embed returns the vector of a text. Its errors wrap ErrNoText, ErrSandbox,
 // ErrClosed or the context's error.
 func (r *Runtime) Embed(ctx context.Context, text string) (Embedding, error) {
-	t := r.image.Shape.Text
+	v, t := r.now(), r.image.Shape.Text
 	if t.Dim == 0 {
 		return Embedding{}, fmt.Errorf("%w: it has no text encoder", ErrNoText)
 	}
@@ -73,7 +79,7 @@ func (r *Runtime) Embed(ctx context.Context, text string) (Embedding, error) {
 	}
 	var e Embedding
 	err := r.with(ctx, func(ctx context.Context, s *sandbox) error {
-		answer, err := s.do(ctx, r.image, &request)
+		answer, err := s.do(ctx, v, &request)
 		e = Embedding{Vector: answer.Vector, Row: answer.Row, Scale: answer.Scale}
 		return err
 	})

@@ -3,7 +3,9 @@ package quantize
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/wisp-project/wisp/artifact"
@@ -27,10 +29,12 @@ type BuildOptions struct {
 }
 
 // goldenRequests is how many requests with exact answers an artefact carries;
-// goldenTexts how many texts are asked for in every way that there is.
+// goldenTexts how many texts are asked for in every way that there is, goldenRules
+// how many rankings have rules.
 const (
 	goldenRequests = 32
 	goldenTexts    = 6
+	goldenRules    = 8
 )
 
 // Build quantizes m, which was trained on ds, and returns the artefact: the
@@ -38,7 +42,12 @@ const (
 // internal/q8 gives. Ranges are calibrated on histories, which must come from
 // training data. The artefact was run in a sandbox before Build returns it.
 func Build(ctx context.Context, m *model.Model, ds *data.Dataset, histories [][]model.Event, o BuildOptions) (*artifact.Artifact, error) {
-	b, err := Image(m, histories, o.Text)
+	items := catalogue(ds)
+	if len(items) != m.Config.Items {
+		return nil, fmt.Errorf("quantize: build: %w: the data have %d items, the model knows %d", artifact.ErrContent, len(items), m.Config.Items)
+	}
+	_, labels := artifact.Labels(items)
+	b, err := Image(m, histories, o.Text, labels)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +59,7 @@ func Build(ctx context.Context, m *model.Model, ds *data.Dataset, histories [][]
 		Manifest: artifact.Manifest{
 			Name: o.Name, Version: max(o.Version, 1), Tenant: o.Tenant, Metrics: o.Metrics, Licences: o.Licences, Created: o.Created,
 		},
-		Kernel: o.Kernel,
+		Kernel: o.Kernel, Items: items,
 	}
 	a.SetImage(image)
 	if a.Manifest.Name == "" {
@@ -58,9 +67,6 @@ func Build(ctx context.Context, m *model.Model, ds *data.Dataset, histories [][]
 	}
 	for _, t := range ds.Types {
 		a.Manifest.EventTypes = append(a.Manifest.EventTypes, artifact.EventType{Name: t.Name, AtLeast: t.AtLeast})
-	}
-	for _, item := range ds.Items {
-		a.Items = append(a.Items, artifact.Item{ID: item.ID, Title: item.Title, Categories: item.Categories})
 	}
 	if a.Goldens, err = goldens(b, image, histories, a.Items); err != nil {
 		return nil, err
@@ -70,6 +76,38 @@ func Build(ctx context.Context, m *model.Model, ds *data.Dataset, histories [][]
 		return nil, fmt.Errorf("quantize: build: the sandbox refuses the new artefact: %w", err)
 	}
 	return a, r.Close(ctx)
+}
+
+// catalogue returns the items of a data set, with the attributes that rules can use:
+// those whose values are shared, by two items each on average. Prices and numbers of
+// articles would be as many labels as there are items.
+func catalogue(ds *data.Dataset) []artifact.Item {
+	type values struct {
+		items  int
+		values map[string]bool
+	}
+	attributes := map[string]*values{}
+	for i := range ds.Items {
+		for name, value := range ds.Items[i].Attributes {
+			v := attributes[name]
+			if v == nil {
+				v = &values{values: map[string]bool{}}
+				attributes[name] = v
+			}
+			v.items++
+			v.values[value] = true
+		}
+	}
+	items := make([]artifact.Item, len(ds.Items))
+	for i, item := range ds.Items {
+		items[i] = artifact.Item{ID: item.ID, Title: item.Title, Categories: item.Categories}
+		for _, name := range slices.Sorted(maps.Keys(item.Attributes)) {
+			if v := attributes[name]; name != "" && item.Attributes[name] != "" && 2*len(v.values) <= v.items {
+				items[i].Attributes = append(items[i].Attributes, artifact.Attribute{Name: name, Value: item.Attributes[name]})
+			}
+		}
+	}
+	return items
 }
 
 // goldens makes requests of every kind and length, from real histories where
@@ -110,6 +148,16 @@ func goldens(b []byte, image *layout.Image, histories [][]model.Event, items []a
 		}
 		requests = append(requests, r)
 	}
+	for i := range goldenRules {
+		r := requests[i]
+		r.Kind, r.K = layout.KindRecommend, uint32(min(10, m.MaxK))
+		if i%2 == 1 {
+			item := uint32(rng.IntN(s.Items))
+			r = layout.Request{Kind: layout.KindSimilar, K: r.K, History: []layout.Event{{Item: item}}}
+		}
+		r.Rules = goldenRulesOf(rng, s, m, r.K)
+		requests = append(requests, r)
+	}
 	for i := range goldenTexts * min(s.Text.Dim, 1) {
 		text := items[rng.IntN(len(items))].Title
 		if i == 0 {
@@ -138,4 +186,36 @@ func goldens(b []byte, image *layout.Image, histories [][]model.Event, items []a
 		golden[i] = artifact.Golden{Request: r.Append(nil), Answer: answer.Append(nil)}
 	}
 	return golden, nil
+}
+
+// goldenRulesOf returns a rule of every kind that there is for a catalogue.
+func goldenRulesOf(rng *rand.Rand, s layout.Shape, m layout.Map, k uint32) []layout.Rule {
+	item := func() uint32 { return uint32(rng.IntN(s.Items)) }
+	rules := []layout.Rule{
+		layout.BoostItems(1.5, 0.25, item()),
+		layout.Pin(k-1, item()),
+		layout.Diversity(0.7, min(uint32(m.MaxK), 4*k)),
+	}
+	if v := s.Labels.Labels; v > 0 {
+		label := func() uint32 { return uint32(rng.IntN(v)) }
+		rules = append(rules,
+			layout.Rule{Op: layout.RuleNoneOf, Args: []uint32{label()}},
+			layout.BoostLabels(0.5, 0, label()),
+			layout.Cap(max(1, k/3), 0, uint32(v)),
+		)
+		if rng.IntN(2) == 0 {
+			rules = append(rules, layout.Rule{Op: layout.RuleAnyOf, Args: slices.Compact(slices.Sorted(slices.Values([]uint32{label(), label(), label()})))})
+		}
+	}
+	if rng.IntN(2) == 0 {
+		only := make([]uint32, s.Items)
+		for i := range only {
+			only[i] = uint32(i)
+		}
+		rng.Shuffle(len(only), func(i, j int) { only[i], only[j] = only[j], only[i] })
+		only = only[:min(s.Items, 200)]
+		slices.Sort(only)
+		rules = append(rules, layout.Rule{Op: layout.RuleOnly, Args: only})
+	}
+	return rules
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"path/filepath"
 	"reflect"
@@ -71,7 +72,11 @@ func TestBuildManifest(t *testing.T) {
 			t.Fatalf("item %d is %+v, want %+v", i, a.Items[i], item)
 		}
 	}
-	if whole, err := quantize.Image(m, h, nil); err != nil || !bytes.Equal(image(a), whole) {
+	_, labels := artifact.Labels(a.Items)
+	if len(labels[0]) != 1 {
+		t.Errorf("labels %v", labels)
+	}
+	if whole, err := quantize.Image(m, h, nil, labels); err != nil || !bytes.Equal(image(a), whole) {
 		t.Errorf("the segments are not the model's image (%v)", err)
 	}
 	plain := build(t, m, ds, h, quantize.BuildOptions{Kernel: wasm.Kernel}).Manifest
@@ -90,8 +95,8 @@ func TestBuildGoldens(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(a.Goldens) != 32 {
-			t.Errorf("%d golden requests, want 32", len(a.Goldens))
+		if len(a.Goldens) != 40 {
+			t.Errorf("%d golden requests, want 40", len(a.Goldens))
 		}
 		seen := map[string]bool{}
 		lengths := map[int]bool{}
@@ -203,5 +208,28 @@ func TestBuildRefuses(t *testing.T) {
 				t.Errorf("error %v, want %v that says %q", err, test.want, test.says)
 			}
 		})
+	}
+}
+
+// TestBuildAttributes sees the attributes that items share become labels, and no others.
+func TestBuildAttributes(t *testing.T) {
+	m := random(t, small, 3)
+	ds := catalogue(m.Config)
+	for i := range ds.Items {
+		ds.Items[i].Attributes = map[string]string{"sku": fmt.Sprint(i), "brand": []string{"Acme", "Zenith"}[i%2], "": "x"}
+	}
+	ds.Items[0].Attributes["empty"] = ""
+	a := build(t, m, ds, calibration(m.Config, 8, 1), quantize.BuildOptions{Kernel: wasm.Kernel})
+	labels, of := artifact.Labels(a.Items)
+	want := []artifact.Label{{Value: "things"}, {Name: "brand", Value: "Acme"}, {Name: "brand", Value: "Zenith"}}
+	if !slices.Equal(labels, want) || !slices.Equal(of[1], []uint32{0, 2}) {
+		t.Errorf("labels %v, those of item 1 are %v", labels, of[1])
+	}
+	if image, err := a.Image(); err != nil || !slices.Equal(image.Labels()[1], of[1]) {
+		t.Errorf("the image does not have the labels (%v)", err)
+	}
+	a.Items[3].Attributes = nil
+	if _, err := a.Image(); !errors.Is(err, artifact.ErrContent) {
+		t.Errorf("items without the labels of the image: %v", err)
 	}
 }

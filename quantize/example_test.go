@@ -48,7 +48,7 @@ func ExampleBuild() {
 		fmt.Println(s.Name, len(s.Data) > 0)
 	}
 	// Output:
-	// shop 3 4 items, 32 golden requests
+	// shop 3 4 items, 40 golden requests
 	// header true
 	// user true
 	// items true
@@ -57,7 +57,7 @@ func ExampleBuild() {
 func ExampleLayerErrors() {
 	m, _ := shop()
 	histories := [][]model.Event{{{Item: 0}, {Item: 1, Gap: 30}}, {{Item: 3}}}
-	image, err := quantize.Image(m, histories, nil)
+	image, err := quantize.Image(m, histories, nil, nil)
 	if err != nil {
 		panic(err)
 	}

@@ -18,7 +18,7 @@ import (
 // layerErrors quantizes m and measures it on the same histories.
 func layerErrors(t *testing.T, m *model.Model, histories [][]model.Event) []quantize.LayerError {
 	t.Helper()
-	image, err := quantize.Image(m, histories, nil)
+	image, err := quantize.Image(m, histories, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestLayerErrorsRefuses(t *testing.T) {
 	s := layouttest.Shapes()[1]
 	m := random(t, s, 3)
 	h := calibration(m.Config, 2, 3)
-	image, err := quantize.Image(m, h, nil)
+	image, err := quantize.Image(m, h, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -186,8 +186,9 @@ func round(v float32, levels int) int {
 func clone(t *model.Tensor) []float32 { return append([]float32(nil), t.Data...) }
 
 // Image quantizes m, and the text encoder where text is not nil, and packs them
-// as the guest reads them.
-func Image(m *model.Model, histories [][]model.Event, text *Text) ([]byte, error) {
+// as the guest reads them. labels are the numbers of each item's categories and
+// attributes, see artifact.Labels; nil for none.
+func Image(m *model.Model, histories [][]model.Event, text *Text, labels [][]uint32) ([]byte, error) {
 	var descriptions [][]float32
 	if text != nil {
 		descriptions = text.Descriptions
@@ -200,6 +201,7 @@ func Image(m *model.Model, histories [][]model.Event, text *Text) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
+	p.Shape.Labels, p.Labels = layout.LabelShapeOf(labels), labels
 	image, err := layout.Pack(p)
 	if err != nil {
 		return nil, fmt.Errorf("quantize: pack: %w", err)

@@ -228,7 +228,7 @@ func TestImageOfFaintModels(t *testing.T) {
 				}
 			}
 			histories := calibration(m.Config, 4, 3)
-			image, err := quantize.Image(m, histories, nil)
+			image, err := quantize.Image(m, histories, nil, nil)
 			if err != nil {
 				t.Errorf("%q times %v: %v", part, factor, err)
 				continue
@@ -272,8 +272,9 @@ func TestImageIsCloseToTheModel(t *testing.T) {
 		{Items: 60, Dim: 33, Layers: 1, Heads: 11, FFN: 7, Window: 3, EventTypes: 1, GapBuckets: 33},
 		{Items: 60, Dim: 16, Layers: 6, Heads: 2, FFN: 64, Window: 4, EventTypes: 4, GapBuckets: 2},
 	}...) {
+		s.Labels = layout.LabelShape{}
 		m := random(t, s, 4)
-		image, err := quantize.Image(m, calibration(m.Config, 8, 4), nil)
+		image, err := quantize.Image(m, calibration(m.Config, 8, 4), nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -292,7 +293,7 @@ func TestImageIsCloseToTheModel(t *testing.T) {
 // A trained model keeps its order: what float32 puts first, int8 does too.
 func TestImageOfATrainedModel(t *testing.T) {
 	tr := train(t)
-	image, err := quantize.Image(tr.model, histories(tr.split), nil)
+	image, err := quantize.Image(tr.model, histories(tr.split), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,11 +351,11 @@ func top(scores []float32, k int) []int {
 func TestImageIsReproducible(t *testing.T) {
 	m := random(t, layouttest.Shapes()[3], 6)
 	histories := calibration(m.Config, 4, 6)
-	first, err := quantize.Image(m, histories, nil)
+	first, err := quantize.Image(m, histories, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := quantize.Image(m, histories, nil)
+	second, err := quantize.Image(m, histories, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +385,7 @@ func TestImageRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := random(t, s, 7)
 			test.spoil(m)
-			if image, err := quantize.Image(m, test.h, nil); !errors.Is(err, test.want) || image != nil {
+			if image, err := quantize.Image(m, test.h, nil, nil); !errors.Is(err, test.want) || image != nil {
 				t.Errorf("%d bytes, error %v, want %v", len(image), err, test.want)
 			}
 		})

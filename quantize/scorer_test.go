@@ -25,7 +25,7 @@ var small = layout.Shape{Items: 57, Dim: 18, Layers: 3, Heads: 3, FFN: 21, Windo
 
 func scorer(t *testing.T, m *model.Model, histories [][]model.Event) *quantize.Scorer {
 	t.Helper()
-	image, err := quantize.Image(m, histories, nil)
+	image, err := quantize.Image(m, histories, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,7 +66,7 @@ func TextParams(t Text) (layout.TextShape, *layout.TextParams, error) {
 	if t.ItemTexts != nil {
 		p.ItemTexts = rows(t.ItemTexts)
 		for i := range p.ItemTexts.Scale {
-			p.ItemTexts.Scale[i] = cosineScale(p.ItemTexts.W[i*c.Dim : (i+1)*c.Dim])
+			p.ItemTexts.Scale[i] = layout.CosineScale(p.ItemTexts.W[i*c.Dim : (i+1)*c.Dim])
 		}
 	}
 	return shape, p, nil
@@ -157,17 +157,4 @@ func unbiased(w *model.Tensor) layout.Linear { return linear(w, model.NewTensor(
 func rows(w *model.Tensor) layout.Rows {
 	l := matrix(w)
 	return layout.Rows{W: l.W, Scale: l.Scale}
-}
-
-// cosineScale is the scale with which the product of a row and a query's
-// integers is the cosine between them.
-func cosineScale(row []int8) float32 {
-	var sum int64
-	for _, v := range row {
-		sum += int64(v) * int64(v)
-	}
-	if sum == 0 {
-		return 0
-	}
-	return float32(1 / (layout.QueryOne * math.Sqrt(float64(sum))))
 }

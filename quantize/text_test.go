@@ -96,7 +96,7 @@ func TestTextIsCloseToTheModel(t *testing.T) {
 		histories := calibration(m.Config, 8, 4)
 		b, err := quantize.Image(m, histories, &quantize.Text{
 			Encoder: encoder, Tokenizer: tokenizer, ItemMap: items, UserMap: m.Weights[model.UserDescription],
-		})
+		}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -191,7 +191,7 @@ func TestDescriptionsSetTheStep(t *testing.T) {
 	}
 	steps := map[string]float64{}
 	for name, d := range map[string][][]float32{"calibrated": descriptions, "bounded": nil} {
-		b, err := quantize.Image(m, histories, &quantize.Text{Encoder: encoder, Tokenizer: tokenizer, UserMap: w, Descriptions: d})
+		b, err := quantize.Image(m, histories, &quantize.Text{Encoder: encoder, Tokenizer: tokenizer, UserMap: w, Descriptions: d}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -230,7 +230,7 @@ func TestBuildWithText(t *testing.T) {
 	for _, s := range a.Segments {
 		names = append(names, s.Name)
 	}
-	if got := strings.Join(names, " "); got != "header tokenizer text user items texts" {
+	if got := strings.Join(names, " "); got != "header tokenizer text user items texts labels" {
 		t.Errorf("segments %s", got)
 	}
 	r, err := edge.New(t.Context(), a, edge.Options{Sandboxes: 1, AllowUnsigned: true})

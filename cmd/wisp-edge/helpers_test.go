@@ -59,7 +59,13 @@ func buildShape(t testing.TB, s layout.Shape) *artifact.Artifact {
 	}
 	a.SetImage(image)
 	for i := range s.Items {
-		a.Items = append(a.Items, artifact.Item{ID: fmt.Sprintf("i%d", i), Title: fmt.Sprintf("Item <%d>", i)})
+		item := artifact.Item{ID: fmt.Sprintf("i%d", i), Title: fmt.Sprintf("Item <%d>", i)}
+		if labels := image.Labels(); labels != nil {
+			for _, l := range labels[i] {
+				item.Categories = append(item.Categories, fmt.Sprintf("c%03d", l))
+			}
+		}
+		a.Items = append(a.Items, item)
 	}
 	for _, r := range layouttest.Requests(s, image.Map, 16, 5) {
 		answer := q.Run(r)

@@ -134,7 +134,7 @@ func int8Vectors(m *model.TextModel, tok *tokenize.Tokenizer, texts []string) (e
 	if err != nil {
 		return v, err
 	}
-	image, err := quantize.Image(towers, [][]model.Event{{{}}}, &quantize.Text{Encoder: m, Tokenizer: tok, Tokens: min(m.Config.MaxTokens, layout.MaxTokens)})
+	image, err := quantize.Image(towers, [][]model.Event{{{}}}, &quantize.Text{Encoder: m, Tokenizer: tok, Tokens: min(m.Config.MaxTokens, layout.MaxTokens)}, nil)
 	if err != nil {
 		return v, err
 	}

@@ -318,7 +318,7 @@ func (im *Image) Params() Params {
 	for _, t := range p.tables(&im.h) {
 		t.unpack(im.bytes)
 	}
-	p.Labels, _ = unpackLabels(im.bytes, &im.h) // Open has seen them
+	p.Labels = im.Labels()
 	return p
 }
 

@@ -32,6 +32,12 @@ func (s LabelShape) Validate() error {
 	return nil
 }
 
+// Labels returns those of each item, (N), rising; nil where the image has none.
+func (im *Image) Labels() [][]uint32 {
+	labels, _ := unpackLabels(im.bytes, &im.h) // Open has seen them
+	return labels
+}
+
 // firsts is the number of words of a table of places in a list of entries, one
 // for each of n rows and one behind the last; none without labels.
 func (s LabelShape) firsts(n int) int {

@@ -37,6 +37,10 @@ struct rule_state {
 _Static_assert(sizeof(struct rule_state) <= 4 * RULE_STATE_WORDS, "rule state");
 #define RS AT(struct rule_state, RULE_STATE)
 
+// A function that many steps call, and once in the kernel all the same: what golden
+// requests see of it holds for requests that no golden is of.
+#define SHARED __attribute__((noinline))
+
 #define POSTINGS (1 << 16)  // items of a label that a step marks
 
 struct rule {
@@ -109,7 +113,7 @@ static void set_all(u32 *bits, const u32 *set, u32 n) {
 }
 
 // whether a rising set has v
-static u32 has(const u32 *set, u32 n, u32 v) {
+SHARED static u32 has(const u32 *set, u32 n, u32 v) {
   u32 from = 0, to = n;  // the first that is not below v lies in [from, to]
   while (from < to) {
     u32 middle = (from + to) / 2;
@@ -126,7 +130,7 @@ struct set {
   u32 n;
 };
 
-static struct set labels_of(u32 item) {
+SHARED static struct set labels_of(u32 item) {
   if (item >= H(ITEMS)) {
     const u32 *l = AT(u32, EXTRA_LABELS) + (item - H(ITEMS)) * MAX_ITEM_LABELS;
     u32 n = 0;
@@ -138,7 +142,7 @@ static struct set labels_of(u32 item) {
   return (struct set){IMAGE(u32, LABEL_LIST) + first[0], first[1] - first[0]};
 }
 
-static u32 has_label(u32 item, const u32 *set, u32 n) {
+SHARED static u32 has_label(u32 item, const u32 *set, u32 n) {
   struct set l = labels_of(item);
   for (u32 i = 0; n && i < l.n; i++)
     if (has(set, n, l.of[i])) return 1;
@@ -147,7 +151,7 @@ static u32 has_label(u32 item, const u32 *set, u32 n) {
 
 // Sets the bits of items with a label, POSTINGS at a time; RS->entry is 0 again when
 // all are set. Returns the cost.
-static u32 mark_label(u32 *bits, u32 label) {
+SHARED static u32 mark_label(u32 *bits, u32 label) {
   u32 n = 0, from = RS->entry;
   if (label < H(LABELS)) {
     const u32 *first = IMAGE(u32, POSTING_FIRST) + label, *list = IMAGE(u32, POSTING_LIST) + first[0];
@@ -250,16 +254,18 @@ static inline const i16 *ranked_by(void) { return RQ->kind == KIND_SEARCH ? AT(i
 static inline f32 over_length(i32 sum) { return sum ? 1.0f / __builtin_sqrtf((f32)sum) : 0; }
 
 // the product of a vector, (k), with one row of a table
-static i32 dot_row(const i16 *u, struct table t, u32 item) {
+SHARED static i32 dot_row(const i16 *u, struct table t, u32 item) {
   const i8 *p = table_block(t, item) + lane(item) * 8;
   v128_t sum = wasm_i32x4_splat(0);
+#pragma clang loop unroll(disable)
   for (u32 d = 0; d < t.k; d += 8, p += 32) sum = wasm_i32x4_add(sum, wasm_i32x4_dot_i16x8(wasm_v128_load(u + d), wasm_i16x8_load8x8(p)));
   return hsum(sum);
 }
 
-static i32 row_squares(struct table t, u32 item) {
+SHARED static i32 row_squares(struct table t, u32 item) {
   const i8 *p = table_block(t, item) + lane(item) * 8;
   v128_t sum = wasm_i32x4_splat(0);
+#pragma clang loop unroll(disable)
   for (u32 d = 0; d < t.k; d += 8, p += 32) {
     v128_t x = wasm_i16x8_load8x8(p);
     sum = wasm_i32x4_add(sum, wasm_i32x4_dot_i16x8(x, x));
@@ -274,7 +280,7 @@ static f32 load_row(i16 *dst, struct table t, u32 item) {
   return over_length(row_squares(t, item));
 }
 
-static f32 boosted(u32 item, f32 s) {
+SHARED static f32 boosted(u32 item, f32 s) {
   for (u32 at = 0; at < RQ->rules; at = rule_after(at)) {
     const struct rule *r = rule_at(at);
     if (r->op == RULE_BOOST_ITEMS ? !(r->n > 2 && has(r->args + 2, r->n - 2, item)) : r->op != RULE_BOOST_LABELS || !has_label(item, r->args + 2, r->n - 2)) continue;
@@ -286,7 +292,7 @@ static f32 boosted(u32 item, f32 s) {
   return s;
 }
 
-static struct hit hit_of(u32 item) {
+SHARED static struct hit hit_of(u32 item) {
   struct table t = ranked();
   i32 acc = dot_row(ranked_by(), t, item);
   f32 s = RQ->kind == KIND_SIMILAR ? ((f32)acc * over_length(row_squares(t, item))) * RS->query_inv : (f32)acc * table_scale(t, item);
@@ -311,7 +317,7 @@ static v128_t cosines(v128_t acc, const i8 *p, u32 k) {
 // ---- caps
 
 // whether no cap keeps an item away from those that are shown
-static u32 admits(u32 item) {
+SHARED static u32 admits(u32 item) {
   if (!RS->capped) return 1;
   struct set l = labels_of(item);
   for (u32 at = 0; at < RQ->rules; at = rule_after(at)) {
