@@ -32,6 +32,7 @@ type overlay struct {
 	// is there; removed ones leave a hole, which is unavailable.
 	laid    layout.Overlay
 	patches []layout.Patch
+	given   []NewItem         // by place, as the next does
 	items   []artifact.Item   // by place; of holes those that were there last
 	index   map[string]uint32 // number by id
 	free    []uint32          // places of holes, the one that is one for longest first
@@ -46,8 +47,8 @@ type view struct {
 	m        layout.Map // with the inserted items
 }
 
-// now returns the runtime as it is now.
-func (r *Runtime) now() view {
+// view returns the runtime as it is now.
+func (r *Runtime) view() view {
 	v := view{r, r.over.Load(), r.image.Map}
 	if v.overlay != nil {
 		v.m = v.m.With(&v.laid)
@@ -116,13 +117,13 @@ func (r *Runtime) Insert(ctx context.Context, item NewItem) error {
 		case again:
 		case len(o.items) < r.image.Map.MaxInserted:
 			place = uint32(len(o.items))
-			o.items, o.laid.Inserted = append(o.items, own), append(o.laid.Inserted, in)
+			o.given, o.items, o.laid.Inserted = append(o.given, item), append(o.items, own), append(o.laid.Inserted, in)
 		case len(o.free) > 0:
 			place, o.free = o.free[0], o.free[1:]
 		default:
 			return fmt.Errorf("%w: %d are inserted; remove some, or export the artefact anew", ErrFull, len(o.items))
 		}
-		o.items[place], o.laid.Inserted[place] = own, in
+		o.given[place], o.items[place], o.laid.Inserted[place] = item, own, in
 		o.index[own.ID] = base + place
 		return nil
 	})
@@ -177,7 +178,7 @@ func (r *Runtime) SetAvailable(available bool, ids ...string) error {
 
 // Inserted returns the items inserted, in the order of their ids.
 func (r *Runtime) Inserted() []artifact.Item {
-	v := r.now()
+	v := r.view()
 	if v.overlay == nil {
 		return nil
 	}
@@ -186,6 +187,29 @@ func (r *Runtime) Inserted() []artifact.Item {
 		items = append(items, *v.item(v.overlay.index[id]))
 	}
 	return items
+}
+
+// takeOver inserts what was inserted into another runtime, nil for none, and makes
+// unavailable what is there, as far as this artefact has no such items or knows them.
+func (r *Runtime) takeOver(ctx context.Context, from *Runtime) {
+	if from == nil {
+		return
+	}
+	old := from.view()
+	if old.overlay == nil {
+		return
+	}
+	for place, item := range old.given {
+		if n, ok := old.overlay.index[item.ID]; !ok || n != uint32(len(from.items)+place) {
+			continue
+		}
+		if _, ok := r.view().find(item.ID); !ok {
+			_ = r.Insert(ctx, item) // an artefact that cannot take it goes without
+		}
+	}
+	for n := range old.gone {
+		_ = r.SetAvailable(false, old.item(n).ID) // one that it does not have is not to be found anyway
+	}
 }
 
 // change replaces the overlay by a copy that f changed, unless f fails.
@@ -201,7 +225,7 @@ func (r *Runtime) change(f func(*overlay) error) error {
 	if was := r.over.Load(); was != nil {
 		o = &overlay{
 			laid:  layout.Overlay{Inserted: slices.Clone(was.laid.Inserted)},
-			items: slices.Clone(was.items), index: maps.Clone(was.index), free: slices.Clone(was.free),
+			given: slices.Clone(was.given), items: slices.Clone(was.items), index: maps.Clone(was.index), free: slices.Clone(was.free),
 			gone: maps.Clone(was.gone),
 		}
 	}

@@ -150,6 +150,28 @@ func (m *Model) Search(ctx context.Context, q SearchRequest) (Response, error) {
 	return ask(ctx, m, q, (*Runtime).Search)
 }
 
+// Similar is [Runtime.Similar] of the version that serves.
+func (m *Model) Similar(ctx context.Context, q SimilarRequest) (Response, error) {
+	return ask(ctx, m, q, (*Runtime).Similar)
+}
+
+// Insert is [Runtime.Insert] of the version that serves. A version that replaces it
+// takes the item over, unless its catalogue has one of that id.
+func (m *Model) Insert(ctx context.Context, item NewItem) error {
+	return m.Use(func(r *Runtime) error { return r.Insert(ctx, item) })
+}
+
+// Remove is [Runtime.Remove] of the version that serves.
+func (m *Model) Remove(id string) error {
+	return m.Use(func(r *Runtime) error { return r.Remove(id) })
+}
+
+// SetAvailable is [Runtime.SetAvailable] of the version that serves. A version that
+// replaces it takes over what is unavailable.
+func (m *Model) SetAvailable(available bool, ids ...string) error {
+	return m.Use(func(r *Runtime) error { return r.SetAvailable(available, ids...) })
+}
+
 // Embed is [Runtime.Embed] of the version that serves.
 func (m *Model) Embed(ctx context.Context, text string) (Embedding, error) {
 	return ask(ctx, m, text, (*Runtime).Embed)
@@ -274,9 +296,17 @@ func (m *Model) bring(ctx context.Context, get func(context.Context) (*Runtime, 
 	if err != nil || r == nil {
 		return err
 	}
+	var was *Runtime
+	_ = m.Use(func(old *Runtime) error { // none serves before the first
+		was = old
+		return nil
+	})
+	// Once before it serves, and once more for what came in between.
+	r.takeOver(ctx, was)
 	if !m.swap(r) {
 		return errors.Join(ErrClosed, r.Close(context.WithoutCancel(ctx)))
 	}
+	r.takeOver(ctx, was)
 	if changed != nil {
 		*changed = true
 	}

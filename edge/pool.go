@@ -235,7 +235,7 @@ func (r *Runtime) Stats() Stats {
 	defer r.mu.Unlock()
 	s := r.stats
 	s.InProgress, s.Waiting, s.Idle = working, waiting, len(r.idle)
-	s.ImageBytes = int64(r.image.Map.Scratch - layout.ImageBase)
+	s.ImageBytes = int64(r.image.Map.Overlay - layout.ImageBase)
 	s.SandboxBytes = int64(working+len(r.idle)) * int64(r.image.Map.End)
 	return s
 }

@@ -101,7 +101,7 @@ func (r *Runtime) Recommend(ctx context.Context, q Request) (Response, error) {
 	if len(q.Session) > 0 || q.KeepSession {
 		return r.resumed(ctx, q)
 	}
-	v := r.now()
+	v := r.view()
 	k, err := v.hits(q.K)
 	if err != nil {
 		return Response{}, err
@@ -167,9 +167,9 @@ func (r *Runtime) describes(description string) error {
 
 // ScoreRequest asks what the model thinks of some items.
 type ScoreRequest struct {
-	History     []Event  // as in Request
-	Description string   // as in Request
-	Items       []string // ids
+	History     []Event  `json:"history"`               // as in Request
+	Description string   `json:"description,omitempty"` // as in Request
+	Items       []string `json:"items"`                 // ids
 }
 
 // Score is what the model thinks of one item.
@@ -181,7 +181,7 @@ type Score struct {
 // Score returns the scores of the named items, in their order. An unknown item is
 // an error that wraps ErrRequest; other errors are those of Recommend.
 func (r *Runtime) Score(ctx context.Context, q ScoreRequest) ([]Score, error) {
-	v := r.now()
+	v := r.view()
 	list, err := v.scored(q)
 	if err != nil {
 		return nil, err

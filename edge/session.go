@@ -83,7 +83,7 @@ func (s *Session) append(events []Event) ([]string, error) {
 	if s.closed {
 		return nil, ErrClosed
 	}
-	h, err := s.r.now().history(events)
+	h, err := s.r.view().history(events)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +138,7 @@ func (s *Session) insert(e layout.Event, time int64, index int) {
 func (s *Session) Recommend(ctx context.Context, q Request) (Response, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := s.r.now()
+	v := s.r.view()
 	k, err := v.hits(q.K)
 	if err != nil {
 		return Response{}, err
@@ -183,7 +183,7 @@ func (s *Session) Recommend(ctx context.Context, q Request) (Response, error) {
 func (s *Session) Score(ctx context.Context, q ScoreRequest) ([]Score, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := s.r.now()
+	v := s.r.view()
 	list, err := v.scored(q)
 	if err != nil {
 		return nil, err

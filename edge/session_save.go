@@ -79,7 +79,7 @@ func (r *Runtime) parseSession(b []byte) (p past, state []byte, pending int, err
 	word := func() uint32 { at += 4; return binary.LittleEndian.Uint32(b[at-4:]) }
 	long := func() int64 { at += 8; return int64(binary.LittleEndian.Uint64(b[at-8:])) }
 	count, wait, dropped, kept, seen, stateLen := word(), word(), word(), uint64(word()), uint64(word()), uint64(word())
-	shape, limit, items := r.image.Shape, r.image.Map.MaxHistory, r.now().m.Items
+	shape, limit, items := r.image.Shape, r.image.Map.MaxHistory, r.view().m.Items
 	p.count, p.dropped, p.before = int(count), dropped == 1, long()
 	if uint64(len(b)) != uint64(head)+kept*uint64(event)+4*seen+stateLen || kept > uint64(limit)+1 || uint64(wait) > min(kept, uint64(limit)) || dropped > 1 || p.before < 0 {
 		return bad("its lengths make no sense")

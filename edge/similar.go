@@ -25,7 +25,7 @@ type SimilarRequest struct {
 // among them. An unknown item is an error that wraps ErrRequest; other errors are
 // those of Recommend.
 func (r *Runtime) Similar(ctx context.Context, q SimilarRequest) (Response, error) {
-	v := r.now()
+	v := r.view()
 	k, err := v.hits(q.K)
 	if err != nil {
 		return Response{}, err

@@ -28,7 +28,7 @@ type SearchRequest struct {
 // the cosines between the vectors of the texts. Its errors wrap ErrRequest,
 // ErrNoText, ErrSandbox, ErrClosed or the context's error.
 func (r *Runtime) Search(ctx context.Context, q SearchRequest) (Response, error) {
-	v := r.now()
+	v := r.view()
 	k, err := v.hits(q.K)
 	if err != nil {
 		return Response{}, err
@@ -69,7 +69,7 @@ type Embedding struct {
 // Embed returns the vector of a text. Its errors wrap ErrNoText, ErrSandbox,
 // ErrClosed or the context's error.
 func (r *Runtime) Embed(ctx context.Context, text string) (Embedding, error) {
-	v, t := r.now(), r.image.Shape.Text
+	v, t := r.view(), r.image.Shape.Text
 	if t.Dim == 0 {
 		return Embedding{}, fmt.Errorf("%w: it has no text encoder", ErrNoText)
 	}

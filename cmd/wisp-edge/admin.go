@@ -32,12 +32,13 @@ func (a admin) handler() http.Handler {
 	mux.HandleFunc("POST /update", a.updateAll)
 	mux.HandleFunc("POST /models/{model}/update", a.updateModel)
 	mux.HandleFunc("POST /models/{model}/rollback", a.rollbackModel)
+	a.itemRoutes(mux)
 	mux.HandleFunc("/stats", wrongMethod("GET, HEAD"))
 	mux.HandleFunc("/update", wrongMethod("POST"))
 	mux.HandleFunc("/models/{model}/update", wrongMethod("POST"))
 	mux.HandleFunc("/models/{model}/rollback", wrongMethod("POST"))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, http.StatusNotFound, "not_found", fmt.Sprintf("there is no %s; GET /stats, POST /update, /models/NAME/update or /models/NAME/rollback", r.URL.Path))
+		fail(w, http.StatusNotFound, "not_found", fmt.Sprintf("there is no %s; GET /stats, POST /update, /models/NAME/update or /models/NAME/rollback, PUT or DELETE /models/NAME/items/ID or /models/NAME/unavailable/ID", r.URL.Path))
 	})
 	return logged(a.log, own(mux))
 }

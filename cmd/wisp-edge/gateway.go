@@ -40,6 +40,8 @@ func (g *gateway) handler() http.Handler {
 	for kind, handler := range map[string]http.HandlerFunc{
 		"recommend": answer(g, (*edge.Runtime).Recommend),
 		"search":    answer(g, (*edge.Runtime).Search),
+		"similar":   answer(g, (*edge.Runtime).Similar),
+		"score":     answer(g, score),
 	} {
 		for _, path := range []string{"/v1/" + kind, "/v1/models/{model}/" + kind} {
 			mux.HandleFunc("POST "+path, handler)
@@ -52,7 +54,7 @@ func (g *gateway) handler() http.Handler {
 	mux.HandleFunc("/healthz", wrongMethod("GET, HEAD"))
 	mux.HandleFunc("/readyz", wrongMethod("GET, HEAD"))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, http.StatusNotFound, "not_found", fmt.Sprintf("there is no %s; POST to /v1/recommend or /v1/search, or to /v1/models/NAME/recommend", r.URL.Path))
+		fail(w, http.StatusNotFound, "not_found", fmt.Sprintf("there is no %s; POST to /v1/recommend, /v1/search, /v1/similar or /v1/score, or to /v1/models/NAME/recommend", r.URL.Path))
 	})
 	return logged(g.log, mux)
 }

@@ -19,6 +19,7 @@ const (
 // Map says where things lie in the memory of a guest that runs an image.
 type Map struct {
 	Request, Answer  uint32 // addresses
+	Overlay          uint32 // where the image ends, in whole pages; see Overlay
 	Scratch, End     uint32 // everything the guest writes lies in [Scratch, End), its stack apart
 	Pages            uint32 // of 64 KiB: the memory that the guest needs
 	MaxHistory, MaxK int    // limits of a request
@@ -31,7 +32,7 @@ type Map struct {
 
 func (h *header) memoryMap() Map {
 	return Map{
-		Request: h[hRequest], Answer: h[hAnswer], Scratch: h[hState], End: h[hEnd], Pages: h[hEnd] / pageSize,
+		Request: h[hRequest], Answer: h[hAnswer], Overlay: h[hOverlay], Scratch: h[hState], End: h[hEnd], Pages: h[hEnd] / pageSize,
 		MaxHistory: int(h[hMaxHistory]), MaxK: int(h[hMaxK]), MaxList: int(h[hMaxList]), MaxInserted: int(h[hMaxInserted]),
 		MaxLabels: int(h[hMaxLabels]), MaxRuleWords: int(h[hMaxRuleWords]), Items: int(h[hItems]),
 	}
