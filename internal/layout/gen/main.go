@@ -1,9 +1,11 @@
-// Command gen writes the guest's C header to the file it is given.
+// Command gen writes the guest's C header, or the browser package's module of the
+// same constants, to the file it is given.
 package main
 
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/wisp-project/wisp/internal/layout"
 )
@@ -13,7 +15,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: gen FILE")
 		os.Exit(2)
 	}
-	if err := os.WriteFile(os.Args[1], []byte(layout.CHeader()), 0o644); err != nil {
+	content := layout.CHeader()
+	if strings.HasSuffix(os.Args[1], ".js") {
+		content = layout.JSModule()
+	}
+	if err := os.WriteFile(os.Args[1], []byte(content), 0o644); err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
 		os.Exit(1)
 	}

@@ -1,0 +1,281 @@
+// Loads an artefact: what of it is held on the device from there, the rest from the
+// server, nothing used before it was checked.
+import * as C from './container.js'
+import { WispError } from './errors.js'
+import { Download } from './download.js'
+import { Kernel } from './kernel.js'
+import { parseJSON } from './json.js'
+import * as L from './layout.js'
+import { decompress } from './zstd.js'
+
+// Segments of an image, in their order; those that an image lacks are empty.
+const SEGMENTS = ['header', 'tokenizer', 'text', 'user', 'items', 'texts']
+
+/**
+ * @typedef {object} Item
+ * @property {string} id
+ * @property {string} [title]
+ * @property {string[]} [categories]
+ */
+
+/**
+ * @typedef {object} Artefact
+ * @property {C.Table} table
+ * @property {any} manifest
+ * @property {Kernel} kernel
+ * @property {Item[]} items
+ * @property {{request: Uint8Array, answer: Uint8Array}[]} goldens
+ * @property {number} received bytes that came over the network
+ * @property {boolean} offline the server could not be reached
+ */
+
+/**
+ * @typedef {object} LoadContext
+ * @property {{keys: Uint8Array[], allowUnsigned: boolean}} trust
+ * @property {number} retries
+ * @property {import('./store.js').Store} store
+ * @property {(error: WispError) => void} warn
+ * @property {AbortSignal} [signal]
+ * @property {(progress: {loaded: number, total: number, received: number}) => void} [onProgress]
+ */
+
+/**
+ * @param {string} url
+ * @param {LoadContext} context
+ * @returns {Promise<Artefact>}
+ */
+export async function loadArtefact(url, context) {
+  checkBrowser()
+  try {
+    return await load(url, context)
+  } catch (error) {
+    // Header and sections of two versions, from a cache between here and the server.
+    if (!(error instanceof WispError) || (error.code !== 'digest' && error.code !== 'truncated')) throw error
+    return load(url, context, 'reload')
+  }
+}
+
+function checkBrowser() {
+  if (typeof WebAssembly === 'undefined') throw new WispError('unsupported', 'this browser has no WebAssembly, or a setting forbids it; ask the gateway instead')
+  if (!globalThis.crypto?.subtle) throw new WispError('unsupported', 'pages without https cannot check signatures; serve the page over https, or from localhost')
+}
+
+/**
+ * @param {string} url
+ * @param {LoadContext} context
+ * @param {RequestCache} [cache]
+ * @returns {Promise<Artefact>}
+ */
+async function load(url, { trust, retries, store, warn, signal, onProgress }, cache) {
+  let total = 0, loaded = 0
+  const report = () => { if (total) onProgress?.({ loaded: Math.min(total, loaded), total, received: download.received }) }
+  const download = new Download(url, { signal, retries, cache, onBytes: report })
+  try {
+    const whole = await store.get('whole', url)
+    const part = whole ? null : await store.get('part', url)
+    const { table, offline } = await readHead(download, whole, (whole ?? part)?.length, trust)
+    total = table.size
+    const held = await heldSections(table, store)
+    const lacking = held.filter((bytes) => !bytes).length
+    if (offline && lacking) throw offline
+    if (lacking && (!whole || C.hex(whole) !== C.hex(table.bytes))) await store.put('part', url, table.bytes).catch(warn)
+    const build = new Builder(table)
+    const kept = []
+    let warned = false
+    for (const [i, section] of table.sections.entries()) {
+      let stored = held[i]
+      if (!stored) {
+        stored = await readSection(download, table, i, held)
+        kept.push(store.put('section', section.digest, stored).catch((error) => { if (!warned) warn(error); warned = true }))
+      }
+      held[i] = null
+      loaded = section.offset + section.stored
+      report()
+      signal?.throwIfAborted()
+      await build.add(section, section.codec === C.ZSTD ? await decompress(stored, section) : stored)
+    }
+    await Promise.all(kept)
+    if (lacking && !warned || cache) await store.complete(url, table.bytes).catch(warn)
+    else if (whole && C.hex(whole) !== C.hex(table.bytes)) await store.complete(url, table.bytes).catch(warn) // signed anew
+    return { table, ...build.finish(), received: download.received, offline: Boolean(offline) }
+  } finally {
+    download.cancel()
+  }
+}
+
+/**
+ * Reads header and table from the server, or takes those of the last visit where it
+ * cannot be reached.
+ * @param {Download} download
+ * @param {Uint8Array | null} whole header and table of the last visit
+ * @param {number | undefined} end their most likely length, where any of the file is held
+ * @param {LoadContext['trust']} trust
+ */
+async function readHead(download, whole, end, trust) {
+  let bytes, offline
+  try {
+    const header = await download.read(0, C.HEADER_BYTES, end)
+    const length = C.headLength(header)
+    bytes = new Uint8Array(length)
+    bytes.set(header)
+    bytes.set(await download.read(C.HEADER_BYTES, length - C.HEADER_BYTES, end), C.HEADER_BYTES)
+  } catch (error) {
+    if (!whole || !(error instanceof WispError) || error.code !== 'network') throw error
+    bytes = whole
+    offline = error
+  }
+  return { table: await C.readTable(bytes, trust), offline }
+}
+
+/**
+ * @param {C.Table} table
+ * @param {import('./store.js').Store} store
+ * @returns {Promise<(Uint8Array | null)[]>} the stored bytes of those sections that are held
+ */
+function heldSections(table, store) {
+  return Promise.all(table.sections.map(async ({ digest }) => {
+    const bytes = await store.get('section', digest)
+    return bytes && C.hex(await C.sha256(bytes)) === digest ? bytes : null
+  }))
+}
+
+/**
+ * @param {Download} download
+ * @param {C.Table} table
+ * @param {number} i
+ * @param {(Uint8Array | null)[]} held
+ */
+async function readSection(download, { sections, size, bytes }, i, held) {
+  const section = sections[i]
+  const next = sections.findIndex((_, j) => j > i && held[j])
+  const start = i > 0 ? sections[i - 1].offset + sections[i - 1].stored : bytes.length
+  const read = await download.read(start, section.offset - start + section.stored, next < 0 ? size : sections[next].offset)
+  if (!C.isZero(read.subarray(0, section.offset - start))) throw C.formatError(`the padding before section ${section.label} is not zero`)
+  const stored = read.subarray(section.offset - start)
+  if (C.hex(await C.sha256(stored)) !== section.digest) {
+    throw new WispError('digest', `section ${section.label} is damaged: its bytes are not those that the table names; upload the file again`)
+  }
+  return stored
+}
+
+/** Puts an artefact together from its sections, which come in the order of the file. */
+class Builder {
+  /** @type {Promise<WebAssembly.Module> | undefined} */
+  #module
+  /** @type {any} */
+  #manifest
+  /** @type {Kernel | undefined} */
+  #kernel
+  /** @type {Item[]} */
+  #items = []
+  /** @type {{request: Uint8Array, answer: Uint8Array}[]} */
+  #goldens = []
+  #imageBytes = 0
+
+  /** @param {C.Table} table */
+  constructor(table) {
+    const names = table.sections.filter(({ type }) => type === C.SEGMENT).map(({ name }) => name)
+    if (names.join() !== SEGMENTS.filter((name) => names.includes(name)).join()) {
+      this.segments = names.join(', ')
+    }
+  }
+
+  /**
+   * @param {C.Section} section
+   * @param {Uint8Array} raw
+   */
+  async add({ type }, raw) {
+    switch (type) {
+      case C.MANIFEST:
+        this.#manifest = readManifest(raw)
+        if (this.segments) throw C.formatError(`it has the segments ${this.segments}; those of ABI ${L.WISP_ABI} are ${SEGMENTS.join(', ')}, in this order`)
+        break
+      case C.KERNEL:
+        this.#module = compile(raw)
+        this.#module.catch(() => {}) // awaited with the first segment
+        break
+      case C.SEGMENT:
+        this.#kernel ??= await Kernel.start(await /** @type {Promise<WebAssembly.Module>} */ (this.#module), this.#manifest.limits.memory_pages)
+        if (L.IMAGE_BASE + this.#imageBytes + raw.length > this.#kernel.bytes.length) throw C.formatError('the image does not fit the memory that the manifest states')
+        this.#kernel.bytes.set(raw, L.IMAGE_BASE + this.#imageBytes)
+        this.#imageBytes += raw.length
+        break
+      case C.ITEMS:
+        this.#items = readItems(raw, this.#manifest.model.items)
+        break
+      case C.GOLDEN:
+        this.#goldens = readGoldens(raw)
+    }
+  }
+
+  finish() {
+    const kernel = /** @type {Kernel} */ (this.#kernel).open(this.#imageBytes)
+    const { model, limits } = this.#manifest
+    if (kernel.items !== model.items || kernel.maxHistory !== limits.max_history || kernel.maxK !== limits.max_k || kernel.textDim !== (model.text?.dim ?? 0)) {
+      throw C.formatError('the manifest states other dimensions than the image has')
+    }
+    return { kernel, manifest: this.#manifest, items: this.#items, goldens: this.#goldens }
+  }
+}
+
+/** @param {Uint8Array} bytes */
+async function compile(bytes) {
+  const source = /** @type {BufferSource} */ (bytes)
+  try {
+    return await WebAssembly.compile(source)
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error)
+    if (/CSP|Content[ -]Security[ -]Policy|unsafe-eval/i.test(message)) {
+      throw new WispError('unsupported', "the page's Content-Security-Policy forbids WebAssembly; add 'wasm-unsafe-eval' to its script-src", { cause: error })
+    }
+    throw new WispError('unsupported', `this browser cannot run the artefact's kernel, which needs WebAssembly with 128-bit SIMD; ask the gateway instead`, { cause: error })
+  }
+}
+
+/** @param {Uint8Array} raw */
+function readManifest(raw) {
+  const m = parseJSON(raw, 'manifest')
+  const whole = (/** @type {unknown} */ v, /** @type {number} */ most) => Number.isInteger(v) && Number(v) >= 1 && Number(v) <= most
+  if (!whole(m?.abi, 2 ** 31 - 1)) throw C.formatError('the manifest states no ABI')
+  if (m.abi !== L.WISP_ABI) {
+    throw new WispError('version', `the artefact is for ABI ${m.abi} of the kernel, this package is for ABI ${L.WISP_ABI}; ${m.abi > L.WISP_ABI ? 'update @wisp-project/web' : 'make the artefact again'}`)
+  }
+  if (typeof m.name !== 'string' || !m.name || !whole(m.version, Number.MAX_SAFE_INTEGER)) throw C.formatError('the manifest has no name or no version')
+  if (!whole(m.limits?.memory_pages, 65536) || !whole(m.model?.items, 2 ** 26)) throw C.formatError('the manifest states no limits or no items')
+  if (!Array.isArray(m.event_types) || m.event_types.length !== m.model.event_types || !m.event_types.every((/** @type {any} */ t) => t?.name && typeof t.name === 'string')) {
+    throw C.formatError('the event types of the manifest are not those of its model')
+  }
+  return m
+}
+
+/**
+ * @param {Uint8Array} raw
+ * @param {number} count
+ */
+function readItems(raw, count) {
+  const items = parseJSON(raw, 'catalogue')
+  if (!Array.isArray(items) || items.length !== count) throw C.formatError(`the catalogue does not have the ${count} items that the manifest states`)
+  const ids = new Set()
+  for (const [i, item] of items.entries()) {
+    const texts = [item?.id, item?.title ?? '', ...item?.categories ?? []]
+    if (!item?.id || texts.some((t) => typeof t !== 'string') || ids.has(item.id)) throw C.formatError(`item ${i} of the catalogue has no id, one that is there twice, or other things than texts`)
+    ids.add(item.id)
+  }
+  return items
+}
+
+/** @param {Uint8Array} raw */
+function readGoldens(raw) {
+  const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength)
+  let at = 4
+  const part = () => {
+    const length = at + 4 <= raw.length ? view.getUint32(at, true) : 0
+    if (length === 0 || length > raw.length - at - 4) throw C.formatError(`the golden requests are cut off at byte ${at}`)
+    at += 4 + length
+    return raw.subarray(at - length, at)
+  }
+  const goldens = []
+  for (let n = raw.length >= 4 ? view.getUint32(0, true) : 0; n > 0; n--) goldens.push({ request: part(), answer: part() })
+  if (at !== raw.length || goldens.length === 0) throw C.formatError('the golden requests are not as long as their section')
+  return goldens
+}

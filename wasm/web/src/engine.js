@@ -1,0 +1,392 @@
+// Answers requests from one artefact, as package edge does on a gateway: ids become
+// indices, times become gaps, the kernel does the rest.
+import { WispError } from './errors.js'
+import { decodeAnswer, encodeRequest } from './kernel.js'
+import * as L from './layout.js'
+
+/**
+ * @typedef {object} Event One past event of a user.
+ * @property {string} item id
+ * @property {string} [type] a name of the artefact's vocabulary; `click` if absent
+ * @property {number} [value] the rating, in the data set's own scale
+ * @property {number} [time] Unix time in seconds
+ */
+
+/**
+ * @typedef {object} RecommendRequest
+ * @property {Event[]} [history] the user's events; those kept on the device if absent
+ * @property {string} [description] what the user is like, in words; counts beside the history
+ * @property {number} [k] items wanted; 10 if absent
+ * @property {string[]} [exclude] ids to leave out; unknown ones are ignored
+ * @property {boolean} [includeSeen] keeps the items of the history in
+ * @property {boolean} [explain] adds to each item the past event that speaks most for it
+ */
+
+/**
+ * @typedef {object} SearchRequest
+ * @property {string} text what is searched for
+ * @property {number} [k] items wanted; 10 if absent
+ * @property {string[]} [exclude] ids to leave out; unknown ones are ignored
+ */
+
+/**
+ * @typedef {object} ScoreRequest
+ * @property {string[]} items ids
+ * @property {Event[]} [history] the user's events; those kept on the device if absent
+ * @property {string} [description] what the user is like, in words
+ */
+
+/**
+ * @typedef {object} Reason The past event whose removal lowers an item's score most.
+ * @property {number} event index into the history
+ * @property {string} item id
+ * @property {string} [title]
+ * @property {number} drop by how much the score falls without the event
+ */
+
+/**
+ * @typedef {object} Recommendation
+ * @property {string} item id
+ * @property {string} [title]
+ * @property {number} score
+ * @property {Reason} [reason]
+ */
+
+/**
+ * @typedef {object} Response
+ * @property {Recommendation[]} items by falling score, ties in the order of the catalogue
+ * @property {string[]} [unknown] ids of the history that the catalogue does not have
+ * @property {boolean} [coldStart] no event of the history was known
+ */
+
+/**
+ * @typedef {object} Score
+ * @property {number} value comparable between items
+ * @property {number} integer the exact product of user vector and item row, before the item's scale
+ */
+
+const encoder = new TextEncoder()
+const DEFAULT_K = 10
+const MAX_GAP = 2 ** 32 - 1
+
+/** A turn of the event loop, in which messages are taken. */
+const breath = () => new Promise((resolve) => {
+  const { port1, port2 } = new MessageChannel()
+  port1.onmessage = () => { port1.close(); resolve(undefined) }
+  port2.postMessage(null)
+})
+
+export class Engine {
+  /** @type {Promise<unknown>} */
+  #last = Promise.resolve()
+  #broken = false
+
+  /** @param {Pick<import('./artefact.js').Artefact, 'kernel' | 'manifest' | 'items' | 'goldens'>} artefact */
+  constructor({ kernel, manifest, items, goldens }) {
+    this.kernel = kernel
+    this.manifest = manifest
+    this.items = items
+    this.goldens = goldens
+    this.index = new Map(items.map(({ id }, i) => [id, i]))
+  }
+
+  /** Answers the golden requests and compares every bit. */
+  async checkGoldens() {
+    for (const [i, { request, answer }] of this.goldens.entries()) {
+      const got = await this.kernel.run(request, async () => {})
+      if (got.length !== answer.length || got.some((b, j) => b !== answer[j])) {
+        throw new WispError('golden', `golden request ${i} of ${this.goldens.length} is not answered with the exact bits: this device or its browser is not to be trusted with the artefact; ask the gateway instead`)
+      }
+    }
+  }
+
+  /**
+   * Runs work on the kernel once everything before is done.
+   * @template T
+   * @param {AbortSignal | undefined} signal
+   * @param {(run: (request: import('./kernel.js').GuestRequest) => Promise<import('./kernel.js').Answer>) => Promise<T>} work
+   * @returns {Promise<T>}
+   */
+  #exclusive(signal, work) {
+    const pause = async () => {
+      await breath()
+      signal?.throwIfAborted()
+    }
+    const result = this.#last.then(async () => {
+      signal?.throwIfAborted()
+      if (this.#broken) {
+        this.kernel = await this.kernel.clone()
+        await this.checkGoldens()
+        this.#broken = false
+      }
+      return work(async (request) => {
+        try {
+          const answer = decodeAnswer(await this.kernel.run(encodeRequest(request), pause))
+          if (answer.status !== L.STATUS_OK) throw new WispError('kernel', `the artefact's kernel refuses a valid request with status ${answer.status}`)
+          return answer
+        } catch (error) {
+          this.#broken ||= error instanceof WispError && error.code === 'kernel'
+          throw error
+        }
+      })
+    })
+    this.#last = result.catch(() => {})
+    return result
+  }
+
+  /**
+   * @param {RecommendRequest} q
+   * @param {Session} session
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Response>}
+   */
+  recommend(q, session, signal) {
+    const k = this.#hits(q.k)
+    const text = this.#description(q.description)
+    return this.#exclusive(signal, async (run) => {
+      const list = this.#leaveOut(q.includeSeen ? [] : session.seen(), q.exclude)
+      const { hits } = await session.run(run, { kind: L.KIND_RECOMMEND, k, list, text })
+      /** @type {Response} */
+      const response = { items: this.#recommendations(hits) }
+      if (session.unknown.length > 0) response.unknown = [...session.unknown]
+      if (session.events.length === 0) response.coldStart = true
+      if (q.explain) await this.#explain(run, session.events, text, hits, response.items)
+      return response
+    })
+  }
+
+  /**
+   * @param {ScoreRequest} q
+   * @param {Session} session
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Score[]>}
+   */
+  score(q, session, signal) {
+    const text = this.#description(q.description)
+    const list = array(q.items, 'items').map((id) => {
+      const item = this.index.get(id)
+      if (item === undefined) throw new WispError('request', `item ${JSON.stringify(id)} is not in the catalogue`)
+      return item
+    })
+    return this.#exclusive(signal, async (run) => {
+      const scores = []
+      for (let at = 0; at < list.length; at += this.kernel.maxList) {
+        const { hits } = await session.run(run, { kind: L.KIND_SCORE, list: list.slice(at, at + this.kernel.maxList), text })
+        scores.push(...hits.map(({ score, acc }) => ({ value: score, integer: acc })))
+      }
+      return scores
+    })
+  }
+
+  /**
+   * @param {SearchRequest} q
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Response>}
+   */
+  search(q, signal) {
+    const k = this.#hits(q.k)
+    if (!(this.kernel.textFlags & L.TEXT_ITEM_TEXTS)) throw new WispError('no-text', 'the artefact does not hold the texts of its items, so that they cannot be searched; make one with `wisp compress --encoder`')
+    if (typeof q.text !== 'string') throw new WispError('request', 'a search needs a text')
+    const list = this.#leaveOut([], q.exclude)
+    return this.#exclusive(signal, async (run) => {
+      const { hits } = await run({ kind: L.KIND_SEARCH, k, list, text: this.#cut(q.text) })
+      return { items: this.#recommendations(hits) }
+    })
+  }
+
+  /**
+   * Returns the vector of a text.
+   * @param {string} text
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Float32Array>}
+   */
+  embed(text, signal) {
+    if (!this.kernel.textDim) throw new WispError('no-text', 'the artefact has no text encoder; make one with `wisp compress --encoder`')
+    return this.#exclusive(signal, async (run) => (await run({ kind: L.KIND_EMBED, text: this.#cut(text) })).vector)
+  }
+
+  /** @param {number | undefined} k */
+  #hits(k) {
+    if (k !== undefined && (!Number.isInteger(k) || k < 0)) throw new WispError('request', `k is ${k}, must be a whole number from 1 to ${this.kernel.maxK}`)
+    return Math.min(k || DEFAULT_K, this.kernel.maxK)
+  }
+
+  /** @param {string | undefined} description */
+  #description(description) {
+    if (!description) return new Uint8Array()
+    if (!(this.kernel.textFlags & L.TEXT_USER_MAP)) throw new WispError('no-text', 'the artefact does not know descriptions of users; ask without one')
+    return this.#cut(description)
+  }
+
+  /** @param {string} text */
+  #cut(text) {
+    let end = this.kernel.maxText
+    const bytes = encoder.encode(text)
+    if (bytes.length <= end) return bytes
+    while ((bytes[end] & 0xc0) === 0x80) end-- // before the first character that does not fit
+    return bytes.subarray(0, end)
+  }
+
+  /**
+   * @param {number[]} list
+   * @param {string[] | undefined} exclude
+   */
+  #leaveOut(list, exclude = []) {
+    for (const id of array(exclude, 'exclude')) {
+      const item = this.index.get(id)
+      if (item !== undefined) list.push(item)
+    }
+    const unique = [...new Set(list)]
+    if (unique.length > this.kernel.maxList) throw new WispError('request', `${unique.length} items are to be left out, at most ${this.kernel.maxList} are possible; shorten history or exclude`)
+    return unique
+  }
+
+  /** @param {import('./kernel.js').Answer['hits']} hits */
+  #recommendations(hits) {
+    return hits.map(({ item, score }) => {
+      const { id, title } = this.items[item]
+      /** @type {Recommendation} */
+      const r = { item: id, score }
+      if (title) r.title = title
+      return r
+    })
+  }
+
+  /**
+   * Finds for each hit the event whose removal lowers its score most.
+   * @param {(request: import('./kernel.js').GuestRequest) => Promise<import('./kernel.js').Answer>} run
+   * @param {Known[]} events
+   * @param {Uint8Array} text
+   * @param {import('./kernel.js').Answer['hits']} hits
+   * @param {Recommendation[]} items
+   */
+  async #explain(run, events, text, hits, items) {
+    const n = this.kernel.maxHistory
+    const list = hits.map(({ item }) => item)
+    for (let i = Math.max(0, events.length - n); i < events.length; i++) {
+      const without = events.filter((_, j) => j !== i)
+      const again = await run({ kind: L.KIND_SCORE, history: gaps(without).slice(-n), list, text })
+      again.hits.forEach(({ score }, j) => {
+        const drop = Math.fround(hits[j].score - score)
+        if (drop <= (items[j].reason?.drop ?? 0)) return
+        const { id, title } = this.items[events[i].item]
+        items[j].reason = { event: events[i].index, item: id, drop, ...title && { title } }
+      })
+    }
+  }
+
+  /**
+   * The entry of the vocabulary that an event belongs to: the last one of its name whose
+   * bound does not exceed the value, or the first of its name.
+   * @param {Event} event
+   */
+  typeOf({ type = 'click', value = 0 }) {
+    let found = -1
+    for (const [i, t] of this.manifest.event_types.entries()) {
+      if (t.name === (type || 'click') && (found < 0 || Math.fround(t.at_least ?? 0) <= Math.fround(value))) found = i
+    }
+    if (found >= 0) return found
+    const names = [...new Set(this.manifest.event_types.map((/** @type {{name: string}} */ t) => t.name))]
+    throw new WispError('request', `event type ${JSON.stringify(type)} is unknown; the model knows ${names.join(', ')}`)
+  }
+}
+
+/**
+ * @template T
+ * @param {T[]} value
+ * @param {string} name
+ */
+function array(value, name) {
+  if (!Array.isArray(value)) throw new WispError('request', `${name} must be an array`)
+  return value
+}
+
+/** @typedef {{item: number, type: number, time: number, index: number}} Known An event whose item the catalogue has. */
+
+/**
+ * @param {Known[]} events
+ * @param {number} [from]
+ */
+function gaps(events, from = 0) {
+  return events.slice(from).map(({ item, type, time }, i) => {
+    const before = events[from + i - 1]
+    return { item, type, gap: before ? Math.min(time - before.time, MAX_GAP) : 0 }
+  })
+}
+
+/**
+ * The history of a user as the kernel sees it. What the kernel made of the events so far is
+ * kept, so that a new event costs one step; the answers are those to the whole history.
+ */
+export class Session {
+  /** @type {Known[]} */
+  events = []
+  /** @type {string[]} */
+  unknown = []
+  /** @type {Uint8Array} */
+  #state = new Uint8Array() // stands for the first #known events
+  #known = 0
+  #changes = 0
+  #count = 0
+
+  /**
+   * @param {Engine} engine
+   * @param {Event[]} [events]
+   */
+  constructor(engine, events = []) {
+    this.engine = engine
+    this.append(array(events, 'history'))
+  }
+
+  /**
+   * Adds events, or none of them where one makes no sense.
+   * @param {Event[]} events
+   */
+  append(events) {
+    /** @type {Known[]} */
+    const known = []
+    const unknown = []
+    for (const [i, e] of events.entries()) {
+      const what = `event ${i} (item ${JSON.stringify(e?.item)})`
+      if (typeof e?.item !== 'string') throw new WispError('request', `${what} names no item`)
+      const { time = 0, value = 0 } = e
+      if (!Number.isSafeInteger(time) || time < 0) throw new WispError('request', `${what} has time ${time}; times are whole Unix seconds, 0 or later`)
+      if (!Number.isFinite(Math.fround(value))) throw new WispError('request', `${what} has value ${value}`)
+      const type = this.engine.typeOf(e)
+      const item = this.engine.index.get(e.item)
+      if (item === undefined) unknown.push(e.item)
+      else known.push({ item, type, time, index: this.#count + i })
+    }
+    for (const e of known) {
+      let at = this.events.length
+      while (at > 0 && this.events[at - 1].time > e.time) at--
+      this.events.splice(at, 0, e)
+      if (at < this.#known) this.#known = 0
+    }
+    this.#changes++
+    this.#count += events.length
+    this.unknown.push(...unknown)
+  }
+
+  /** The items of all events. */
+  seen() {
+    return this.events.map(({ item }) => item)
+  }
+
+  /**
+   * Answers a request for the history.
+   * @param {(request: import('./kernel.js').GuestRequest) => Promise<import('./kernel.js').Answer>} run
+   * @param {import('./kernel.js').GuestRequest} request
+   */
+  async run(run, request) {
+    const n = this.events.length, most = this.engine.kernel.maxHistory, changes = this.#changes
+    const goOn = this.#known > 0 && n - this.#known < most
+    const answer = await run({
+      ...request, flags: (request.flags ?? 0) | L.FLAG_STATE,
+      state: goOn ? this.#state : undefined, history: gaps(this.events, goOn ? this.#known : Math.max(0, n - most)),
+    })
+    this.#state = answer.state
+    this.#known = changes === this.#changes ? n : 0 // events may have come meanwhile
+    return answer
+  }
+}

@@ -1,0 +1,5 @@
+// All tests in one process, so that the browsers start once.
+import './load.mjs'
+import './faults.mjs'
+import './history.mjs'
+import './identity.mjs'

@@ -1,0 +1,159 @@
+// Loading, caching, updating, and the answers.
+import assert from 'node:assert/strict'
+import { asked, faults, inBrowsers, load, publicKey } from './browsers.mjs'
+
+/** Compares what a page's recommender answers with what the gateway did. */
+async function compare(page) {
+  return page.evaluate(async () => {
+    const exchanges = await (await fetch('/fixtures/exchanges.json')).json()
+    const float = (answer) => JSON.stringify(answer, (key, v) => (key === 'score' || key === 'drop' || key === 'value' ? Math.fround(v) : v))
+    const differ = []
+    for (const { path, request: q, response } of exchanges) {
+      let got, want
+      if (path === '/v1/search') got = await window.r.search(q)
+      else if (path === '/v1/recommend') got = await window.r.recommend({ ...q, includeSeen: q.include_seen })
+      else got = await window.r.score({ history: q.History ?? [], description: q.Description, items: q.Items })
+      if (path === 'score') want = response.map(({ Value, Integer }) => ({ value: Value, integer: Integer }))
+      else want = { items: response.items.map(({ item, title, score, ...more }) => ({ item, score, title, ...more })), unknown: response.unknown, coldStart: response.cold_start }
+      got = JSON.parse(JSON.stringify(got))
+      const order = (o) => (Array.isArray(o) ? o.map(order) : o && typeof o === 'object' ? Object.fromEntries(Object.keys(o).sort().map((k) => [k, order(o[k])])) : o)
+      if (float(order(got)) !== float(order(JSON.parse(JSON.stringify(want))))) differ.push({ path, q, got, want })
+    }
+    return { count: exchanges.length, differ: differ.slice(0, 1) }
+  })
+}
+
+for (const worker of [true, false]) {
+  inBrowsers(`answers equal the gateway's ${worker ? 'in a worker' : 'on the page'}`, async ({ page }) => {
+    const loaded = await load(page, 'shop.wisp', { worker })
+    assert.deepEqual([loaded.error, loaded.thread, loaded.version, loaded.items, loaded.info?.trusted, loaded.warnings], [undefined, worker ? 'worker' : 'page', 7, 400, true, []])
+    const { count, differ } = await compare(page)
+    assert.equal(count, 300)
+    assert.deepEqual(differ, [])
+  })
+}
+
+inBrowsers('comes from the device at the second visit, offline as well, and an update fetches what is new', async ({ page }) => {
+  const first = await load(page, 'shop.wisp')
+  assert.deepEqual([first.error, first.info?.received], [undefined, first.info?.size])
+  assert.deepEqual(asked('shop.wisp'), [''], 'one request for the whole file')
+  assert.ok(first.progress.length > 2 && first.progress.every((p, i) => p.loaded <= p.total && (i === 0 || p.loaded >= first.progress[i - 1].loaded)))
+  assert.equal(first.progress.at(-1).loaded, first.info.size)
+
+  await page.reload()
+  const second = await load(page, 'shop.wisp')
+  assert.deepEqual([second.error, second.info?.digest], [undefined, first.info.digest])
+  assert.ok(second.info.received < 2048, `${second.info.received} bytes came at the second visit`)
+  assert.match(asked('shop.wisp').join(), /^bytes=0-\d+$/)
+
+  faults.set('/fixtures/shop.wisp', (_, response) => { response.destroy(); return true })
+  const offline = await load(page, 'shop.wisp', { retries: 0 })
+  assert.deepEqual([offline.error, offline.info?.offline, offline.info?.digest], [undefined, true, first.info.digest])
+  asked('shop.wisp')
+
+  faults.set('/fixtures/shop.wisp', serveOther('/fixtures/shop-8.wisp'))
+  const update = await load(page, 'shop.wisp')
+  assert.deepEqual([update.error, update.version, update.title], [undefined, 8, 'A new title'])
+  assert.ok(update.info.received < first.info.size / 4, `${update.info.received} of ${first.info.size} bytes came with an update of titles`)
+  faults.clear()
+
+  const held = await page.evaluate(async () => (await (await caches.open('wisp-sections-1')).keys()).map(({ url }) => url))
+  assert.equal(held.filter((u) => u.includes('/section/')).length, update.info.weights.length, 'sections of the old version were dropped')
+})
+
+/** Answers with another fixture's bytes, ranges included. */
+function serveOther(path) {
+  return (request, response) => {
+    const headers = request.headers.range ? { Range: request.headers.range } : {}
+    fetch(`http://${request.headers.host}${path}`, { headers }).then(async (r) => {
+      response.writeHead(r.status, Object.fromEntries(r.headers)).end(Buffer.from(await r.arrayBuffer()))
+    })
+    return true
+  }
+}
+
+inBrowsers('goes on where a connection broke', async ({ page }) => {
+  let breaks = 2
+  faults.set('/fixtures/shop.wisp', (request, response, body) => {
+    if (breaks-- <= 0) return false
+    const from = Number(/bytes=(\d+)/.exec(request.headers.range ?? '')?.[1] ?? 0)
+    response.writeHead(from ? 206 : 200, { 'Content-Length': body.length - from, ...from && { 'Content-Range': `bytes ${from}-${body.length - 1}/${body.length}` } })
+    response.write(body.subarray(from, from + 60_000), () => setTimeout(() => response.destroy(), 100))
+    return true
+  })
+  const { error, info } = await load(page, 'shop.wisp')
+  assert.equal(error, undefined)
+  assert.equal(info.received, info.size, 'nothing was fetched twice')
+  const ranges = asked('shop.wisp')
+  assert.equal(ranges.length, 3)
+  assert.match(ranges[1], /^bytes=[1-9]\d*-\d*$/)
+})
+
+inBrowsers('goes on at the next visit with the sections that it has', async ({ page }) => {
+  faults.set('/fixtures/shop.wisp', (_, response, body) => {
+    response.writeHead(200, { 'Content-Length': body.length })
+    response.write(body.subarray(0, 140_000), () => setTimeout(() => response.destroy(), 100))
+    return true
+  })
+  assert.equal((await load(page, 'shop.wisp', { retries: 0 })).error?.code, 'network')
+  faults.clear()
+  const { error, info } = await load(page, 'shop.wisp')
+  assert.equal(error, undefined)
+  assert.ok(info.received < info.size / 2, `${info.received} of ${info.size} bytes came at the second visit`)
+})
+
+inBrowsers('works with a server without ranges', async ({ page }) => {
+  const plain = (_, response, body) => {
+    response.writeHead(200).end(body)
+    return true
+  }
+  faults.set('/fixtures/shop.wisp', plain)
+  assert.equal((await load(page, 'shop.wisp')).error, undefined)
+  assert.equal((await load(page, 'shop.wisp')).error, undefined)
+  await page.evaluate(async () => {
+    const cache = await caches.open('wisp-sections-1')
+    const sections = (await cache.keys()).filter(({ url }) => url.includes('/section/'))
+    await cache.delete(sections[3])
+    await cache.put(sections[4], new Response('damaged'))
+  })
+  assert.equal((await load(page, 'shop.wisp')).error, undefined, 'with two sections lost')
+})
+
+inBrowsers('gives up when it is told to', async ({ page }) => {
+  faults.set('/fixtures/shop.wisp', (_, response, body) => {
+    response.writeHead(200, { 'Content-Length': body.length })
+    response.write(body.subarray(0, 50_000)) // and no more
+    return true
+  })
+  for (const worker of [true, false]) {
+    const result = await page.evaluate(async (publicKey, worker) => {
+      const { Recommender } = await import('/dist/index.js')
+      const controller = new AbortController()
+      setTimeout(() => controller.abort(), 300)
+      return Recommender.load('/fixtures/shop.wisp', { publicKey, worker, signal: controller.signal }).then(() => 'loaded', (e) => e.name)
+    }, publicKey, worker)
+    assert.equal(result, 'AbortError')
+  }
+})
+
+inBrowsers('takes requests at once, gives one up, and says what is wrong with one', async ({ page }) => {
+  await load(page, 'shop.wisp', { history: false })
+  const result = await page.evaluate(async () => {
+    const { r } = window
+    const history = Array.from({ length: 30 }, (_, i) => ({ item: `i${i}`, time: i }))
+    const alone = JSON.stringify(await r.explain({ history }))
+    const many = await Promise.all(Array.from({ length: 20 }, () => r.explain({ history })))
+    const controller = new AbortController()
+    const given = r.recommend({ history }, { signal: controller.signal })
+    controller.abort()
+    const code = (q) => q.then(() => 'none', (e) => (typeof e.code === 'string' ? e.code : e.name))
+    return {
+      same: many.every((m) => JSON.stringify(m) === alone), aborted: await code(given),
+      k: await code(r.recommend({ k: -1 })), type: await code(r.recommend({ history: [{ item: 'i1', type: 'nonsense' }] })), time: await code(r.recommend({ history: [{ item: 'i1', time: -1 }] })),
+      item: await code(r.score({ items: ['nonsense'] })), value: await code(r.recommend({ history: [{ item: 'i1', value: Infinity }] })), kept: await code(r.append({ item: 'i1' })),
+      last: JSON.stringify(await r.explain({ history })) === alone, vector: (await r.embed('a bad cafe')).length,
+      closed: await (r.close(), code(r.recommend())),
+    }
+  })
+  assert.deepEqual(result, { same: true, aborted: 'AbortError', k: 'request', type: 'request', time: 'request', item: 'request', value: 'request', kept: 'request', last: true, vector: 64, closed: 'closed' })
+})
