@@ -167,8 +167,8 @@ func Shapes() []layout.Shape {
 		{Items: 97, Dim: 20, Layers: 1, Heads: 4, FFN: 24, Window: 256, EventTypes: 3, GapBuckets: 33},
 		{Items: 1500, Dim: 72, Layers: 4, Heads: 4, FFN: 100, Window: 2, EventTypes: 256, GapBuckets: 1},
 	}
-	for i, l := range []layout.LabelShape{{1, 1}, {3, 5}, {}, {12, 600}, {1, 17}, {97, 300}, {40, 3001}} {
-		shapes[i].Labels = l
+	for i, n := range [][2]int{{1, 1}, {3, 5}, {}, {12, 600}, {1, 17}, {97, 300}, {40, 3001}} {
+		shapes[i].Labels = layout.LabelShape{Labels: n[0], Entries: n[1]}
 	}
 	return shapes
 }
