@@ -3,7 +3,6 @@ package edge_test
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -14,82 +13,25 @@ import (
 
 	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/edge"
+	"github.com/wisp-project/wisp/edge/edgetest"
 	"github.com/wisp-project/wisp/internal/layout"
 )
 
-// module assembles a WebAssembly module that exports a memory and a function run
-// with the given body, which has two locals and one global, all of type i32.
-func module(pages byte, body ...byte) []byte { return moduleWithStart(pages, nil, body...) }
-
-// moduleWithStart is module for one that has a start function, unless it is nil.
-func moduleWithStart(pages byte, start []byte, body ...byte) []byte {
-	sized := func(b ...byte) []byte { return append(binary.AppendUvarint(nil, uint64(len(b))), b...) }
-	section := func(id byte, content ...byte) []byte { return append([]byte{id}, sized(content...)...) }
-	var starts []byte
-	if start == nil {
-		start = []byte{end}
-	} else {
-		starts = section(8, 1)
-	}
-	return slices.Concat(
-		[]byte{0, 'a', 's', 'm', 1, 0, 0, 0},
-		section(1, 2, 0x60, 0, 1, 0x7f, 0x60, 0, 0), // types: () -> i32, () -> ()
-		section(3, 2, 0, 1),
-		section(5, 1, 0, pages),
-		section(6, 1, 0x7f, 1, 0x41, 0, end),
-		section(7, append([]byte{2, 6}, append([]byte("memory"), 2, 0, 3, 'r', 'u', 'n', 0, 0)...)...),
-		starts,
-		section(10, slices.Concat([]byte{2}, sized(append([]byte{1, 2, 0x7f}, body...)...), sized(append([]byte{0}, start...)...))...),
-	)
-}
-
-// Instructions.
+// What hostile kernels are made of, by the names that are short here.
 const (
-	unreachable, loop, end, br, brIf, call, drop       = 0x00, 0x03, 0x0b, 0x0c, 0x0d, 0x10, 0x1a
-	localGet, localSet, localTee, globalGet, globalSet = 0x20, 0x21, 0x22, 0x23, 0x24
-	i32Eq, i32LtU, i32Add, i32Shl, f32FromI32          = 0x46, 0x49, 0x6a, 0x74, 0xb2
-	void                                               = 0x40 // the type of a block
+	unreachable, loop, end, br, brIf, call, drop       = edgetest.Unreachable, edgetest.Loop, edgetest.End, edgetest.Br, edgetest.BrIf, edgetest.Call, edgetest.Drop
+	localGet, localSet, localTee, globalGet, globalSet = edgetest.LocalGet, edgetest.LocalSet, edgetest.LocalTee, edgetest.GlobalGet, edgetest.GlobalSet
+	i32Eq, i32LtU, i32Add, i32Shl, f32FromI32          = edgetest.I32Eq, edgetest.I32LtU, edgetest.I32Add, edgetest.I32Shl, edgetest.F32FromI32
+	void                                               = edgetest.Void
 )
 
-var memorySize, memoryGrow = []byte{0x3f, 0}, []byte{0x40, 0}
-
-// word pushes a constant.
-func word(v uint32) []byte {
-	b := []byte{0x41}
-	for n := int32(v); ; n >>= 7 {
-		if n>>6 == 0 || n>>6 == -1 {
-			return append(b, byte(n&0x7f))
-		}
-		b = append(b, byte(n&0x7f)|0x80)
-	}
-}
-
-func load(addr uint32) []byte { return append(word(addr), 0x28, 2, 0) }
-
-func store(addr uint32, value ...byte) []byte {
-	return slices.Concat(word(addr), value, []byte{0x36, 2, 0})
-}
-
-// when runs code if two words are equal.
-func when(a, b []byte, code ...byte) []byte {
-	return slices.Concat(a, b, []byte{i32Eq, 0x04, void}, code, []byte{end})
-}
-
-// says answers with one hit.
-func says(m layout.Map, hits, item uint32, acc, score []byte) []byte {
-	return slices.Concat(
-		store(m.Answer, word(layout.StatusOK)...), store(m.Answer+4, word(hits)...), store(m.Answer+8, word(0)...), store(m.Answer+12, word(0)...), store(m.Answer+16, word(0)...),
-		store(m.Answer+layout.AnswerHeaderLen, word(item)...), store(m.Answer+layout.AnswerHeaderLen+4, acc...), word(m.Answer+layout.AnswerHeaderLen+8), score, []byte{0x38, 2, 0},
-	)
-}
-
-// float pushes a float constant.
-func float(v float32) []byte {
-	return binary.LittleEndian.AppendUint32([]byte{0x43}, math.Float32bits(v))
-}
-
-// asked pushes the K of the request.
-func asked(m layout.Map) []byte { return load(m.Request + 12) }
+var (
+	memorySize, memoryGrow  = edgetest.MemorySize, edgetest.MemoryGrow
+	module, moduleWithStart = edgetest.Module, edgetest.ModuleWithStart
+	word, float             = edgetest.Word, edgetest.Float
+	store, when             = edgetest.Store, edgetest.When
+	says, asked             = edgetest.Says, edgetest.Asked
+)
 
 // foreign returns the artefact with another kernel, which answers its one golden
 // request, with K 1, with item 0 and the score 0.
@@ -130,7 +72,7 @@ func TestHostileKernels(t *testing.T) {
 			return slices.Concat([]byte{globalGet, 0}, word(60), []byte{i32LtU, 0x04, void},
 				step(1), []byte{call, 0, drop, call, 0, drop}, step(math.MaxUint32), []byte{end})
 		}, edge.ErrTimeout, "30ms", edge.Replaced{TimedOut: 1}},
-		"reads outside":     {func(layout.Map) []byte { return append(load(0xfffffff0), drop) }, edge.ErrSandbox, "out of bounds", edge.Replaced{Trapped: 1}},
+		"reads outside":     {func(layout.Map) []byte { return append(edgetest.Load(0xfffffff0), drop) }, edge.ErrSandbox, "out of bounds", edge.Replaced{Trapped: 1}},
 		"grows":             {func(layout.Map) []byte { return slices.Concat(word(1), memoryGrow, []byte{drop}) }, edge.ErrMemory, "asked for more", edge.Replaced{Grew: 1}},
 		"grows and traps":   {func(layout.Map) []byte { return slices.Concat(word(9), memoryGrow, []byte{unreachable}) }, edge.ErrMemory, "asked for more", edge.Replaced{Grew: 1}},
 		"too many hits":     {func(m layout.Map) []byte { return says(m, 8, 0, word(0), float(0)) }, edge.ErrAnswer, "8 hits", edge.Replaced{Answered: 1}},

@@ -52,6 +52,8 @@ are measured, and the pages keep what they have of others.`,
 	f.StringVar(&b.docs, "docs", "docs/results", "folder for the figures")
 	f.StringSliceVar(&b.topics, "topic", nil, "only these topics, the names of the pages in docs/results")
 	f.StringSliceVar(&b.only, "set", nil, "only these data sets")
+	f.IntVar(&b.swapped, "swap-requests", 1_000_000, "requests while versions are replaced, of topic operate")
+	f.IntVar(&b.soak, "soak-requests", 10_000_000, "requests of the soak of topic operate, 0 for none")
 	f.IntVar(&b.inputs, "inputs", 10_000_000, "hostile inputs of topic security; fewer for a look")
 	f.IntVar(&b.seeds, "seeds", 3, "models to train of each kind")
 	return c
@@ -62,6 +64,7 @@ type bench struct {
 	shared, work, docs string
 	topics, only       []string
 	seeds, inputs      int
+	swapped, soak      int
 	p                  *progress
 	machine, commit    string
 }
@@ -130,6 +133,7 @@ func (b *bench) run(ctx context.Context) error {
 		{"encoder", b.encoder},
 		{"speed", b.speed},
 		{"runtime", b.runtime},
+		{"operate", b.operate},
 		{"security", b.security},
 		{"lightweight", b.lightweight},
 		{"scale", b.scale},
