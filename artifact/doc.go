@@ -11,6 +11,6 @@
 // [Limits].
 //
 // [WriteFile] and [Open] are the usual way in and out, [CreateKey], [SignFile]
-// and ReadOptions.Keys the way to know who wrote a file; [ReadTable] reads the
-// table of sections alone, for updates that fetch only what changed.
+// and ReadOptions.Keys the way to know who wrote a file. A [Store] holds artefacts
+// in parts, and fetches of new ones only what has changed.
 package artifact

@@ -106,7 +106,7 @@ dashes; what the command line says wins. Paths are as on the command line:
 	root.AddCommand(
 		newData(), newPull(), newSimulate(), newPrepare(), newPretrain(), newDistilEncoder(), newFinetune(), newTrain(), newCross(),
 		newEnsemble(), newDistil(), newPrune(), newCompress(), newEval(), newReport(), newRecommend(), newInspect(), newKeygen(),
-		newSign(), newVerify(), newDoctor(), newResults(),
+		newSign(), newPublish(), newVerify(), newDoctor(), newResults(),
 	)
 	return root
 }
