@@ -251,20 +251,24 @@ func TestChangedInstruction(t *testing.T) {
 // trap, and nothing of it reaches a caller but an error.
 func TestForeignKernels(t *testing.T) {
 	a, _ := build(t, mid)
+	fill := slices.Concat(word(0), word(0), word(1), []byte{0xfc, 11, 0}) // of memory
 	for name, c := range map[string]struct {
 		kernel []byte
 		want   error
 		text   string
 	}{
-		"not wasm":         {[]byte("kernel"), edge.ErrArtefact, "not a WebAssembly module"},
-		"does nothing":     {module(2, 0x41, 0, end), edge.ErrGolden, "differs"},
-		"traps":            {module(2, 0x00, end), edge.ErrGolden, "unreachable"},
-		"loops":            {module(2, 0x03, 0x40, 0x0c, 0, end, 0x41, 0, end), edge.ErrGolden, "no answer within"},
-		"always more":      {module(2, 0x41, 1, end), edge.ErrGolden, "no answer within"},
-		"too much memory":  {module(100, 0x41, 0, end), edge.ErrArtefact, ""},
-		"imports":          {[]byte{0, 'a', 's', 'm', 1, 0, 0, 0, 1, 4, 1, 0x60, 0, 0, 2, 7, 1, 1, 'e', 1, 'f', 0, 0}, edge.ErrArtefact, "imports e.f"},
-		"no run":           {[]byte{0, 'a', 's', 'm', 1, 0, 0, 0, 5, 3, 1, 0, 2, 7, 10, 1, 6, 'm', 'e', 'm', 'o', 'r', 'y', 2, 0}, edge.ErrArtefact, "no function run"},
-		"no memory at all": {[]byte{0, 'a', 's', 'm', 1, 0, 0, 0}, edge.ErrArtefact, "memory"},
+		"not wasm":           {[]byte("kernel"), edge.ErrArtefact, "not a WebAssembly module"},
+		"does nothing":       {module(2, 0x41, 0, end), edge.ErrGolden, "differs"},
+		"traps":              {module(2, 0x00, end), edge.ErrGolden, "unreachable"},
+		"loops":              {module(2, 0x03, 0x40, 0x0c, 0, end, 0x41, 0, end), edge.ErrGolden, "no answer within"},
+		"always more":        {module(2, 0x41, 1, end), edge.ErrGolden, "no answer within"},
+		"too much memory":    {module(100, 0x41, 0, end), edge.ErrArtefact, ""},
+		"imports":            {[]byte{0, 'a', 's', 'm', 1, 0, 0, 0, 1, 4, 1, 0x60, 0, 0, 2, 7, 1, 1, 'e', 1, 'f', 0, 0}, edge.ErrArtefact, "imports e.f"},
+		"no run":             {[]byte{0, 'a', 's', 'm', 1, 0, 0, 0, 5, 3, 1, 0, 2, 7, 10, 1, 6, 'm', 'e', 'm', 'o', 'r', 'y', 2, 0}, edge.ErrArtefact, "no function run"},
+		"a large table":      {slices.Concat(module(2, 0x41, 0, end)[:23], []byte{4, 8, 1, 0x70, 1, 0, 0xff, 0xff, 0xff, 0x3f}, module(2, 0x41, 0, end)[23:]), edge.ErrArtefact, "a table of"},
+		"a table that grows": {slices.Concat(module(2, 0x41, 0, end)[:23], []byte{4, 4, 1, 0x70, 0, 1}, module(2, 0x41, 0, end)[23:]), edge.ErrArtefact, "a table of"},
+		"copies for hours":   {module(2, slices.Concat(slices.Repeat(fill, 200_000), []byte{0x41, 0, end})...), edge.ErrArtefact, "at a stretch"},
+		"no memory at all":   {[]byte{0, 'a', 's', 'm', 1, 0, 0, 0}, edge.ErrArtefact, "memory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

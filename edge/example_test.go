@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/edge"
@@ -224,4 +225,48 @@ func ExampleRuntime_Score() {
 	// Output:
 	// a helmet goes better with a bicycle: true
 	// true
+}
+
+// A host serves models by name, and replaces their versions while they answer.
+func ExampleHost() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "edge")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // an example's litter harms nobody
+	origin := filepath.Join(dir, "shop.wisp")
+	if err := writeShop(origin); err != nil {
+		panic(err)
+	}
+
+	h, err := edge.NewHost(edge.HostOptions{
+		Options: edge.Options{State: filepath.Join(dir, "state"), AllowUnsigned: true, Now: time.Now},
+		Others:  edge.TenantLimits{Sandboxes: 1, Timeout: time.Second},
+	})
+	if err != nil {
+		panic(err)
+	}
+	defer h.Close(ctx)                       //nolint:errcheck // the process ends
+	shop, err := h.Open(ctx, "shop", origin) // or an address that begins with https://
+	if err != nil {
+		panic(err)
+	}
+	answer, err := shop.Recommend(ctx, edge.Request{History: []edge.Event{{Item: "bicycle"}}, K: 1})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(answer.Items[0].Title)
+
+	changed, err := shop.Update(ctx)
+	fmt.Println("a newer version:", changed, err)
+	err = shop.Rollback(ctx)
+	fmt.Println("one before:", !errors.Is(err, edge.ErrState))
+	s := shop.Stats()
+	fmt.Println("version", s.Version, "failed", s.Failed, "timed", s.Latency.Count == s.Answered)
+	// Output:
+	// Helmet
+	// a newer version: false <nil>
+	// one before: false
+	// version 1 failed 0 timed true
 }

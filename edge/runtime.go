@@ -7,6 +7,9 @@
 //	...
 //	defer r.Close(ctx)
 //	answer, err := r.Recommend(ctx, edge.Request{History: events, K: 10})
+//
+// A [Runtime] is one version of one model. A [Host] serves several models side by
+// side, keeps what it accepts, and replaces their versions while they answer.
 package edge
 
 import (
@@ -210,6 +213,9 @@ func newRuntime(ctx context.Context, a *artifact.Artifact, o Options, at seat) (
 	if r.image.shared, err = shareImage(image.Bytes()); err != nil {
 		return nil, err
 	}
+	if err := checkModule(a.Kernel, r.image.Map.End, r.sliced); err != nil {
+		return nil, err
+	}
 	// A trusted kernel returns after each slice of work. Any other may not: wazero
 	// then watches the context at every loop and call, which costs speed.
 	if r.compiled, err = compile(ctx, a.Kernel, config, r.sliced, o.Cache); err != nil {
@@ -227,26 +233,6 @@ func newRuntime(ctx context.Context, a *artifact.Artifact, o Options, at seat) (
 		return nil, err
 	}
 	return r, nil
-}
-
-// checkKernel refuses modules that want something of the host or lack an export.
-func checkKernel(k wazero.CompiledModule) error {
-	if f := k.ImportedFunctions(); len(f) > 0 {
-		module, name, _ := f[0].Import()
-		return fmt.Errorf("%w: its kernel imports %s.%s; a kernel imports nothing", ErrArtefact, module, name)
-	}
-	memory := k.ExportedMemories()["memory"]
-	if len(k.ImportedMemories()) > 0 || memory == nil {
-		return fmt.Errorf("%w: its kernel does not export a memory of its own", ErrArtefact)
-	}
-	if memory.Min() > layout.ImageBase>>16 {
-		return fmt.Errorf("%w: its kernel starts with %d pages of memory, the image begins behind %d", ErrArtefact, memory.Min(), layout.ImageBase>>16)
-	}
-	run, ok := k.ExportedFunctions()["run"]
-	if !ok || len(run.ParamTypes()) != 0 || len(run.ResultTypes()) != 1 {
-		return fmt.Errorf("%w: its kernel has no function run that returns a status", ErrArtefact)
-	}
-	return nil
 }
 
 // goldens answers the golden requests and compares every bit.

@@ -1,0 +1,41 @@
+package main_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	wispedge "github.com/wisp-project/wisp/cmd/wisp-edge"
+	"github.com/wisp-project/wisp/internal/layout/layouttest"
+)
+
+// FuzzRequest posts anything. A gateway answers, or says that the request is wrong;
+// nothing is its own fault.
+func FuzzRequest(f *testing.F) {
+	path := write(f, buildShape(f, layouttest.TextShapes()[1]))
+	handler := wispedge.Handler(f.Context(), path)
+	for _, body := range []string{
+		`{}`, `null`, `{"k":3,"exclude":["i1","x"],"include_seen":true}`, `{"text":"a café","k":2}`,
+		`{"history":[{"item":"i1","type":"click","time":1700000000},{"item":"i2","type":"rating","value":4.5,"time":1}],"explain":true}`,
+		`{"description":"a bad cafe","history":[{"item":"\ud800"}]}`, `{"k":1e9}`, `{"history":[{"time":9223372036854775807},{"time":0}]}`,
+	} {
+		f.Add(true, []byte(body))
+		f.Add(false, []byte(body))
+	}
+	f.Fuzz(func(t *testing.T, search bool, body []byte) {
+		url := "/v1/recommend"
+		if search {
+			url = "/v1/search"
+		}
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest(http.MethodPost, url, bytes.NewReader(body)))
+		if w.Code != http.StatusOK && w.Code != http.StatusBadRequest {
+			t.Fatalf("status %d: %s", w.Code, w.Body)
+		}
+		if !json.Valid(w.Body.Bytes()) {
+			t.Fatalf("the answer is no JSON: %q", w.Body)
+		}
+	})
+}
