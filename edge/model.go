@@ -487,6 +487,9 @@ func (m *Model) open(ctx context.Context) error {
 		m.failure = err
 		return nil
 	}
+	if ctx.Err() != nil {
+		return errors.Join(ctx.Err(), err)
+	}
 	if err == nil {
 		err = fmt.Errorf("%w: the state remembers no version of it; name an origin", ErrModel)
 	}

@@ -134,11 +134,21 @@ func (s *sandbox) answer(ctx context.Context, m layout.Map, request []byte, limi
 
 // lay brings what lies over the image up to date. It stays when the sandbox is wiped:
 // it is of the runtime, not of a request.
-func (s *sandbox) lay(o *overlay) error {
+func (s *sandbox) lay(v view) error {
+	o := v.overlay
 	if s.over == o {
 		return nil
 	}
-	for _, p := range o.patches {
+	var patches []layout.Patch
+	if o != nil {
+		patches = o.patches
+	} else { // the request came before the first insertion, and had to wait
+		var err error
+		if patches, err = v.layout.Patches(&layout.Overlay{}); err != nil {
+			return fmt.Errorf("%w: %w", ErrSandbox, err)
+		}
+	}
+	for _, p := range patches {
 		if !s.memory.Write(p.At, p.Bytes) {
 			return fmt.Errorf("%w: what lies over the image does not fit", ErrSandbox)
 		}
@@ -149,7 +159,7 @@ func (s *sandbox) lay(o *overlay) error {
 
 // do answers a request; the hits and the state are valid until the next call.
 func (s *sandbox) do(ctx context.Context, v view, r *layout.Request) (layout.Answer, error) {
-	if err := s.lay(v.overlay); err != nil {
+	if err := s.lay(v); err != nil {
 		return layout.Answer{}, err
 	}
 	limit := r.AnswerLimits(v.image.Shape)
