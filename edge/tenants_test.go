@@ -35,7 +35,7 @@ func TestNeighbours(t *testing.T) {
 	o := hosts("")
 	o.Sandboxes = 2
 	o.Queue = 50
-	o.Tenants = map[string]edge.TenantLimits{"bad": {Sandboxes: 1, Queue: 30, Timeout: 20 * time.Millisecond, MaxAnswer: 4096}}
+	o.Tenants = map[string]edge.TenantLimits{"bad": {Sandboxes: 1, Queue: 30, Timeout: 100 * time.Millisecond, MaxAnswer: 4096}}
 	h := newHost(t, o)
 	m := opens(t, h, "good", ofTenant(t, good, "good"))
 	rng := rand.New(rand.NewPCG(21, 22))
@@ -172,13 +172,13 @@ func TestTenantLimits(t *testing.T) {
 	if _, err := h.Open(t.Context(), "brief", path["brief"]); !errors.Is(err, edge.ErrTimeout) {
 		t.Errorf("a nanosecond: error %v, want ErrTimeout", err)
 	}
-	o.Tenants["brief"] = edge.TenantLimits{MaxAnswer: 100}
+	o.Tenants["brief"] = edge.TenantLimits{MaxAnswer: 104}
 	brief := opens(t, newHost(t, o), "brief", path["brief"])
 	if _, err := brief.Recommend(t.Context(), edge.Request{K: 7}); err != nil {
 		t.Error(err)
 	}
 	if _, err := brief.Recommend(t.Context(), edge.Request{K: 8}); !errors.Is(err, edge.ErrRequest) || !strings.Contains(err.Error(), "ask for fewer") {
-		t.Errorf("an answer of 112 bytes: error %v, want ErrRequest", err)
+		t.Errorf("an answer of 116 bytes: error %v, want ErrRequest", err)
 	}
 }
 
