@@ -44,13 +44,17 @@ func writeShop(path string) error {
 	}
 	ds := &data.Dataset{
 		Name: "shop", Types: []data.EventType{{Name: "click"}},
-		Items: []data.Item{{ID: "kettle", Title: "Kettle"}, {ID: "teapot", Title: "Teapot"}, {ID: "helmet", Title: "Helmet"}, {ID: "bicycle", Title: "Bicycle"}},
+		Items: []data.Item{
+			{ID: "kettle", Title: "Kettle", Categories: []string{"kitchen"}}, {ID: "teapot", Title: "Teapot", Categories: []string{"kitchen"}},
+			{ID: "helmet", Title: "Helmet", Categories: []string{"sports"}}, {ID: "bicycle", Title: "Bicycle", Categories: []string{"sports"}},
+		},
 	}
 	text, err := shopWords(ds.Items)
 	if err != nil {
 		return err
 	}
 	text.UserMap = w[model.UserDescription]
+	text.ItemMap = text.UserMap // a new item lies where who asks for it does
 	histories := [][]model.Event{{{Item: 0}, {Item: 1, Gap: 30}}, {{Item: 3}}}
 	a, err := quantize.Build(context.Background(), m, ds, histories, quantize.BuildOptions{Kernel: wasm.Kernel, Text: text})
 	if err != nil {
@@ -186,6 +190,83 @@ func ExampleRuntime_Recommend_description() {
 	// Output:
 	// Teapot
 	// Kettle
+}
+
+// Rules say what may be recommended, and in which order: inside the sandbox, so that
+// the list does not come out short.
+func ExampleRuntime_Recommend_rules() {
+	ctx := context.Background()
+	r, err := openShop(ctx)
+	if err != nil {
+		panic(err)
+	}
+	defer r.Close(ctx) //nolint:errcheck // the process ends
+
+	answer, err := r.Recommend(ctx, edge.Request{
+		History:     []edge.Event{{Item: "kettle"}},
+		IncludeSeen: true,
+		K:           2,
+		Rules: edge.Rules{
+			Caps: []edge.Cap{{Most: 1}}, // of each category
+			Pins: []edge.Pin{{Item: "bicycle", Place: 0}},
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	for _, item := range answer.Items {
+		fmt.Println(item.Title)
+	}
+	// Output:
+	// Bicycle
+	// Kettle
+}
+
+func ExampleRuntime_Similar() {
+	ctx := context.Background()
+	r, err := openShop(ctx)
+	if err != nil {
+		panic(err)
+	}
+	defer r.Close(ctx) //nolint:errcheck // the process ends
+
+	answer, err := r.Similar(ctx, edge.SimilarRequest{Item: "helmet", K: 1})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Printf("%s, cosine %.2f\n", answer.Items[0].Title, answer.Items[0].Score)
+	// Output: Bicycle, cosine 0.80
+}
+
+// A new item is recommended and found from the moment it is there, by its text alone.
+func ExampleRuntime_Insert() {
+	ctx := context.Background()
+	r, err := openShop(ctx)
+	if err != nil {
+		panic(err)
+	}
+	defer r.Close(ctx) //nolint:errcheck // the process ends
+
+	if err := r.Insert(ctx, edge.NewItem{ID: "caddy", Title: "Caddy", Text: "keeps tea", Categories: []string{"kitchen"}}); err != nil {
+		panic(err)
+	}
+	kitchen := edge.Rules{Require: [][]edge.Label{{{Value: "kitchen"}}}}
+	answer, err := r.Search(ctx, edge.SearchRequest{Text: "tea", K: 1, Rules: kitchen})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(answer.Items[0].Title)
+	answer, err = r.Recommend(ctx, edge.Request{History: []edge.Event{{Item: "caddy"}}, K: 2})
+	if err != nil {
+		panic(err)
+	}
+	for _, item := range answer.Items {
+		fmt.Println("after the caddy:", item.Title)
+	}
+	// Output:
+	// Caddy
+	// after the caddy: Teapot
+	// after the caddy: Kettle
 }
 
 // It also finds items by words that stand in no title.

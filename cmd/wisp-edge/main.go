@@ -31,6 +31,8 @@ Serves the artefacts; the first where a request names none:
 
   POST /v1/recommend   {"history":[{"item":"a","type":"click","time":1700000000}],"k":10}
   POST /v1/search      {"text":"a rainy night in Paris","k":10}, where the artefact has a text encoder
+  POST /v1/similar     {"item":"a","k":10}
+  POST /v1/score       {"history":[{"item":"a"}],"items":["b","c"]}
   POST /v1/models/NAME/recommend and so on, from the model of that name
   GET  /v1/models      the models
   GET  /healthz        200 while the process lives
@@ -39,7 +41,10 @@ Serves the artefacts; the first where a request names none:
 With --state it keeps what it accepts: it starts without the origin, goes back to the
 version before, and refuses lower ones. SIGHUP looks for new versions, as --poll does;
 so do, at the address of --admin, POST /update and /models/NAME/update. POST
-/models/NAME/rollback goes back, GET /stats counts.
+/models/NAME/rollback goes back, GET /stats counts. There, too, PUT /models/NAME/items/ID
+{"title":"A kettle","text":"for the camp fire","categories":["kitchen"]} inserts an item,
+PUT /models/NAME/unavailable/ID keeps one out of all answers; DELETE undoes either. Rankings
+take "rules": see the documentation of package edge.
 
 Example:
 

@@ -15,8 +15,9 @@ import (
 )
 
 func newRecommend() *cobra.Command {
-	var dataDir, user, history, text string
+	var dataDir, user, history, text, similar string
 	var asJSON bool
+	var rules ruleFlags
 	var q edge.Request
 	c := &cobra.Command{
 		Use:   "recommend FILE.wisp",
@@ -29,12 +30,16 @@ A user who is not in the data gets the list for a new user.
 
 An artefact with a text encoder also reads what is known of the user: --description, or
 what the data say of --user. With --text it finds the items whose texts are nearest in
-meaning, whoever asks.`,
+meaning, whoever asks; with --similar those that are most like an item.
+
+Rules hold for each of these: they say what may appear, and in which order, and leave
+the list short only where the catalogue has nothing more that they let in.`,
 		Example: `  wisp recommend ml-100k.wisp --data prepared --user 42 --explain
   wisp recommend shop.wisp --history sku-17,sku-4 -k 5 --json
   wisp recommend shop.wisp
   wisp recommend shop.wisp --text "a kettle for the camp fire"
-  wisp recommend shop.wisp --history sku-17 --description "cooks outdoors, has little room"`,
+  wisp recommend shop.wisp --history sku-17 --description "cooks outdoors, has little room"
+  wisp recommend shop.wisp --similar sku-17 --forbid Toys --max-per-category 3 --diversity 0.7`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			ctx := cmd.Context()
@@ -46,6 +51,12 @@ meaning, whoever asks.`,
 			}
 			if text != "" && (user != "" || history != "" || q.Description != "" || q.Explain) {
 				return errors.New("--text finds items for anybody: give it without --user, --history, --description and --explain")
+			}
+			if similar != "" && (text != "" || user != "" || history != "" || q.Description != "" || q.Explain) {
+				return errors.New("--similar is about an item, whoever asks: give it without --text, --user, --history, --description and --explain")
+			}
+			if q.Rules, err = rules.rules(); err != nil {
+				return err
 			}
 			r, err := edge.Open(ctx, args[0], edge.Options{Sandboxes: 1, AllowUnsigned: true})
 			if err != nil {
@@ -62,7 +73,7 @@ meaning, whoever asks.`,
 					return err
 				}
 			}
-			response, err := ask(ctx, r, text, q)
+			response, err := ask(ctx, r, text, similar, q)
 			if errors.Is(err, edge.ErrNoText) {
 				return fmt.Errorf("%w; make one that reads texts with wisp compress --encoder", err)
 			}
@@ -103,6 +114,8 @@ meaning, whoever asks.`,
 	f.StringVar(&history, "history", "", "item ids, oldest first, separated by commas")
 	f.StringVar(&q.Description, "description", "", "what the user is like, in words (default: what --data says of --user)")
 	f.StringVar(&text, "text", "", "find items by this text")
+	f.StringVar(&similar, "similar", "", "find the items that are most like this one")
+	rules.add(f)
 	f.IntVarP(&q.K, "number", "k", 10, "number of items")
 	f.BoolVar(&q.Explain, "explain", false, "say which past event speaks most for each item")
 	f.BoolVar(&asJSON, "json", false, "write JSON")
@@ -116,10 +129,14 @@ func label(id, title string) string {
 	return title
 }
 
-// ask searches for a text, or recommends where there is none.
-func ask(ctx context.Context, r *edge.Runtime, text string, q edge.Request) (edge.Response, error) {
-	if text != "" {
-		return r.Search(ctx, edge.SearchRequest{Text: text, K: q.K})
+// ask searches for a text or what is similar to an item, or recommends where there is
+// neither.
+func ask(ctx context.Context, r *edge.Runtime, text, similar string, q edge.Request) (edge.Response, error) {
+	switch {
+	case text != "":
+		return r.Search(ctx, edge.SearchRequest{Text: text, K: q.K, Rules: q.Rules})
+	case similar != "":
+		return r.Similar(ctx, edge.SimilarRequest{Item: similar, K: q.K, Rules: q.Rules})
 	}
 	return r.Recommend(ctx, q)
 }
