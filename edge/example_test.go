@@ -45,8 +45,10 @@ func writeShop(path string) error {
 	ds := &data.Dataset{
 		Name: "shop", Types: []data.EventType{{Name: "click"}},
 		Items: []data.Item{
-			{ID: "kettle", Title: "Kettle", Categories: []string{"kitchen"}}, {ID: "teapot", Title: "Teapot", Categories: []string{"kitchen"}},
-			{ID: "helmet", Title: "Helmet", Categories: []string{"sports"}}, {ID: "bicycle", Title: "Bicycle", Categories: []string{"sports"}},
+			{ID: "kettle", Title: "Kettle", Categories: []string{"kitchen"}},
+			{ID: "teapot", Title: "Teapot", Categories: []string{"kitchen"}},
+			{ID: "helmet", Title: "Helmet", Categories: []string{"sports"}},
+			{ID: "bicycle", Title: "Bicycle", Categories: []string{"sports"}},
 		},
 	}
 	text, err := shopWords(ds.Items)

@@ -52,8 +52,7 @@ const (
 	maxRuleWords = 1 << 13
 )
 
-// BoostItems, BoostLabels, Cap, Pin and Diversity make rules; the others are a
-// set and no more.
+// BoostItems makes a RuleBoostItems. Rules without a function are a set and no more.
 func BoostItems(factor, addend float32, items ...uint32) Rule {
 	return Rule{RuleBoostItems, append([]uint32{math.Float32bits(factor), math.Float32bits(addend)}, items...)}
 }
