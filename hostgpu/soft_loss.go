@@ -30,8 +30,10 @@ type softSoftmax struct {
 
 func (k *softSoftmax) inputs() []input {
 	return []input{
-		{shape: tensor.Shape{k.p, k.d}}, {shape: tensor.Shape{k.n, k.d}},
-		{shape: tensor.Shape{k.p}, index: true}, {shape: tensor.Shape{k.p}, index: true},
+		{shape: tensor.Shape{k.p, k.d}},
+		{shape: tensor.Shape{k.n, k.d}},
+		{shape: tensor.Shape{k.p}, index: true},
+		{shape: tensor.Shape{k.p}, index: true},
 	}
 }
 func (k *softSoftmax) shape() tensor.Shape { return tensor.ScalarShape() }

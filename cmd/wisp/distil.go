@@ -46,7 +46,7 @@ Ctrl-C saves; --resume goes on. OUT is a model's folder like that of wisp train.
   wisp distil teacher --data prepared --out wide --dim 96 --layers 2 --resume`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r.teacherDir = args[0]
+			r.teacherDir, r.command = args[0], commandLine(cmd, args)
 			t, err := r.run(cmd.Context(), newProgress(cmd))
 			if err != nil {
 				return err
@@ -81,7 +81,7 @@ Ctrl-C saves; --resume goes on. OUT is a model's folder like that of wisp train.
 	f.IntVar(&o.Epochs, "epochs", 0, "epochs at most (default 50)")
 	f.IntVar(&o.Patience, "patience", 0, "epochs without improvement before stopping (default 8)")
 	f.Float64Var(&o.LearningRate, "lr", 0, "learning rate (default 0.001)")
-	f.Float64Var(&o.Dropout, "dropout", 0, "dropout (default 0.2, negative for none)")
+	f.Float64Var(&o.Dropout, "dropout", 0, "dropout (default none)")
 	f.Float64Var(&o.WeightDecay, "weight-decay", 0, "decoupled weight decay (default 0.01, negative for none)")
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of all chance")
 	required(c, "data", "out")
@@ -108,9 +108,9 @@ type distilledFrom struct {
 // defaultWindow is how many events an event sees unless asked otherwise.
 const defaultWindow = 50
 
-// studentDropout is less than the teacher's: distributions over all items are not as
-// easily learnt by heart as items.
-const studentDropout = 0.2
+// studentDropout is none: distributions over all items, and of histories made up too, are
+// not as easily learnt by heart as items.
+const studentDropout = -1
 
 // studentRate is the learning rate of a student, which often starts from a trained model.
 const studentRate = 0.001

@@ -34,7 +34,7 @@ Ctrl-C saves; --resume goes on. OUT is a model's folder like that of wisp train.
   wisp prune student --data prepared --out smaller --dim 48 --layers 1 --teacher teacher`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r.modelDir = args[0]
+			r.modelDir, r.command = args[0], commandLine(cmd, args)
 			before, after, t, err := r.run(cmd.Context(), newProgress(cmd))
 			if err != nil {
 				return err
@@ -61,7 +61,7 @@ Ctrl-C saves; --resume goes on. OUT is a model's folder like that of wisp train.
 	f.IntVar(&o.Epochs, "epochs", 10, "epochs at most")
 	f.IntVar(&o.Patience, "patience", 0, "epochs without improvement before stopping (default 8)")
 	f.Float64Var(&o.LearningRate, "lr", studentRate, "learning rate")
-	f.Float64Var(&o.Dropout, "dropout", studentDropout, "dropout (negative for none)")
+	f.Float64Var(&o.Dropout, "dropout", studentDropout, "dropout")
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of all chance")
 	required(c, "data", "out")
 	return c

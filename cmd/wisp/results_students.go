@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 
 	"gonum.org/v1/gonum/stat"
@@ -52,7 +53,7 @@ var studentSizes = []string{"micro", "small"}
 func (b *bench) students(ctx context.Context) (results.Topic, error) {
 	t := results.Topic{Title: "What the student keeps", Text: studentsText}
 	for _, set := range b.present(b.filmSets()...) {
-		c := class{bench: b, set: set}
+		c := class{bench: b, set: set, variants: b.teacherVariants(), sizes: studentSizes}
 		if err := c.run(ctx); err != nil {
 			return t, err
 		}
@@ -65,6 +66,9 @@ func (b *bench) students(ctx context.Context) (results.Topic, error) {
 type class struct {
 	*bench
 	set         set
+	variants    []variant // of networks that may vote
+	sizes       []string  // of students that are tried
+	epochs      int       // of a student, at most; 0 for the usual number
 	ds          *data.Dataset
 	fingerprint string
 	s           *data.Split
@@ -93,7 +97,7 @@ func (c *class) run(ctx context.Context) (err error) {
 		if teachers[i], again[i], err = c.teacher(ctx, i+1); err != nil {
 			return err
 		}
-		for _, size := range studentSizes {
+		for _, size := range c.sizes {
 			_, t, _, err := c.student(ctx, size, i+1, teachers[i], again[i])
 			if err != nil {
 				return err
@@ -102,8 +106,8 @@ func (c *class) run(ctx context.Context) (err error) {
 		}
 		teachers[i].asked, again[i].asked = nil, nil // hundreds of megabytes
 	}
-	size := studentSizes[0]
-	for _, name := range studentSizes {
+	size := c.sizes[0]
+	for _, name := range c.sizes {
 		if err := c.add("quality."+c.set.name+".student-"+name+".validation-ndcg10", validation[name], "", ""); err != nil {
 			return err
 		}
@@ -151,7 +155,7 @@ func (c *class) run(ctx context.Context) (err error) {
 func (c *class) teacher(ctx context.Context, seed int) (e, again *ensemble, err error) {
 	var networks []voter
 	var names []string
-	variants := c.teacherVariants()
+	variants := slices.Clone(c.variants)
 	for i := range variants {
 		variants[i].seed = seed
 		m, t, _, err := c.trained(ctx, c.ds, c.fingerprint, c.s, variants[i])
@@ -194,7 +198,7 @@ func (c *class) teacher(ctx context.Context, seed int) (e, again *ensemble, err 
 func (c *class) student(ctx context.Context, size string, seed int, e, again *ensemble) (*model.Model, training, string, error) {
 	dir := filepath.Join(c.work, c.ds.Name, fmt.Sprintf("student-%s-%s-seed-%d", size, c.s.Protocol, seed))
 	r := studentRun{trainRun: trainRun{out: dir, vectors: usual(seed).vectors}, size: size}
-	r.options.Seed = uint64(seed)
+	r.options.Seed, r.options.Epochs = uint64(seed), c.epochs
 	if err := r.sized(); err != nil {
 		return nil, training{}, "", err
 	}
