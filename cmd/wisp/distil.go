@@ -80,7 +80,7 @@ Ctrl-C saves; --resume goes on. OUT is a model's folder like that of wisp train.
 	f.IntVar(&l.Continue, "continue", 0, "events that are appended to them (default 5, negative for none)")
 	f.IntVar(&o.Epochs, "epochs", 0, "epochs at most (default 50)")
 	f.IntVar(&o.Patience, "patience", 0, "epochs without improvement before stopping (default 8)")
-	f.Float64Var(&o.LearningRate, "lr", 0, "learning rate (default 0.001)")
+	f.Float64Var(&o.LearningRate, "lr", 0, "learning rate (default 0.002)")
 	f.Float64Var(&o.Dropout, "dropout", 0, "dropout (default none)")
 	f.Float64Var(&o.WeightDecay, "weight-decay", 0, "decoupled weight decay (default 0.01, negative for none)")
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of all chance")
@@ -112,8 +112,8 @@ const defaultWindow = 50
 // not as easily learnt by heart as items.
 const studentDropout = -1
 
-// studentRate is the learning rate of a student, which often starts from a trained model.
-const studentRate = 0.001
+// studentRate is the learning rate of a student: that of training.
+const studentRate = 0.002
 
 // sized fills in what the preset says and no flag did.
 func (r *studentRun) sized() error {
