@@ -308,7 +308,7 @@ func TestResume(t *testing.T) {
 			}
 			return true
 		}
-		store, dir := newStore(t)
+		store, _ := newStore(t)
 		if _, n := fetched(t, store, &artifact.HTTPOrigin{URL: s.URL}, artifact.FetchOptions{}); n > int64(len(content)) {
 			t.Errorf("%d bytes came of %d", n, len(content))
 		}
@@ -317,7 +317,7 @@ func TestResume(t *testing.T) {
 		}
 
 		// A process that gives up leaves what it has, and the next one goes on.
-		store, dir = newStore(t)
+		store, dir := newStore(t)
 		s.asked, s.sent, hang = nil, 0, true
 		_, err := store.Fetch(t.Context(), &artifact.HTTPOrigin{URL: s.URL, Idle: 20 * time.Millisecond}, artifact.FetchOptions{ReadOptions: trusted})
 		if err == nil && !noRange {

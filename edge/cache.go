@@ -55,7 +55,7 @@ type compiled struct {
 	missed error                   // why the code was not put there
 }
 
-func (c *compiled) close(ctx context.Context) error {
+func (c *compiled) end(ctx context.Context) error {
 	var err error
 	if c.wazero != nil {
 		err = c.wazero.Close(ctx)
@@ -141,7 +141,7 @@ func compileIn(ctx context.Context, kernel []byte, config wazero.RuntimeConfig, 
 	} else {
 		err = fmt.Errorf("%w: its kernel is not a WebAssembly module of the expected form: %w", ErrArtefact, err)
 	}
-	return compiled{}, errors.Join(err, c.close(context.WithoutCancel(ctx)))
+	return compiled{}, errors.Join(err, c.end(context.WithoutCancel(ctx)))
 }
 
 // make compiles. The engine panics where the system refuses it memory for code, and

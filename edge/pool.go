@@ -270,7 +270,7 @@ func (r *Runtime) free() {
 		}
 		r.idle = nil
 		r.mu.Unlock()
-		if err := r.compiled.close(context.Background()); err != nil {
+		if err := r.end(context.Background()); err != nil {
 			r.freeErr = fmt.Errorf("edge: close: %w", err)
 		}
 		if r.image.shared != nil {

@@ -172,13 +172,13 @@ func TestTenantLimits(t *testing.T) {
 	if _, err := h.Open(t.Context(), "brief", path["brief"]); !errors.Is(err, edge.ErrTimeout) {
 		t.Errorf("a nanosecond: error %v, want ErrTimeout", err)
 	}
-	o.Tenants["brief"] = edge.TenantLimits{MaxAnswer: 104}
+	o.Tenants["brief"] = edge.TenantLimits{MaxAnswer: layout.AnswerHeaderLen + 7*12}
 	brief := opens(t, newHost(t, o), "brief", path["brief"])
 	if _, err := brief.Recommend(t.Context(), edge.Request{K: 7}); err != nil {
 		t.Error(err)
 	}
 	if _, err := brief.Recommend(t.Context(), edge.Request{K: 8}); !errors.Is(err, edge.ErrRequest) || !strings.Contains(err.Error(), "ask for fewer") {
-		t.Errorf("an answer of 116 bytes: error %v, want ErrRequest", err)
+		t.Errorf("an answer with an eighth item: error %v, want ErrRequest", err)
 	}
 }
 

@@ -97,12 +97,14 @@ func (v versions) accept(ctx context.Context, m modelName, now release) error {
 // accepted returns what is to be remembered once a release is accepted. It refuses
 // versions that are not above the last one, but for the release that serves.
 func (v versions) accepted(m modelName, now release) (record, error) {
-	last, known, err := v.read(m)
-	if err != nil && !v.force {
-		return last, err
-	}
 	next := record{modelName: m, release: now}
-	if err != nil || !known {
+	last, known, err := v.read(m)
+	switch {
+	case err != nil && v.force:
+		return next, nil //nolint:nilerr // what cannot be read is written anew
+	case err != nil:
+		return last, err
+	case !known:
 		return next, nil
 	}
 	serving := last.current()

@@ -97,7 +97,6 @@ func (a admin) updateModel(w http.ResponseWriter, r *http.Request) {
 			a.refuse(w, err)
 			return
 		}
-		a.models.log.Debug("updated", "model", n.name)
 		a.respond(w, model, changed)
 		return
 	}

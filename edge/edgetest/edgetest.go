@@ -38,15 +38,31 @@ func ModuleWithStart(pages byte, start []byte, body ...byte) []byte {
 
 // Instructions.
 const (
-	Unreachable, Loop, End, Br, BrIf, Call, Drop       = 0x00, 0x03, 0x0b, 0x0c, 0x0d, 0x10, 0x1a
-	LocalGet, LocalSet, LocalTee, GlobalGet, GlobalSet = 0x20, 0x21, 0x22, 0x23, 0x24
-	I32Eq, I32LtU, I32Add, I32Shl, F32FromI32          = 0x46, 0x49, 0x6a, 0x74, 0xb2
-	Void                                               = 0x40 // the type of a block
+	Unreachable = 0x00
+	Loop        = 0x03
+	End         = 0x0b
+	Br          = 0x0c
+	BrIf        = 0x0d
+	Call        = 0x10
+	Drop        = 0x1a
+	LocalGet    = 0x20
+	LocalSet    = 0x21
+	LocalTee    = 0x22
+	GlobalGet   = 0x23
+	GlobalSet   = 0x24
+	I32Eq       = 0x46
+	I32LtU      = 0x49
+	I32Add      = 0x6a
+	I32Shl      = 0x74
+	F32FromI32  = 0xb2
+	Void        = 0x40 // the type of a block
 )
 
-// MemorySize pushes the pages of the memory; MemoryGrow grows it by those on the
-// stack.
-var MemorySize, MemoryGrow = []byte{0x3f, 0}, []byte{0x40, 0}
+// MemorySize pushes the pages of the memory.
+var MemorySize = []byte{0x3f, 0}
+
+// MemoryGrow grows the memory by the pages on the stack.
+var MemoryGrow = []byte{0x40, 0}
 
 // Word pushes a constant.
 func Word(v uint32) []byte {
