@@ -12,14 +12,15 @@ import (
 	"github.com/wisp-project/wisp/internal/layout/layouttest"
 )
 
-func TestCHeaderIsCommitted(t *testing.T) {
-	const path = "../../wasm/guest/layout.h"
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got) != layout.CHeader() {
-		t.Errorf("%s is stale: run go generate ./internal/layout", path)
+func TestGeneratedFilesAreCommitted(t *testing.T) {
+	for path, want := range map[string]string{"../../wasm/guest/layout.h": layout.CHeader(), "../../wasm/web/src/layout.js": layout.JSModule()} {
+		got, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != want {
+			t.Errorf("%s is stale: run go generate ./internal/layout", path)
+		}
 	}
 }
 

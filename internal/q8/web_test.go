@@ -1,23 +1,21 @@
 package q8_test
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/tetratelabs/wazero"
 
-	"github.com/wisp-project/wisp/internal/layout"
-	"github.com/wisp-project/wisp/internal/layout/layouttest"
 	"github.com/wisp-project/wisp/wasm"
 )
 
-// TestWebIdentity writes 3000 requests of all kinds to images of all shapes, and the
-// digests of the kernel's first 300 and of all answers in wazero, to the folder
+// TestWebIdentity writes the stream of TestIdentity, 3000 requests of all kinds to
+// images of all shapes, and the digests of the compiler's answers, to the folder
 // WISP_WEB_FIXTURES. wasm/web/test/identity.mjs compares browsers with them.
 func TestWebIdentity(t *testing.T) {
 	dir := os.Getenv("WISP_WEB_FIXTURES")
@@ -38,31 +36,34 @@ func TestWebIdentity(t *testing.T) {
 		Shapes  []shape           `json:"shapes"`
 		Digests map[string]string `json:"digests"`
 	}{Digests: map[string]string{}}
-	var guests []*guest
-	var requests [][]layout.Request
-	shapes := append(layouttest.Shapes(), layouttest.TextShapes()...)
-	for i, s := range shapes {
-		image, _ := open(t, layouttest.Params(s, 1))
-		guests = append(guests, newGuest(t, wazero.NewRuntimeConfigCompiler(), image))
-		requests = append(requests, requestsOf(s, image.Map, 3000/len(shapes)+1, 10))
+	const n = 3000
+	s := newStream(t)
+	for i, image := range s.images {
 		name := fmt.Sprintf("identity-%d.image", i)
 		write(name, image.Bytes())
 		index.Shapes = append(index.Shapes, shape{name, image.Map.Pages})
 	}
-	// Each record: the shape, the address, the number of bytes, and these. One to the
-	// address of requests is a request.
+	for line := range strings.Lines(s.wazero(t, wazero.NewRuntimeConfigCompiler(), n)) {
+		depth, digest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		index.Digests[depth] = digest
+	}
+	// Each record: the shape, and what appendWrite writes. One to the address of
+	// requests is a request.
 	var stream []byte
-	h := sha256.New()
-	for n := range 3000 {
-		i := n % len(shapes)
-		r := requests[i][n/len(shapes)].Append(nil)
-		for _, w := range []uint32{uint32(i), guests[i].m.Request, uint32(len(r))} {
-			stream = binary.LittleEndian.AppendUint32(stream, w)
+	for b := range n / batchSize {
+		i, o, requests := s.batch(b)
+		patches, err := s.images[i].Patches(&o)
+		if err != nil {
+			t.Fatal(err)
 		}
-		stream = append(stream, r...)
-		h.Write(guests[i].answer(t, r))
-		if n+1 == 300 || n+1 == 3000 {
-			index.Digests[fmt.Sprint(n+1)] = fmt.Sprintf("%x", h.Sum(nil))
+		record := func(at uint32, content []byte) {
+			stream = appendWrite(binary.LittleEndian.AppendUint32(stream, uint32(i)), at, content)
+		}
+		for _, p := range patches {
+			record(p.At, p.Bytes)
+		}
+		for _, r := range requests {
+			record(s.images[i].Map.Request, r.Append(nil))
 		}
 	}
 	write("identity.stream", stream)

@@ -1,5 +1,6 @@
 // Loads an artefact: what of it is held on the device from there, the rest from the
 // server, nothing used before it was checked.
+import { Catalogue } from './catalogue.js'
 import * as C from './container.js'
 import { WispError } from './errors.js'
 import { Download } from './download.js'
@@ -9,13 +10,14 @@ import * as L from './layout.js'
 import { decompress } from './zstd.js'
 
 // Segments of an image, in their order; those that an image lacks are empty.
-const SEGMENTS = ['header', 'tokenizer', 'text', 'user', 'items', 'texts']
+const SEGMENTS = ['header', 'tokenizer', 'text', 'user', 'items', 'texts', 'labels']
 
 /**
  * @typedef {object} Item
  * @property {string} id
  * @property {string} [title]
  * @property {string[]} [categories]
+ * @property {{name: string, value: string}[]} [attributes]
  */
 
 /**
@@ -23,7 +25,7 @@ const SEGMENTS = ['header', 'tokenizer', 'text', 'user', 'items', 'texts']
  * @property {C.Table} table
  * @property {any} manifest
  * @property {Kernel} kernel
- * @property {Item[]} items
+ * @property {Catalogue} catalogue
  * @property {{request: Uint8Array, answer: Uint8Array}[]} goldens
  * @property {number} received bytes that came over the network
  * @property {boolean} offline the server could not be reached
@@ -214,7 +216,9 @@ class Builder {
     if (kernel.items !== model.items || kernel.maxHistory !== limits.max_history || kernel.maxK !== limits.max_k || kernel.textDim !== (model.text?.dim ?? 0)) {
       throw C.formatError('the manifest states other dimensions than the image has')
     }
-    return { kernel, manifest: this.#manifest, items: this.#items, goldens: this.#goldens }
+    const catalogue = new Catalogue(this.#items)
+    if (!catalogue.fits(kernel)) throw C.formatError('the categories and attributes of the items are not those of the image')
+    return { kernel, manifest: this.#manifest, catalogue, goldens: this.#goldens }
   }
 }
 
@@ -257,7 +261,7 @@ function readItems(raw, count) {
   if (!Array.isArray(items) || items.length !== count) throw C.formatError(`the catalogue does not have the ${count} items that the manifest states`)
   const ids = new Set()
   for (const [i, item] of items.entries()) {
-    const texts = [item?.id, item?.title ?? '', ...item?.categories ?? []]
+    const texts = [item?.id, item?.title ?? '', ...item?.categories ?? [], ...(item?.attributes ?? []).flatMap((/** @type {any} */ a) => [a?.name, a?.value])]
     if (!item?.id || texts.some((t) => typeof t !== 'string') || ids.has(item.id)) throw C.formatError(`item ${i} of the catalogue has no id, one that is there twice, or other things than texts`)
     ids.add(item.id)
   }

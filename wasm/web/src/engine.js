@@ -1,8 +1,10 @@
 // Answers requests from one artefact, as package edge does on a gateway: ids become
 // indices, times become gaps, the kernel does the rest.
+import { checkItem } from './catalogue.js'
 import { WispError } from './errors.js'
 import { decodeAnswer, encodeRequest } from './kernel.js'
 import * as L from './layout.js'
+import { encodeRules } from './rules.js'
 
 /**
  * @typedef {object} Event One past event of a user.
@@ -20,6 +22,15 @@ import * as L from './layout.js'
  * @property {string[]} [exclude] ids to leave out; unknown ones are ignored
  * @property {boolean} [includeSeen] keeps the items of the history in
  * @property {boolean} [explain] adds to each item the past event that speaks most for it
+ * @property {import('./rules.js').Rules} [rules] what may be recommended, and in which order
+ */
+
+/**
+ * @typedef {object} SimilarRequest
+ * @property {string} item id
+ * @property {number} [k] items wanted; 10 if absent
+ * @property {string[]} [exclude] ids to leave out; unknown ones are ignored
+ * @property {import('./rules.js').Rules} [rules] what may be found, and in which order
  */
 
 /**
@@ -27,6 +38,16 @@ import * as L from './layout.js'
  * @property {string} text what is searched for
  * @property {number} [k] items wanted; 10 if absent
  * @property {string[]} [exclude] ids to leave out; unknown ones are ignored
+ * @property {import('./rules.js').Rules} [rules] what may be found, and in which order
+ */
+
+/**
+ * @typedef {object} NewItem An item that the artefact does not have.
+ * @property {string} id
+ * @property {string} [title]
+ * @property {string[]} [categories]
+ * @property {{name: string, value: string}[]} [attributes]
+ * @property {string} [text] what it is known by; title, categories and values of attributes if absent
  */
 
 /**
@@ -81,13 +102,12 @@ export class Engine {
   #last = Promise.resolve()
   #broken = false
 
-  /** @param {Pick<import('./artefact.js').Artefact, 'kernel' | 'manifest' | 'items' | 'goldens'>} artefact */
-  constructor({ kernel, manifest, items, goldens }) {
+  /** @param {Pick<import('./artefact.js').Artefact, 'kernel' | 'manifest' | 'catalogue' | 'goldens'>} artefact */
+  constructor({ kernel, manifest, catalogue, goldens }) {
     this.kernel = kernel
     this.manifest = manifest
-    this.items = items
+    this.catalogue = catalogue
     this.goldens = goldens
-    this.index = new Map(items.map(({ id }, i) => [id, i]))
   }
 
   /** Answers the golden requests and compares every bit. */
@@ -117,6 +137,7 @@ export class Engine {
       if (this.#broken) {
         this.kernel = await this.kernel.clone()
         await this.checkGoldens()
+        this.catalogue.lay(this.kernel)
         this.#broken = false
       }
       return work(async (request) => {
@@ -145,7 +166,7 @@ export class Engine {
     const text = this.#description(q.description)
     return this.#exclusive(signal, async (run) => {
       const list = this.#leaveOut(q.includeSeen ? [] : session.seen(), q.exclude)
-      const { hits } = await session.run(run, { kind: L.KIND_RECOMMEND, k, list, text })
+      const { hits } = await session.run(run, { kind: L.KIND_RECOMMEND, k, list, text, rules: this.#rules(q, k) })
       /** @type {Response} */
       const response = { items: this.#recommendations(hits) }
       if (session.unknown.length > 0) response.unknown = [...session.unknown]
@@ -164,7 +185,7 @@ export class Engine {
   score(q, session, signal) {
     const text = this.#description(q.description)
     const list = array(q.items, 'items').map((id) => {
-      const item = this.index.get(id)
+      const item = this.catalogue.find(id)
       if (item === undefined) throw new WispError('request', `item ${JSON.stringify(id)} is not in the catalogue`)
       return item
     })
@@ -187,10 +208,52 @@ export class Engine {
     const k = this.#hits(q.k)
     if (!(this.kernel.textFlags & L.TEXT_ITEM_TEXTS)) throw new WispError('no-text', 'the artefact does not hold the texts of its items, so that they cannot be searched; make one with `wisp compress --encoder`')
     if (typeof q.text !== 'string') throw new WispError('request', 'a search needs a text')
-    const list = this.#leaveOut([], q.exclude)
     return this.#exclusive(signal, async (run) => {
-      const { hits } = await run({ kind: L.KIND_SEARCH, k, list, text: this.#cut(q.text) })
+      const { hits } = await run({ kind: L.KIND_SEARCH, k, list: this.#leaveOut([], q.exclude), text: this.#cut(q.text), rules: this.#rules(q, k) })
       return { items: this.#recommendations(hits) }
+    })
+  }
+
+  /**
+   * @param {SimilarRequest} q
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Response>}
+   */
+  similar(q, signal) {
+    const k = this.#hits(q.k)
+    return this.#exclusive(signal, async (run) => {
+      const item = this.catalogue.find(q.item)
+      if (item === undefined) throw new WispError('request', `item ${JSON.stringify(q.item)} is not in the catalogue`)
+      const { hits } = await run({ kind: L.KIND_SIMILAR, k, history: [{ item, type: 0, gap: 0 }], list: this.#leaveOut([], q.exclude), rules: this.#rules(q, k) })
+      return { items: this.#recommendations(hits) }
+    })
+  }
+
+  /**
+   * Adds an item that is known by its text alone; one that was inserted with the same id is
+   * replaced.
+   * @param {NewItem} item
+   * @param {AbortSignal} [signal]
+   */
+  insert({ text: given, ...item }, signal) {
+    const text = checkItem({ ...item, text: given })
+    if (!(this.kernel.textFlags & L.TEXT_ITEM_MAP)) throw new WispError('no-text', 'the artefact does not lead from texts to items, so that none can be inserted; make one with `wisp compress --encoder`')
+    return this.#exclusive(signal, async (run) => {
+      if ((this.catalogue.find(item.id) ?? Infinity) < this.catalogue.items.length) throw new WispError('request', `item ${JSON.stringify(item.id)} is in the catalogue already`)
+      const { row, scale, vector } = await run({ kind: L.KIND_EMBED, flags: L.FLAG_ITEM_ROW, text: this.#cut(text) })
+      this.catalogue.insert({ item, row, scale, vector }, this.kernel)
+      this.catalogue.lay(this.kernel)
+    })
+  }
+
+  /**
+   * Changes what is laid over the catalogue.
+   * @param {(catalogue: import('./catalogue.js').Catalogue) => void} change
+   */
+  lay(change) {
+    return this.#exclusive(undefined, async () => {
+      change(this.catalogue)
+      this.catalogue.lay(this.kernel)
     })
   }
 
@@ -209,6 +272,14 @@ export class Engine {
   #hits(k) {
     if (k !== undefined && (!Number.isInteger(k) || k < 0)) throw new WispError('request', `k is ${k}, must be a whole number from 1 to ${this.kernel.maxK}`)
     return Math.min(k || DEFAULT_K, this.kernel.maxK)
+  }
+
+  /**
+   * @param {{rules?: import('./rules.js').Rules, k?: number}} q
+   * @param {number} k
+   */
+  #rules({ rules, k: asked }, k) {
+    return rules ? encodeRules(rules, this.catalogue, this.kernel, k, asked || DEFAULT_K) : []
   }
 
   /** @param {string | undefined} description */
@@ -233,7 +304,7 @@ export class Engine {
    */
   #leaveOut(list, exclude = []) {
     for (const id of array(exclude, 'exclude')) {
-      const item = this.index.get(id)
+      const item = this.catalogue.find(id)
       if (item !== undefined) list.push(item)
     }
     const unique = [...new Set(list)]
@@ -244,7 +315,7 @@ export class Engine {
   /** @param {import('./kernel.js').Answer['hits']} hits */
   #recommendations(hits) {
     return hits.map(({ item, score }) => {
-      const { id, title } = this.items[item]
+      const { id, title } = this.catalogue.item(item)
       /** @type {Recommendation} */
       const r = { item: id, score }
       if (title) r.title = title
@@ -269,7 +340,7 @@ export class Engine {
       again.hits.forEach(({ score }, j) => {
         const drop = Math.fround(hits[j].score - score)
         if (drop <= (items[j].reason?.drop ?? 0)) return
-        const { id, title } = this.items[events[i].item]
+        const { id, title } = this.catalogue.item(events[i].item)
         items[j].reason = { event: events[i].index, item: id, drop, ...title && { title } }
       })
     }
@@ -353,7 +424,7 @@ export class Session {
       if (!Number.isSafeInteger(time) || time < 0) throw new WispError('request', `${what} has time ${time}; times are whole Unix seconds, 0 or later`)
       if (!Number.isFinite(Math.fround(value))) throw new WispError('request', `${what} has value ${value}`)
       const type = this.engine.typeOf(e)
-      const item = this.engine.index.get(e.item)
+      const item = this.engine.catalogue.find(e.item)
       if (item === undefined) unknown.push(e.item)
       else known.push({ item, type, time, index: this.#count + i })
     }

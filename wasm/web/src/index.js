@@ -9,6 +9,10 @@ export { WispError }
 /** @typedef {import('./engine.js').Event} Event */
 /** @typedef {import('./engine.js').RecommendRequest} RecommendRequest */
 /** @typedef {import('./engine.js').SearchRequest} SearchRequest */
+/** @typedef {import('./engine.js').SimilarRequest} SimilarRequest */
+/** @typedef {import('./engine.js').NewItem} NewItem */
+/** @typedef {import('./rules.js').Rules} Rules */
+/** @typedef {import('./rules.js').Label} Label */
 /** @typedef {import('./engine.js').ScoreRequest} ScoreRequest */
 /** @typedef {import('./engine.js').Response} Response */
 /** @typedef {import('./engine.js').Recommendation} Recommendation */
@@ -64,6 +68,11 @@ export class Recommender {
   #opening
   #closed = false
   #timeout
+  // What another worker has to be told when this one dies.
+  /** @type {Map<string, NewItem>} */
+  #inserted = new Map()
+  /** @type {Set<string>} */
+  #unavailable = new Set()
 
   /**
    * Use Recommender.load.
@@ -143,6 +152,16 @@ export class Recommender {
   }
 
   /**
+   * Returns the items that are most like one; the scores are cosines.
+   * @param {string | SimilarRequest} request the id, or more
+   * @param {{signal?: AbortSignal}} [options]
+   * @returns {Promise<Response>}
+   */
+  similar(request, options) {
+    return this.#call('similar', [typeof request === 'string' ? { item: request } : request], options)
+  }
+
+  /**
    * Returns what the model thinks of the named items, in their order.
    * @param {ScoreRequest} request
    * @param {{signal?: AbortSignal}} [options]
@@ -160,6 +179,41 @@ export class Recommender {
    */
   embed(text, options) {
     return this.#call('embed', [String(text)], options)
+  }
+
+  /**
+   * Adds an item that the artefact does not have, known by its text alone: from now on it is
+   * recommended and found, can be scored, and stand in histories and rules. One that was
+   * inserted with the same id is replaced. It is forgotten when the page closes.
+   * @param {NewItem} item
+   * @param {{signal?: AbortSignal}} [options]
+   * @returns {Promise<void>}
+   */
+  async insert(item, options) {
+    await this.#call('insert', [item], options)
+    this.#inserted.set(item.id, item)
+  }
+
+  /**
+   * Takes an inserted item out again.
+   * @param {string} id
+   * @returns {Promise<void>}
+   */
+  async remove(id) {
+    await this.#call('remove', [id])
+    this.#inserted.delete(id)
+    this.#unavailable.delete(id)
+  }
+
+  /**
+   * Says whether items may be recommended and found, as when they sell out and come back.
+   * @param {boolean} available
+   * @param {string[]} ids
+   * @returns {Promise<void>}
+   */
+  async setAvailable(available, ids) {
+    await this.#call('setAvailable', [available, ids])
+    for (const id of ids) available ? this.#unavailable.delete(id) : this.#unavailable.add(id)
   }
 
   /**
@@ -209,14 +263,18 @@ export class Recommender {
    */
   async #call(method, args, { signal } = {}) {
     if (this.#port.dead && !this.#closed) {
-      this.#opening ??= this.#open().then(([port, info]) => {
-        this.#port = port
-        this.info = info
-        if (this.#closed) port.close()
-      }).finally(() => { this.#opening = undefined })
-      await this.#opening
+      await (this.#opening ??= this.#reopen().finally(() => { this.#opening = undefined }))
     }
     if (this.#closed) throw new WispError('closed', 'the recommender is closed; load it again')
     return this.#port.call(method, args, { signal, timeout: this.#timeout })
+  }
+
+  async #reopen() {
+    const [port, info] = await this.#open()
+    for (const item of this.#inserted.values()) await port.call('insert', [item])
+    if (this.#unavailable.size > 0) await port.call('setAvailable', [false, [...this.#unavailable]])
+    this.#port = port
+    this.info = info
+    if (this.#closed) port.close()
   }
 }

@@ -17,6 +17,7 @@ const TURN = 8
  * @property {number[]} [list]
  * @property {Uint8Array} [text] UTF-8
  * @property {Uint8Array} [state]
+ * @property {{op: number, args: number[]}[]} [rules] floats as their bits
  */
 
 /**
@@ -40,6 +41,7 @@ export class Kernel {
     this.step = /** @type {() => number} */ (instance.exports.run)
     this.bytes = new Uint8Array(this.memory.buffer)
     // Words of the image's header, and the address behind the image; see open.
+    this.header = new Uint32Array()
     this.imageEnd = this.request = this.answer = this.items = 0
     this.maxHistory = this.maxK = this.maxList = this.maxText = this.textDim = this.textFlags = 0
   }
@@ -76,8 +78,8 @@ export class Kernel {
    * @param {number} length bytes of the image
    */
   open(length) {
-    const words = new Uint32Array(this.memory.buffer, L.IMAGE_BASE)
-    const word = (/** @type {number} */ i) => words[i]
+    this.header = new Uint32Array(this.memory.buffer, L.IMAGE_BASE, 256)
+    const word = (/** @type {number} */ i) => this.header[i]
     if (word(L.H_MAGIC) !== L.MAGIC || word(L.H_ABI) !== L.WISP_ABI) throw formatError('the image has another mark or version than the manifest says')
     this.imageEnd = L.IMAGE_BASE + length
     this.request = word(L.H_REQUEST)
@@ -127,10 +129,11 @@ const words = (n) => (n + 3) & ~3
  * @param {GuestRequest} request
  * @returns {Uint8Array}
  */
-export function encodeRequest({ kind, flags = 0, k = 0, history = [], list = [], text = new Uint8Array(), state = new Uint8Array() }) {
-  const head = [0, kind, flags, k, history.length, list.length, text.length, state.length]
+export function encodeRequest({ kind, flags = 0, k = 0, history = [], list = [], text = new Uint8Array(), state = new Uint8Array(), rules = [] }) {
+  const ruleWords = rules.flatMap(({ op, args }) => [op, args.length, ...args])
+  const head = [0, kind, flags, k, history.length, list.length, text.length, state.length, ruleWords.length]
   const numbers = head.length + L.EVENT_WORDS * history.length + list.length
-  const bytes = new Uint8Array(4 * numbers + words(text.length) + words(state.length))
+  const bytes = new Uint8Array(4 * (numbers + ruleWords.length) + words(text.length) + words(state.length))
   const view = new DataView(bytes.buffer)
   let at = 0
   const put = (/** @type {number} */ n) => { view.setUint32(at, n, true); at += 4 }
@@ -138,7 +141,10 @@ export function encodeRequest({ kind, flags = 0, k = 0, history = [], list = [],
   for (const { item, type, gap } of history) { put(item); put(type); put(gap) }
   list.forEach(put)
   bytes.set(text, at)
-  bytes.set(state, at + words(text.length))
+  at += words(text.length)
+  bytes.set(state, at)
+  at += words(state.length)
+  ruleWords.forEach(put)
   return bytes
 }
 

@@ -45,15 +45,15 @@ export class Service {
     const warn = (/** @type {WispError} */ error) => this.notify('warning', error)
     const trust = { keys: keys.map(parseKey), allowUnsigned }
     const store = cache ? await Store.open(warn) : new Store(null)
-    const { table, manifest, kernel, items, goldens, received, offline } = await loadArtefact(url, { trust, retries, store, warn, signal, onProgress })
-    const engine = new Engine({ kernel, manifest, items, goldens })
+    const { table, manifest, kernel, catalogue, goldens, received, offline } = await loadArtefact(url, { trust, retries, store, warn, signal, onProgress })
+    const engine = new Engine({ kernel, manifest, catalogue, goldens })
     await engine.checkGoldens()
     signal?.throwIfAborted()
     this.#engine = engine
     if (history !== false) {
       this.#history = await History.open(history, { limit: historyLimit, warn, changed: () => { this.#own = undefined; this.notify('change') } })
     }
-    return { manifest, items, digest: table.digest, keyId: table.keyId, trusted: table.trusted, size: table.size, received, offline, memory: kernel.bytes.length, weights: weights(table) }
+    return { manifest, items: catalogue.items, digest: table.digest, keyId: table.keyId, trusted: table.trusted, size: table.size, received, offline, memory: kernel.bytes.length, weights: weights(table) }
   }
 
   /**
@@ -78,6 +78,37 @@ export class Service {
    */
   async search(q, { signal } = {}) {
     return this.#ready().search(q, signal)
+  }
+
+  /**
+   * @param {import('./engine.js').SimilarRequest} q
+   * @param {Call} call
+   */
+  async similar(q, { signal } = {}) {
+    return this.#ready().similar(q, signal)
+  }
+
+  /**
+   * @param {import('./engine.js').NewItem} item
+   * @param {Call} call
+   */
+  async insert(item, { signal } = {}) {
+    await this.#ready().insert(item, signal)
+    this.#own = undefined // its events may name the item
+  }
+
+  /** @param {string} id */
+  async remove(id) {
+    await this.#ready().lay((catalogue) => catalogue.remove(id))
+    this.#own = undefined
+  }
+
+  /**
+   * @param {boolean} available
+   * @param {string[]} ids
+   */
+  async setAvailable(available, ids) {
+    await this.#ready().lay((catalogue) => catalogue.setAvailable(available, ids))
   }
 
   /**

@@ -8,13 +8,21 @@ async function compare(page) {
     const exchanges = await (await fetch('/fixtures/exchanges.json')).json()
     const float = (answer) => JSON.stringify(answer, (key, v) => (key === 'score' || key === 'drop' || key === 'value' ? Math.fround(v) : v))
     const differ = []
+    const { r } = window
     for (const { path, request: q, response } of exchanges) {
-      let got, want
-      if (path === '/v1/search') got = await window.r.search(q)
-      else if (path === '/v1/recommend') got = await window.r.recommend({ ...q, includeSeen: q.include_seen })
-      else got = await window.r.score({ history: q.History ?? [], description: q.Description, items: q.Items })
-      if (path === 'score') want = response.map(({ Value, Integer }) => ({ value: Value, integer: Integer }))
-      else want = { items: response.items.map(({ item, title, score, ...more }) => ({ item, score, title, ...more })), unknown: response.unknown, coldStart: response.cold_start }
+      let got, want = null
+      if (path === 'insert') await r.insert(q)
+      else if (path === 'remove') await r.remove(q)
+      else if (path.endsWith('available')) await r.setAvailable(path === 'available', [q])
+      else if (path === 'score') {
+        got = await r.score(q)
+        want = response.map(({ Value, Integer }) => ({ value: Value, integer: Integer }))
+      } else {
+        const { include_seen: includeSeen, history, ...rest } = q
+        got = await r[path]({ ...rest, history: history ?? [], includeSeen })
+        want = { items: response.items.map(({ item, title, score, ...more }) => ({ item, score, title, ...more })), unknown: response.unknown, coldStart: response.cold_start }
+      }
+      if (want === null) continue
       got = JSON.parse(JSON.stringify(got))
       const order = (o) => (Array.isArray(o) ? o.map(order) : o && typeof o === 'object' ? Object.fromEntries(Object.keys(o).sort().map((k) => [k, order(o[k])])) : o)
       if (float(order(got)) !== float(order(JSON.parse(JSON.stringify(want))))) differ.push({ path, q, got, want })
@@ -28,7 +36,7 @@ for (const worker of [true, false]) {
     const loaded = await load(page, 'shop.wisp', { worker })
     assert.deepEqual([loaded.error, loaded.thread, loaded.version, loaded.items, loaded.info?.trusted, loaded.warnings], [undefined, worker ? 'worker' : 'page', 7, 400, true, []])
     const { count, differ } = await compare(page)
-    assert.equal(count, 300)
+    assert.ok(count > 600)
     assert.deepEqual(differ, [])
   })
 }
