@@ -8,7 +8,7 @@ WISP     := bin/wisp
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build wasm wasm-check test test-race test-arm64 fuzz bench bench-peers bench-games encoder golden results lint fmt demo check clean setup-demo setup-test setup-encoder
+.PHONY: help build wasm wasm-check web test test-web test-race test-arm64 fuzz bench bench-peers bench-games encoder golden results lint fmt demo check clean setup-demo setup-test setup-encoder setup-web
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ setup-test:
 setup-encoder:
 	@scripts/setup.sh encoder
 
+setup-web:
+	@scripts/setup.sh web
+
 demo: setup-demo build ## the main job on real data: fetch, prepare, train, compress, sign, eval, recommend, report
 	@WISP=$(WISP) OUT=$(OUT)/demo scripts/demo.sh
 
@@ -35,11 +38,18 @@ wasm: ## build wasm/kernel.wasm from wasm/guest (clang-19, lld-19)
 wasm-check: ## rebuild the guest kernel and compare it, bit for bit, with the committed one
 	$(MAKE) -C wasm/guest check
 
+web: setup-demo setup-web build ## the demo page on http://127.0.0.1:8000: fetches, trains and signs a model first (minutes, once)
+	@WISP=$(WISP) OUT=$(OUT)/web scripts/web.sh
+
 test: setup-test ## the tests; sets up what they need and says what it could not have
 	$(GO) vet ./...
 	$(GO) test ./...
 	@if command -v clang-19 >/dev/null && command -v wasm-ld-19 >/dev/null; then $(MAKE) --no-print-directory wasm-check; \
 	else echo "test: clang-19 or lld-19 missing: kernel.wasm was not rebuilt and compared"; fi
+	@$(MAKE) --no-print-directory test-web
+
+test-web: setup-web ## the browser package in Chromium and Firefox
+	@scripts/test-web.sh
 
 test-race: ## the concurrent packages under the race detector (needs gcc)
 	CGO_ENABLED=1 $(GO) test -race -short ./edge/... ./artifact/... ./internal/eval/... ./cmd/wisp-edge/...

@@ -3,7 +3,7 @@
 # may be installed (root on a Debian-like system), and says plainly what stays
 # missing and what that costs. Never fails: wisp works without any of it.
 #
-# Usage: scripts/setup.sh demo|encoder|test
+# Usage: scripts/setup.sh demo|encoder|test|web
 set -u
 
 want() { # PROGRAM-LIBRARY-OR-FILE PACKAGE WHAT-IT-COSTS
@@ -31,6 +31,12 @@ check() {
 		want wasm-ld-19 lld-19 "the guest kernel is not rebuilt and compared"
 		want qemu-aarch64 qemu-user "the arm64 run of the identity tests is skipped"
 		want node nodejs "the V8 run of the identity tests is skipped"
+	fi
+	if [ "$1" = web ]; then
+		want node nodejs "the browser package is not tested, its demo not served"
+		want npm npm "the browser package is not tested, its demo not served"
+		want chromium chromium "the browser package is not tested in Chromium"
+		want firefox-esr firefox-esr "the browser package is not tested in Firefox"
 	fi
 }
 

@@ -20,8 +20,7 @@
  * - `worker`: the worker died; the next request starts another
  * - `closed`: the recommender was closed
  *
- * @typedef {'options' | 'network' | 'truncated' | 'format' | 'version' | 'limit' | 'digest' | 'signature' | 'unsigned' | 'golden' |
- *   'unsupported' | 'storage' | 'request' | 'no-text' | 'kernel' | 'timeout' | 'worker' | 'closed'} ErrorCode
+ * @typedef {'options' | 'network' | 'truncated' | 'format' | 'version' | 'limit' | 'digest' | 'signature' | 'unsigned' | 'golden' | 'unsupported' | 'storage' | 'request' | 'no-text' | 'kernel' | 'timeout' | 'worker' | 'closed'} ErrorCode
  */
 
 /** Every error of this package but an aborted signal's reason. */
