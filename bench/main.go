@@ -1,6 +1,6 @@
 // Command bench measures wisp side by side with other software on the same
 // machine, in one run, and writes docs/results/peers.* (`make bench-peers`) or
-// peers-games.* (`make bench-games`).
+// peers-games.* (`make bench-games`) or peers-guest.* (`make bench-guest`).
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -25,10 +26,13 @@ func main() {
 	flag.StringVar(&b.venv, "venv", "out/peers/venv", "virtual environment of the peers, made where it is missing")
 	flag.StringVar(&b.peers, "peers", "bench/peers", "folder with the peers' scripts and requirements")
 	flag.StringVar(&b.docs, "docs", "docs/results", "folder for the figures")
-	flag.StringVar(&b.topic, "topic", "peers", "what to compare: peers (training steps) or games (the quality of a training)")
+	flag.StringVar(&b.topic, "topic", "peers", "what to compare: peers (training steps), games (the quality of a training) or guest (what runs in the sandbox)")
 	flag.StringVar(&b.work, "work", "out/results", "folder for the trainings of games, that of wisp results")
 	flag.DurationVar(&b.limit, "limit", 4*time.Hour, "when to break off the trainings of games; they go on the next time")
 	flag.BoolVar(&b.untimed, "untimed", false, "do not wait for a quiet machine, and measure no times of games, only quality")
+	flag.StringVar(&b.worker, "worker", "", "file of a module whose products are timed on demand; what a run of guest starts")
+	flag.StringVar(&b.browser, "browser", "chromium", "browser of the guest's peer")
+	flag.StringVar(&b.guest, "guest", "wasm/guest", "folder of the guest's source")
 	flag.IntVar(&b.rounds, "rounds", 9, "rounds, ours and theirs in each; at least 7")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -46,18 +50,25 @@ type bench struct {
 	rounds                          int
 	limit                           time.Duration
 	untimed                         bool
+	worker, browser, guest          string
 }
 
 func (b *bench) run(ctx context.Context) error {
+	if b.worker != "" {
+		return productWorker(ctx, b.worker)
+	}
 	// The range of fewer rounds would not be a 95 % interval of their median.
 	if b.rounds < 7 {
 		return fmt.Errorf("-rounds is %d, must be at least 7", b.rounds)
+	}
+	if b.topic == "guest" {
+		return b.guestTopic(ctx)
 	}
 	if info := hostgpu.BLAS(); !info.Fast {
 		return fmt.Errorf("%s is no fair side of a comparison: %s", info.Name, info.Hint)
 	}
 	runtime.GOMAXPROCS(threads)
-	python, err := environment(ctx, b.venv, b.peers)
+	python, err := environment(ctx, b.venv, filepath.Join(b.peers, "requirements.txt"))
 	if err != nil {
 		return err
 	}
@@ -67,7 +78,7 @@ func (b *bench) run(ctx context.Context) error {
 	case "games":
 		return b.games(ctx, python)
 	}
-	return fmt.Errorf("-topic %q is unknown; choose peers or games", b.topic)
+	return fmt.Errorf("-topic %q is unknown; choose peers, games or guest", b.topic)
 }
 
 // speed compares training steps.

@@ -16,11 +16,11 @@ import (
 	"strings"
 )
 
-// environment makes the virtual environment dir with the requirements of peers,
+// environment makes the virtual environment dir with the requirements of a file,
 // where it is not there with just those, and returns its Python.
-func environment(ctx context.Context, dir, peers string) (string, error) {
+func environment(ctx context.Context, dir, file string) (string, error) {
 	python := filepath.Join(dir, "bin", "python")
-	requirements, err := os.ReadFile(filepath.Join(peers, "requirements.txt"))
+	requirements, err := os.ReadFile(file)
 	if err != nil {
 		return "", err
 	}
@@ -29,10 +29,10 @@ func environment(ctx context.Context, dir, peers string) (string, error) {
 	if before, err := os.ReadFile(installed); err == nil && bytes.Equal(before, requirements) {
 		return python, nil
 	}
-	fmt.Fprintf(os.Stderr, "bench: installing the peers in %s (some 800 MB to download)\n", dir)
+	fmt.Fprintf(os.Stderr, "bench: installing the peers in %s \n", dir)
 	for _, args := range [][]string{
 		{"python3", "-m", "venv", "--clear", dir},
-		{python, "-m", "pip", "install", "--quiet", "--no-deps", "-r", filepath.Join(peers, "requirements.txt")},
+		{python, "-m", "pip", "install", "--quiet", "--no-deps", "-r", file},
 	} {
 		c := exec.CommandContext(ctx, args[0], args[1:]...)
 		c.Stdout, c.Stderr = os.Stderr, os.Stderr
@@ -99,8 +99,12 @@ type peer struct {
 
 // startPeer starts a script of folder peers and waits until it is ready.
 func startPeer(ctx context.Context, python, peers string, script []string) (*peer, error) {
-	args := append([]string{filepath.Join(peers, script[0])}, script[1:]...)
-	p := &peer{cmd: exec.CommandContext(ctx, python, args...)}
+	return startProcess(ctx, append([]string{python, filepath.Join(peers, script[0])}, script[1:]...)...)
+}
+
+// startProcess starts a program that says what it is, as peers do.
+func startProcess(ctx context.Context, args ...string) (*peer, error) {
+	p := &peer{cmd: exec.CommandContext(ctx, args[0], args[1:]...)}
 	p.cmd.Stderr = &p.stderr
 	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
@@ -124,7 +128,7 @@ func startPeer(ctx context.Context, python, peers string, script []string) (*pee
 // that those took.
 func (p *peer) run(n int) (seconds float64, err error) {
 	if _, err := fmt.Fprintln(p.in, n); err != nil {
-		return 0, fmt.Errorf("%s: %w: %s", p.cmd.Args[1], err, p.stderr.String())
+		return 0, fmt.Errorf("%s: %w: %s", p.name(), err, p.stderr.String())
 	}
 	return seconds, p.read(&seconds)
 }
@@ -136,10 +140,12 @@ func (p *peer) read(to ...any) error {
 		_, err = fmt.Sscan(line, to...)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: read %q: %w: %s", p.cmd.Args[1], line, err, p.stderr.String())
+		return fmt.Errorf("%s: read %q: %w: %s", p.name(), line, err, p.stderr.String())
 	}
 	return nil
 }
+
+func (p *peer) name() string { return strings.Join(p.cmd.Args[:min(2, len(p.cmd.Args))], " ") }
 
 // close ends the process: with its input, its work ends too.
 func (p *peer) close() error {

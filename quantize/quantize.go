@@ -206,5 +206,15 @@ func Image(m *model.Model, histories [][]model.Event, text *Text, labels [][]uin
 	if err != nil {
 		return nil, fmt.Errorf("quantize: pack: %w", err)
 	}
+	users, err := userSample(image, histories)
+	if err != nil {
+		return nil, err
+	}
+	if AddBounds(&p, users).Columns == 0 {
+		return image, nil
+	}
+	if image, err = layout.Pack(p); err != nil {
+		return nil, fmt.Errorf("quantize: pack: %w", err)
+	}
 	return image, nil
 }

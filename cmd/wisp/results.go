@@ -135,6 +135,7 @@ func (b *bench) run(ctx context.Context) error {
 		{"runtime", b.runtime},
 		{"operate", b.operate},
 		{"security", b.security},
+		{"guest", b.guest},
 		{"lightweight", b.lightweight},
 		{"scale", b.scale},
 		{"times", b.times},

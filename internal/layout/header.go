@@ -40,10 +40,13 @@ const (
 	hTextFlags
 	hTokenizerBytes
 	hTextEpsilon // float32
+	hBoundHead   // columns of the bounds, as in Shape
+	hBoundMiddle
 
 	hLabels       // V
 	hLabelEntries // E
 
+	hBoundK
 	hReach
 	hDimK
 	hFFNK
@@ -83,12 +86,16 @@ const (
 	hCold      // (itemK) int16
 	hBlocks    // L blocks, hBlockStride apart
 	hBlockStride
-	hItemRows     // blocks of four rows: [itemK/8][4][8] int8, then four float32 scales
-	hTextRows     // the same of the items' texts, textPad wide
-	hLabelFirst   // (N+1) uint32: where the labels of each item begin in the list
-	hLabelList    // (E) uint32
-	hPostingFirst // (V+1) uint32: where the items of each label begin in the list
-	hPostingList  // (E) uint32
+	hItemRows       // blocks of four rows: [itemK/8][4][8] int8, then four float32 scales
+	hTextRows       // the same of the items' texts, textPad wide
+	hLabelFirst     // (N+1) uint32: where the labels of each item begin in the list
+	hLabelList      // (E) uint32
+	hPostingFirst   // (V+1) uint32: where the items of each label begin in the list
+	hPostingList    // (E) uint32
+	hBoundTransform // (D, itemK) float32
+	hBoundScalars   // three rho and the slack, float32
+	hBoundOrder     // (N) uint32
+	hBoundRows      // blocks of sixteen rows, [boundK/2][16][2] int8
 	hImageEnd
 
 	// Offsets from the start of a block.
@@ -142,14 +149,15 @@ const (
 	hRequest
 	hAnswer
 	hX      // (reach+3, D) float32, the residual stream of new events; the text encoder's (tokens+3, textPad)
-	hNorm   // (D) float32, a normalised row
-	hQ      // (4, inner) int16; (tokens+3, inner) in the encoder
-	hK      // (reach+W+2, inner) int16, cached events before the new ones, for each block, hKVStride apart
-	hV      // the same
+	hNorm   // (D) float32, a normalised row; the text encoder's attention, (4, inner)
+	hQ      // (4, inner) int16; in the encoder packed (4, headPad) for each four tokens and head
+	hK      // (reach+W+2, inner) int16, cached events before the new ones, for each block, hKVStride apart; in the encoder packed (tokens, headPad) int8 for each head
+	hV      // the same; in the encoder packed (headPad, tokens) int8 for each head
 	hAct    // packed (4, max K) int16, the input of a matrix product
+	hSpread // the same as the product's inner loop takes it: four times as large
 	hAcc    // (4, max rows) int32, its output
-	hScores // (W) float32
-	hProbs  // (W) int32
+	hScores // (W) float32; the text encoder's (4, tokens)
+	hProbs  // (W) int32; the text encoder's packed (4, tokens) int16
 	hUser   // (itemK) int16
 	hTextState
 	hTokenizerState
@@ -204,7 +212,9 @@ var headerNames = [headerWords]string{
 	hUserMap: "USER_MAP", hUserMapScale: "USER_MAP_SCALE", hUserMapBias: "USER_MAP_BIAS",
 	hTextBlocks: "TEXT_BLOCKS", hTextBlockStride: "TEXT_BLOCK_STRIDE", hUserStart: "USER_START",
 	hType: "TYPE", hGap: "GAP", hNormGain: "NORM_GAIN", hNormBias: "NORM_BIAS", hCold: "COLD", hBlocks: "BLOCKS", hBlockStride: "BLOCK_STRIDE", hItemRows: "ITEM_ROWS", hTextRows: "TEXT_ROWS",
-	hLabelFirst: "LABEL_FIRST", hLabelList: "LABEL_LIST", hPostingFirst: "POSTING_FIRST", hPostingList: "POSTING_LIST", hImageEnd: "IMAGE_END",
+	hLabelFirst: "LABEL_FIRST", hLabelList: "LABEL_LIST", hPostingFirst: "POSTING_FIRST", hPostingList: "POSTING_LIST",
+	hBoundHead: "BOUND_HEAD", hBoundMiddle: "BOUND_MIDDLE", hBoundK: "BOUND_K", hBoundTransform: "BOUND_TRANSFORM", hBoundScalars: "BOUND_SCALARS", hBoundOrder: "BOUND_ORDER", hBoundRows: "BOUND_ROWS",
+	hImageEnd:     "IMAGE_END",
 	hBlockScalars: "BLOCK_SCALARS", hBlockAttnGain: "BLOCK_ATTN_GAIN", hBlockAttnBias: "BLOCK_ATTN_BIAS", hBlockDistance: "BLOCK_DISTANCE",
 	hBlockQKV: "BLOCK_QKV", hBlockQKVScale: "BLOCK_QKV_SCALE", hBlockQKVBias: "BLOCK_QKV_BIAS",
 	hBlockOut: "BLOCK_OUT", hBlockOutScale: "BLOCK_OUT_SCALE", hBlockOutBias: "BLOCK_OUT_BIAS",
@@ -217,7 +227,7 @@ var headerNames = [headerWords]string{
 	hTextDown: "TEXT_DOWN", hTextDownScale: "TEXT_DOWN_SCALE", hTextDownBias: "TEXT_DOWN_BIAS",
 	hTextAttnGain: "TEXT_ATTN_GAIN", hTextAttnBias: "TEXT_ATTN_BIAS", hTextFFNGain: "TEXT_FFN_GAIN", hTextFFNBias: "TEXT_FFN_BIAS",
 	hOverlay: "OVERLAY", hUnavailable: "UNAVAILABLE", hExtraRows: "EXTRA_ROWS", hExtraTexts: "EXTRA_TEXTS", hExtraLabels: "EXTRA_LABELS",
-	hState: "STATE", hRequest: "REQUEST", hAnswer: "ANSWER", hX: "X", hNorm: "NORM", hQ: "Q", hK: "K", hV: "V", hAct: "ACT", hAcc: "ACC",
+	hState: "STATE", hRequest: "REQUEST", hAnswer: "ANSWER", hX: "X", hNorm: "NORM", hQ: "Q", hK: "K", hV: "V", hAct: "ACT", hSpread: "SPREAD", hAcc: "ACC",
 	hScores: "SCORES", hProbs: "PROBS", hUser: "USER",
 	hTextState: "TEXT_STATE", hTokenizerState: "TOKENIZER_STATE", hTokens: "TOKENS", hQStep: "Q_STEP", hKStep: "K_STEP", hVStep: "V_STEP",
 	hValues: "VALUES", hVector: "VECTOR", hQuery: "QUERY", hProjected: "PROJECTED",
@@ -279,6 +289,9 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	set(hTokenizerBytes, t.Tokenizer)
 	set(hLabels, s.Labels.Labels)
 	set(hLabelEntries, s.Labels.Entries)
+	set(hBoundHead, s.BoundHead)
+	set(hBoundMiddle, s.BoundMiddle)
+	set(hBoundK, s.boundK())
 	set(hReach, s.Reach())
 	set(hDimK, s.dimK())
 	set(hFFNK, s.ffnK())
@@ -310,9 +323,9 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	linear(&image, hItemMap, t.mapRows(t.ItemMap, s.Dim), t.dimK())
 	linear(&image, hUserMap, t.mapRows(t.UserMap, s.Dim), t.dimK())
 	var text placer
-	linear(&text, hTextQKV, roundUp(3*t.inner(), 8), t.dimK())
+	linear(&text, hTextQKV, weightRows(3*t.inner()), t.dimK())
 	linear(&text, hTextOut, t.pad(), t.innerK())
-	linear(&text, hTextUp, roundUp(t.FFN, 8), t.dimK())
+	linear(&text, hTextUp, weightRows(t.FFN), t.dimK())
 	linear(&text, hTextDown, t.pad(), t.ffnK())
 	h[hTextAttnGain], h[hTextAttnBias] = floats(&text, t.pad()), floats(&text, t.pad())
 	h[hTextFFNGain], h[hTextFFNBias] = floats(&text, t.pad()), floats(&text, t.pad())
@@ -329,11 +342,11 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	h[hBlockScalars] = floats(&block, scalarCount)
 	h[hBlockAttnGain], h[hBlockAttnBias] = floats(&block, s.Dim), floats(&block, s.Dim)
 	h[hBlockDistance] = floats(&block, s.Heads*s.Window)
-	linear(&block, hBlockQKV, rowsPad(3*s.inner()), s.dimK())
-	linear(&block, hBlockOut, rowsPad(s.Dim), s.innerK())
+	linear(&block, hBlockQKV, weightRows(3*s.inner()), s.dimK())
+	linear(&block, hBlockOut, weightRows(s.Dim), s.innerK())
 	h[hBlockFFNGain], h[hBlockFFNBias] = floats(&block, s.Dim), floats(&block, s.Dim)
-	linear(&block, hBlockUp, rowsPad(s.FFN), s.dimK())
-	linear(&block, hBlockDown, rowsPad(s.Dim), s.ffnK())
+	linear(&block, hBlockUp, weightRows(s.FFN), s.dimK())
+	linear(&block, hBlockDown, weightRows(s.Dim), s.ffnK())
 	set(hBlockStride, roundUp(int(block.at), alignment))
 	h[hBlocks] = image.place(s.Layers*int(h[hBlockStride]), alignment)
 	h[hItemRows] = image.place(rowsPad(s.Items)/4*rowBlock(s.itemK()), alignment)
@@ -342,6 +355,10 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	h[hLabelList] = image.place(4*s.Labels.Entries, 4)
 	h[hPostingFirst] = image.place(4*s.Labels.firsts(s.Labels.Labels), 4)
 	h[hPostingList] = image.place(4*s.Labels.Entries, 4)
+	h[hBoundTransform] = image.place(4*s.boundSide()*s.itemK(), alignment)
+	h[hBoundScalars] = floats(&image, (BoundGroups+1)*min(s.boundK(), 1))
+	h[hBoundOrder] = image.place(4*s.boundRows(), vector)
+	h[hBoundRows] = image.place(s.boundRows()*s.boundK(), alignment)
 	h[hImageEnd] = image.place(0, vector)
 
 	end := ImageBase + image.at
@@ -368,14 +385,15 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	h[hRequest] = scratch.place(4*(requestWords+eventWords*s.Reach()+maxList+ruleWords)+maxText+s.MaxStateLen(), alignment)
 	h[hAnswer] = scratch.place(max(AnswerHeader{Hits: max(maxK, maxList), State: s.MaxStateLen() + 8}.Len(), AnswerHeader{Vector: t.Dim, Row: s.Dim}.Len()), alignment)
 	h[hX] = scratch.place(4*max(rows*s.Dim, tokens*t.pad()), alignment)
-	h[hNorm] = scratch.place(4*max(roundUp(s.Dim, 8), t.inner()), alignment)
+	h[hNorm] = scratch.place(4*max(roundUp(s.Dim, 8), 4*t.inner()), alignment)
 	h[hQ] = scratch.place(2*max(4*s.inner(), tokens*t.inner()), alignment)
 	h[hK] = scratch.place(keys, alignment)
 	h[hV] = scratch.place(keys, alignment)
 	h[hAct] = scratch.place(2*4*max(s.dimK(), s.innerK(), s.ffnK(), t.dimK(), t.innerK(), t.ffnK()), alignment)
-	h[hAcc] = scratch.place(4*4*max(rowsPad(3*s.inner()), rowsPad(s.FFN), roundUp(s.Dim, 8), roundUp(3*t.inner(), 8), roundUp(t.FFN, 8), t.pad()), alignment)
-	h[hScores] = scratch.place(4*max(s.Window, t.Tokens), alignment)
-	h[hProbs] = scratch.place(4*max(s.Window, t.Tokens), alignment)
+	h[hSpread] = scratch.place(4*2*4*max(s.dimK(), s.innerK(), s.ffnK(), t.dimK(), t.innerK(), t.ffnK(), t.tokensPad(), s.boundK()), alignment)
+	h[hAcc] = scratch.place(4*4*max(weightRows(3*s.inner()), weightRows(s.FFN), weightRows(s.Dim), weightRows(3*t.inner()), weightRows(t.FFN), t.pad(), t.tokensPad()), alignment)
+	h[hScores] = scratch.place(4*max(s.Window, 4*t.tokensPad()), alignment)
+	h[hProbs] = scratch.place(4*max(s.Window, 2*t.tokensPad()), alignment)
 	h[hUser] = scratch.place(2*s.itemK(), alignment)
 	if t.Dim == 0 {
 		tokens = 0
@@ -462,6 +480,7 @@ func parseHeader(b []byte) (header, Shape, error) {
 	}
 	s.Text.setFlags(h[hTextFlags])
 	s.Labels = LabelShape{Labels: int(h[hLabels]), Entries: int(h[hLabelEntries])}
+	s.BoundHead, s.BoundMiddle = int(h[hBoundHead]), int(h[hBoundMiddle])
 	f := headerFloats{math.Float32frombits(h[hInputScale]), math.Float32frombits(h[hUserInv]), math.Float32frombits(h[hTextEpsilon])}
 	if err := checkFloats("scale", []float32{f.inputScale, f.userInv, f.textEpsilon}, false); err != nil {
 		return h, Shape{}, fmt.Errorf("%w: header: %w", ErrImage, err)

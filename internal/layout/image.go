@@ -10,8 +10,8 @@ import (
 // Segments are the names of the parts of an image, in order. An artefact keeps
 // them apart, so that an update of the items alone does not carry the towers.
 // The tokenizer and the text encoder are empty where the image has none, and so
-// are the vectors of the items' texts and the labels.
-var Segments = []string{"header", "tokenizer", "text", "user", "items", "texts", "labels"}
+// are the vectors of the items' texts, the labels and the bounds.
+var Segments = []string{"header", "tokenizer", "text", "user", "items", "texts", "labels", "bounds"}
 
 // Image is a validated image. It shares the bytes it was opened on.
 type Image struct {
@@ -28,7 +28,7 @@ func (im *Image) Bytes() []byte { return im.bytes }
 func (im *Image) Split() [][]byte {
 	var parts [][]byte
 	from := uint32(0)
-	for _, to := range []uint32{headerSize, im.h[hWord], im.h[hUserStart], im.h[hItemRows], im.h[hTextRows], im.h[hLabelFirst], im.h[hImageEnd]} {
+	for _, to := range []uint32{headerSize, im.h[hWord], im.h[hUserStart], im.h[hItemRows], im.h[hTextRows], im.h[hLabelFirst], im.h[hBoundTransform], im.h[hImageEnd]} {
 		parts = append(parts, im.bytes[from:to:to])
 		from = to
 	}
@@ -51,6 +51,7 @@ func Pack(p Params) ([]byte, error) {
 		t.pack(b)
 	}
 	packLabels(b[h[hLabelFirst]:], &h, p.Labels)
+	p.Bounds.pack(b, &h, p.Shape)
 	return b, nil
 }
 
@@ -147,8 +148,8 @@ func (t *table) check(b []byte, end int, largest float32) error {
 func itemByte(d, r int) int { return d/8*32 + r*8 + d%8 }
 
 // weightByte is the place of weight (r, c) of a packed matrix with k columns:
-// [rows/2][k/8][2][8].
-func weightByte(r, c, k int) int { return r/2*2*k + c/8*16 + r%2*8 + c%8 }
+// [rows/8][k/2][8][2].
+func weightByte(r, c, k int) int { return r/8*8*k + c/2*16 + r%8*2 + c%2 }
 
 // packTowers writes everything before the item rows.
 func packTowers(b []byte, h *header, p *Params) {
@@ -257,6 +258,8 @@ func Open(b []byte) (*Image, error) {
 		return nil, fmt.Errorf("%w: %w", ErrImage, err)
 	}
 	v.checkLabels(p.Labels, s)
+	p.Bounds = unpackBounds(b, &h, s)
+	p.Bounds.check(&v, s)
 	if v.err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrImage, v.err)
 	}
@@ -267,10 +270,17 @@ func Open(b []byte) (*Image, error) {
 		return nil, fmt.Errorf("%w: its padding is not zero", ErrImage)
 	}
 	// The same goes for the labels: one direction follows from the other.
-	again = make([]byte, h[hImageEnd]-h[hLabelFirst])
+	again = make([]byte, h[hBoundTransform]-h[hLabelFirst])
 	packLabels(again, &h, p.Labels)
-	if !bytes.Equal(again, b[h[hLabelFirst]:]) {
+	if !bytes.Equal(again, b[h[hLabelFirst]:h[hBoundTransform]]) {
 		return nil, fmt.Errorf("%w: the items of its labels are not those with the labels, or the padding is not zero", ErrImage)
+	}
+	if s.BoundHead > 0 {
+		again = make([]byte, len(b))
+		p.Bounds.pack(again, &h, s)
+	}
+	if at := h[hBoundTransform]; !bytes.Equal(again[min(int(at), len(again)):], b[at:]) {
+		return nil, fmt.Errorf("%w: the padding of its bounds is not zero", ErrImage)
 	}
 	return im, nil
 }
@@ -319,6 +329,7 @@ func (im *Image) Params() Params {
 		t.unpack(im.bytes)
 	}
 	p.Labels = im.Labels()
+	p.Bounds = unpackBounds(im.bytes, &im.h, s)
 	return p
 }
 

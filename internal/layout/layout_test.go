@@ -54,7 +54,7 @@ func TestOpenIsExact(t *testing.T) {
 	for _, c := range []struct {
 		s    layout.Shape
 		step int
-	}{{layouttest.Shapes()[1], 1}, {layouttest.TextShapes()[0], 1601}} {
+	}{{layouttest.Shapes()[1], 1}, {layouttest.Shapes()[8], 1}, {layouttest.TextShapes()[0], 1601}} {
 		b, err := layout.Pack(layouttest.Params(c.s, 1))
 		if err != nil {
 			t.Fatal(err)
@@ -102,6 +102,25 @@ func TestPackRefuses(t *testing.T) {
 		"cold":            func(p *layout.Params) { p.Cold[0] = 2048 },
 		"missing block":   func(p *layout.Params) { p.Blocks = nil },
 		"short item rows": func(p *layout.Params) { p.ItemRows = p.ItemRows[1:] },
+	} {
+		p := layouttest.Params(s, 1)
+		breakIt(&p)
+		if _, err := layout.Pack(p); !errors.Is(err, layout.ErrParams) && !errors.Is(err, layout.ErrShape) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	s = layouttest.Shapes()[7]
+	for name, breakIt := range map[string]func(p *layout.Params){
+		"no bounds":       func(p *layout.Params) { p.Bounds = layout.Bounds{} },
+		"bounds no shape": func(p *layout.Params) { p.Shape.BoundHead, p.Shape.BoundMiddle = 0, 0 },
+		"head":            func(p *layout.Params) { p.Shape.BoundHead = p.Shape.BoundMiddle + 1 },
+		"middle":          func(p *layout.Params) { p.Shape.BoundMiddle = p.Shape.Dim + 1 },
+		"negative length": func(p *layout.Params) { p.Bounds.Rows[p.Shape.BoundHead] = -1 },
+		"bound -128":      func(p *layout.Params) { p.Bounds.Rows[0] = -128 },
+		"item twice":      func(p *layout.Params) { p.Bounds.Order[1] = p.Bounds.Order[0] },
+		"no such item":    func(p *layout.Params) { p.Bounds.Order[1] = uint32(p.Shape.Items) },
+		"negative slack":  func(p *layout.Params) { p.Bounds.Slack = -1 },
+		"nan transform":   func(p *layout.Params) { p.Bounds.Transform[0] = float32(math.NaN()) },
 	} {
 		p := layouttest.Params(s, 1)
 		breakIt(&p)

@@ -44,6 +44,7 @@ type Params struct {
 	ItemScale          []float32   // (N), each with the user vector's step in it
 	Text               *TextParams // nil where Shape.Text is zero
 	Labels             [][]uint32  // (N) those of each item, rising; nil where Shape.Labels is zero
+	Bounds             Bounds
 }
 
 const (
@@ -96,6 +97,7 @@ func (p *Params) Validate() error {
 		v.check(t.ItemTexts.W == nil && t.ItemTexts.Scale == nil, "there are item texts that the shape does not have")
 	}
 	v.checkLabels(p.Labels, p.Shape)
+	p.Bounds.check(&v, p.Shape)
 	if v.err != nil {
 		return fmt.Errorf("%w: %w", ErrParams, v.err)
 	}

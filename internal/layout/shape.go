@@ -8,13 +8,15 @@ import "fmt"
 
 // ABI is the version of everything this package describes. A kernel and an
 // image with different numbers do not run together.
-const ABI = 3
+const ABI = 4
 
 // Shape holds the dimensions of a model; see model.Config for their meaning.
 type Shape struct {
 	Items, Dim, Layers, Heads, FFN, Window, EventTypes, GapBuckets int
 	Text                                                           TextShape
 	Labels                                                         LabelShape
+	// BoundHead and BoundMiddle cut the columns of Bounds, 0 without any.
+	BoundHead, BoundMiddle int
 }
 
 // Limits on shapes. With them, every int32 sum of the arithmetic is safe: the
@@ -57,6 +59,9 @@ func (s Shape) Validate() error {
 	if err := s.Labels.Validate(); err != nil {
 		return err
 	}
+	if err := s.validateBounds(); err != nil {
+		return err
+	}
 	return s.Text.Validate()
 }
 
@@ -66,9 +71,9 @@ func (s Shape) Reach() int { return s.Layers*(s.Window-1) + 1 }
 // Padded sizes. Rows of int8 weights and of activations are padded with zeros to
 // whole vectors, so that the kernel has no tails.
 
-// kUnroll is what the inner loop of a matrix product consumes: four steps of
-// eight values.
-const kUnroll = 32
+// kUnroll is what the inner loop of a matrix product consumes, in columns and in
+// rows of weights.
+const kUnroll = 8
 
 func roundUp(n, to int) int { return (n + to - 1) / to * to }
 
@@ -90,5 +95,8 @@ func (s Shape) innerK() int { return roundUp(s.inner(), kUnroll) }
 // itemK is the padded width of an item row.
 func (s Shape) itemK() int { return roundUp(s.Dim, 8) }
 
-// rowsPad is the number of rows of a packed weight matrix: blocks of four.
+// weightRows is the number of rows of a packed weight matrix.
+func weightRows(rows int) int { return roundUp(rows, kUnroll) }
+
+// rowsPad is the number of rows of a table: blocks of four.
 func rowsPad(rows int) int { return roundUp(rows, 4) }

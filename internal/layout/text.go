@@ -120,6 +120,9 @@ func (t TextShape) headPad() int { return roundUp(t.Dim/max(t.Heads, 1), 8) }
 func (t TextShape) inner() int   { return t.Heads * t.headPad() }
 func (t TextShape) innerK() int  { return roundUp(t.inner(), kUnroll) }
 
+// tokensPad is the most tokens as columns or rows of a product in attention.
+func (t TextShape) tokensPad() int { return roundUp(t.Tokens, kUnroll) }
+
 // mapRows is the number of packed rows of an optional linear map to the width of
 // the model; textRows that of the table of the items' texts.
 func (t TextShape) mapRows(has bool, dim int) int {

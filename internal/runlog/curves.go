@@ -80,12 +80,12 @@ type Chart struct {
 	Curves []Curve
 }
 
-// Curve is a line of a Chart: value i stands at First + i. A value that is no
-// number leaves a gap.
+// Curve is a line of a Chart: value i stands at First + i·Step, a step of 0
+// being one of 1. A value that is no number leaves a gap.
 type Curve struct {
-	Name   string
-	First  int
-	Values []float64
+	Name        string
+	First, Step int
+	Values      []float64
 }
 
 // Picture draws charts below each other, as SVG.
@@ -96,7 +96,7 @@ func Picture(charts ...Chart) ([]byte, error) {
 		for _, curve := range c.Curves {
 			l := line{name: curve.Name}
 			for j, v := range curve.Values {
-				l.points = append(l.points, point{int64(curve.First + j), v})
+				l.points = append(l.points, point{int64(curve.First + j*max(curve.Step, 1)), v})
 			}
 			drawn[i].lines = append(drawn[i].lines, l)
 		}

@@ -1,59 +1,43 @@
-// Integer matrix product of four packed rows.
+// Integer matrix products, C = A · Wᵀ, four rows of A at a time.
+//
+// Both operands are packed so that a vector lane is a column of C throughout:
+// no sum runs across lanes. W is [rows/8][k/2][8][2] int8: the weights of eight
+// rows for two columns, then for the next two. A is [k/2][4][4][2] int16: the two
+// columns of each of four rows, four times over. A step multiplies two columns:
+// c[m][0..8) += a[m][0]·w[0..8)[0] + a[m][1]·w[0..8)[1].
 #pragma once
 #include "simd.h"
 
-// One step of eight columns for four rows of a and two rows of w. Two base
-// pointers with constant offsets, the highest first: an engine that checks
-// bounds in software pays one check for each pointer and unrolled block.
-#define GEMM_STEP(o)                                                          \
-  {                                                                           \
-    v128_t y1 = wasm_i16x8_load8x8(w + 16 * (o) + 8), y0 = wasm_i16x8_load8x8(w + 16 * (o)), x; \
-    x = wasm_v128_load(a + 32 * (o) + 24);                                    \
-    c30 = wasm_i32x4_add(c30, wasm_i32x4_dot_i16x8(x, y0));                   \
-    c31 = wasm_i32x4_add(c31, wasm_i32x4_dot_i16x8(x, y1));                   \
-    x = wasm_v128_load(a + 32 * (o) + 16);                                    \
-    c20 = wasm_i32x4_add(c20, wasm_i32x4_dot_i16x8(x, y0));                   \
-    c21 = wasm_i32x4_add(c21, wasm_i32x4_dot_i16x8(x, y1));                   \
-    x = wasm_v128_load(a + 32 * (o) + 8);                                     \
-    c10 = wasm_i32x4_add(c10, wasm_i32x4_dot_i16x8(x, y0));                   \
-    c11 = wasm_i32x4_add(c11, wasm_i32x4_dot_i16x8(x, y1));                   \
-    x = wasm_v128_load(a + 32 * (o));                                         \
-    c00 = wasm_i32x4_add(c00, wasm_i32x4_dot_i16x8(x, y0));                   \
-    c01 = wasm_i32x4_add(c01, wasm_i32x4_dot_i16x8(x, y1));                   \
-  }
+// c[m][0..8) = sums over k columns, a multiple of eight, for the first 1, 2 or 4
+// rows of x and a block of eight rows of w; stride is a row of c in bytes. They are
+// in gemm.S.
+void gemm_tile1(i32 *c, u32 stride, const i32 *x, const i8 *w, u32 k);
+void gemm_tile2(i32 *c, u32 stride, const i32 *x, const i8 *w, u32 k);
+void gemm_tile4(i32 *c, u32 stride, const i32 *x, const i8 *w, u32 k);
 
-static inline v128_t pair_sums(v128_t a, v128_t b) {
-  return wasm_i32x4_add(wasm_i32x4_shuffle(a, b, 0, 4, 1, 5), wasm_i32x4_shuffle(a, b, 2, 6, 3, 7));
-}
-
-// c[4][rows] = a · wᵀ for output rows [from, to), multiples of four.
-// a: [k/8][4][8] int16, w: [rows/2][k/8][2][8] int8, k a multiple of 32.
-static void gemm4(i32 *c, u32 rows, const i16 *input, const i8 *weights, u32 k, u32 from, u32 to) {
-  for (u32 n = from; n < to; n += 4) {
-    v128_t half[8];
-    for (u32 h = 0; h < 2; h++) {
-      const i16 *a = input;
-      const i8 *w = weights + (n + 2 * h) * k, *end = w + 2 * k;
-      v128_t c00 = wasm_i32x4_splat(0), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00, c30 = c00, c31 = c00;
-      do {
-        GEMM_STEP(3)
-        GEMM_STEP(2)
-        GEMM_STEP(1)
-        GEMM_STEP(0)
-        w += 64;
-        a += 128;
-      } while (w != end);
-      half[4 * h] = pair_sums(c00, c01);
-      half[4 * h + 1] = pair_sums(c10, c11);
-      half[4 * h + 2] = pair_sums(c20, c21);
-      half[4 * h + 3] = pair_sums(c30, c31);
-    }
-    for (u32 m = 0; m < 4; m++) {
-      v128_t p = half[m], q = half[4 + m];
-      wasm_v128_store(c + m * rows + n, wasm_i32x4_add(wasm_i64x2_shuffle(p, q, 0, 2), wasm_i64x2_shuffle(p, q, 1, 3)));
-    }
-  }
-}
-
-// the place of column i of row m in the packed input of gemm4
+// The place of column i of row m in the input of a product, (4, k): it is written
+// eight columns of a row at a time, [k/8][4][8] int16, and spread from there.
 static inline u32 packed(u32 m, u32 i) { return (i / 8) * 32 + m * 8 + (i & 7); }
+
+// x = the rows of a, (4, k), as gemm_tile takes them.
+static __attribute__((noinline)) void gemm_spread(i32 *x, const i16 *a, u32 k) {
+  for (const i16 *end = a + 4 * k; a != end; a += 32, x += 64) {
+    // The highest addresses first: one check of bounds for each pointer.
+    for (u32 j = 4; j--;)
+      for (u32 m = 4; m--;) wasm_v128_store(x + 16 * j + 4 * m, wasm_v128_load32_splat(a + 8 * m + 2 * j));
+  }
+}
+
+// c[m][from..to) for rows m of the spread input x, whole blocks of eight; c has
+// row_len columns. w are all the weights, k columns of each row.
+static inline void gemm(i32 *c, u32 row_len, const i32 *x, u32 rows, const i8 *w, u32 k, u32 from, u32 to) {
+  for (u32 n = from; n < to; n += 8) {
+    const i8 *block = w + n * k;
+    if (rows == 1)
+      gemm_tile1(c + n, 4 * row_len, x, block, k);
+    else if (rows == 2)
+      gemm_tile2(c + n, 4 * row_len, x, block, k);
+    else
+      gemm_tile4(c + n, 4 * row_len, x, block, k);
+  }
+}

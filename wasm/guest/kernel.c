@@ -44,6 +44,7 @@ enum phase {
   RULES,      // rank by rules.h instead of the next three
   EXCLUDE,    // mark what is not to be recommended
   SCAN,       // score the table, some blocks a step
+  SCAN_BOUNDED,  // the same, of those items that can be among the best
   SORT,       // take the heap apart, some hits a step
   LIST,       // score the entries of the list
   VECTOR,     // write the vector of the text
@@ -58,9 +59,11 @@ struct state {
   u32 end;        // the position behind the last event
   u32 pos;        // first event of the current four
   u32 row;        // progress within the phase
+  u32 spread;     // whether SPREAD holds the input of the product at hand
   u32 first_out;  // first event whose block output is needed
   u32 seen;       // items marked in BITS, from SEEN
   u32 heap;       // hits in HEAP
+  u32 looked;     // items that bounds did not rule out
 };
 
 struct request {
@@ -192,18 +195,20 @@ static void norm_quant(u32 m, const f32 *gain, const f32 *bias, f32 inv) {
   for (; d < H(DIM_K); d++) a[packed(m, d)] = 0;
 }
 
-// One step of a matrix product of ACT into ACC, from *row on; returns its cost.
-// Sets *row to the next row, or to 0 when all are done.
-static u32 product(u32 *row, u32 rows, const i8 *w, u32 k) {
-  u32 step = round_up(SLICE / 4 / k + 1, 4), from = *row, to = min_u32(rows, from + step);
-  gemm4(AT(i32, ACC), rows, AT(i16, ACT), w, k, from, to);
-  *row = to == rows ? 0 : to;
+// One step of a matrix product of the first rows of ACT into ACC, from column
+// *at on; returns its cost. Sets *at to the next column, or to 0 when all are done.
+static u32 product(u32 *at, u32 rows, u32 columns, const i8 *w, u32 k) {
+  u32 step = round_up(SLICE / 4 / k + 1, 8), from = *at, to = min_u32(columns, from + step);
+  if (!ST->spread) gemm_spread(AT(i32, SPREAD), AT(i16, ACT), k);
+  gemm(AT(i32, ACC), columns, AT(i32, SPREAD), rows, w, k, from, to);
+  *at = to == columns ? 0 : to;
+  ST->spread = *at;
   return 4 * (to - from) * k;
 }
 
 // product, and the phase after it
-static u32 block_product(u32 rows, const i8 *w, u32 k, u32 next) {
-  u32 cost = product(&ST->row, rows, w, k);
+static u32 block_product(u32 columns, const i8 *w, u32 k, u32 next) {
+  u32 cost = product(&ST->row, events_here(), columns, w, k);
   if (!ST->row) ST->phase = next;
   return cost;
 }
@@ -224,8 +229,8 @@ static void store(i16 *dst, const i32 *acc, const f32 *scale, const f32 *bias, f
 }
 
 static void store_qkv(u32 m) {
-  u32 n = H(INNER), rows = round_up(3 * n, 4);
-  const i32 *acc = AT(i32, ACC) + m * rows;
+  u32 n = H(INNER);
+  const i32 *acc = AT(i32, ACC) + m * 3 * n;
   const f32 *scale = BLOCK(f32, QKV_SCALE), *bias = BLOCK(f32, QKV_BIAS);
   if (m >= first_here()) store(AT(i16, Q) + m * n, acc, scale, bias, scalar(S_Q));
   store(keys(ST->layer, ST->pos + m), acc + n, scale + n, bias + n, scalar(S_K));
@@ -274,7 +279,7 @@ static u32 attend(u32 m) {
 static void add(u32 m, const f32 *scale, const f32 *bias) {
   u32 d_max = H(DIM);
   f32 *x = stream(m);
-  const i32 *acc = AT(i32, ACC) + m * round_up(d_max, 4);
+  const i32 *acc = AT(i32, ACC) + m * round_up(d_max, 8);
   u32 d = 0;
   for (; d + 4 <= d_max; d += 4) {
     v128_t y = wasm_f32x4_add(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(wasm_v128_load(acc + d)), wasm_v128_load(scale + d)), wasm_v128_load(bias + d));
@@ -286,7 +291,7 @@ static void add(u32 m, const f32 *scale, const f32 *bias) {
 // relu(acc·scale + bias) of event m, quantized into ACT
 static void hidden(u32 m) {
   u32 n = H(FFN), i = 0;
-  const i32 *acc = AT(i32, ACC) + m * round_up(n, 4);
+  const i32 *acc = AT(i32, ACC) + m * round_up(n, 8);
   const f32 *scale = BLOCK(f32, UP_SCALE), *bias = BLOCK(f32, UP_BIAS);
   i16 *a = AT(i16, ACT);
   f32 inv = scalar(S_HIDDEN);
@@ -386,6 +391,16 @@ static void exclude(void) {
   for (u32 i = 0; i < RQ->list; i++) mark(l[i]);
 }
 
+#include "bounds.h"
+
+// the search is over
+static void scanned(void) {
+  unmark_all();
+  ST->row = 0;
+  AN->hits = ST->heap;
+  ST->phase = SORT;
+}
+
 static u32 scan(void) {
   // A search goes through the texts of the items instead of the items.
   u32 search = RQ->kind == KIND_SEARCH, n = H(ITEMS), k = search ? H(TEXT_PAD) : H(ITEM_K), stride = row_block_bytes(k);
@@ -394,11 +409,17 @@ static u32 scan(void) {
   const i8 *p = (search ? IMAGE(i8, TEXT_ROWS) : IMAGE(i8, ITEM_ROWS)) + from / 4 * stride;
   u32 full = ST->heap == RQ->k;
   f32 threshold = full ? AT(struct hit, HEAP)->score : 0;
+  const i8 *end = p + (to - from + 3) / 4 * stride;
   for (u32 i = from; i < to; i += 4, p += stride) {
+    // Items come in rising order: one with the score of the worst hit is worse still.
+    if (full) {
+      const i8 *next = k == 64 ? scan_rows64(u, p, end, threshold) : scan_rows(u, p, end, k, threshold);
+      i += (u32)(next - p) / stride * 4;
+      p = next;
+      if (p == end) break;
+    }
     v128_t acc = dot_rows(u, p, k);
     v128_t score = wasm_f32x4_mul(wasm_f32x4_convert_i32x4(acc), wasm_v128_load(p + 4 * k));
-    // Items come in rising order: one with the score of the worst hit is worse still.
-    if (full && !wasm_v128_any_true(wasm_f32x4_gt(score, wasm_f32x4_splat(threshold)))) continue;
     i32 a[4];
     f32 s[4];
     wasm_v128_store(a, acc);
@@ -411,12 +432,7 @@ static u32 scan(void) {
     }
   }
   ST->row = to;
-  if (to == n) {
-    unmark_all();
-    ST->row = 0;
-    AN->hits = ST->heap;
-    ST->phase = SORT;
-  }
+  if (to == n) scanned();
   return (to - from) * k;
 }
 
@@ -495,11 +511,11 @@ static u32 step(void) {
     case NORM_ATTN:
       for (u32 m = 0; m < n; m++) norm_quant(m, BLOCK(f32, ATTN_GAIN), BLOCK(f32, ATTN_BIAS), scalar(S_ATTN_IN));
       // Without an output to compute, the rows of q are skipped.
-      ST->row = first >= n ? H(INNER) & ~3u : 0;
+      ST->row = first >= n ? H(INNER) : 0;
       ST->phase = QKV;
       return 8 * n * d;
     case QKV:
-      return block_product(round_up(3 * H(INNER), 4), BLOCK(i8, QKV), H(DIM_K), STORE_QKV);
+      return block_product(3 * H(INNER), BLOCK(i8, QKV), H(DIM_K), STORE_QKV);
     case STORE_QKV:
       for (u32 m = 0; m < n; m++) store_qkv(m);
       ST->row = first;
@@ -514,7 +530,7 @@ static u32 step(void) {
       return cost;
     }
     case OUT:
-      return block_product(round_up(d, 4), BLOCK(i8, OUT), H(INNER_K), NORM_FFN);
+      return block_product(round_up(d, 8), BLOCK(i8, OUT), H(INNER_K), NORM_FFN);
     case NORM_FFN:
       for (u32 m = first; m < n; m++) {
         add(m, BLOCK(f32, OUT_SCALE), BLOCK(f32, OUT_BIAS));
@@ -523,13 +539,13 @@ static u32 step(void) {
       ST->phase = UP;
       return 8 * n * d;
     case UP:
-      return block_product(round_up(H(FFN), 4), BLOCK(i8, UP), H(DIM_K), HIDDEN);
+      return block_product(round_up(H(FFN), 8), BLOCK(i8, UP), H(DIM_K), HIDDEN);
     case HIDDEN:
       for (u32 m = first; m < n; m++) hidden(m);
       ST->phase = DOWN;
       return 4 * n * H(FFN);
     case DOWN:
-      return block_product(round_up(d, 4), BLOCK(i8, DOWN), H(FFN_K), RESIDUAL);
+      return block_product(round_up(d, 8), BLOCK(i8, DOWN), H(FFN_K), RESIDUAL);
     case RESIDUAL:
       for (u32 m = first; m < n; m++) add(m, BLOCK(f32, DOWN_SCALE), BLOCK(f32, DOWN_BIAS));
       ST->pos += n;
@@ -558,9 +574,18 @@ static u32 step(void) {
     case EXCLUDE:
       exclude();
       ST->phase = SCAN;
+      if (RQ->kind == KIND_RECOMMEND && H(BOUND_HEAD)) {
+        bounds_begin(AT(i16, USER));
+        ST->phase = SCAN_BOUNDED;
+      }
       return 8 * (RQ->history + RQ->list) + 1;
     case SCAN:
       return scan();
+    case SCAN_BOUNDED: {
+      u32 cost = scan_bounded();
+      if (ST->row == H(ITEMS)) scanned();
+      return cost;
+    }
     case SORT:
       return ST->heap ? sort() : complete();
     case LIST:
@@ -585,7 +610,9 @@ u32 EXPORT(run)(void) {
   if (!RQ->started) {
     RQ->started = 1;
     ST->row = 0;
+    ST->spread = 0;
     ST->heap = 0;
+    ST->looked = 0;
     AN->hits = AN->vector = AN->row = AN->state = 0;
     u32 status = check();
     if (status != STATUS_OK) return finish(status);

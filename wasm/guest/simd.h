@@ -33,14 +33,21 @@ static inline i32 quant(f32 x, f32 inv, f32 limit) {
   return (i32)__builtin_nearbyintf(x);
 }
 
+// The same magnitudes below 2^22 rounded to integers: beyond 2^23 a float has no
+// fraction, so the sum is rounded as it should be, and its low bits are the
+// integer. Conversions take an engine many instructions, and so do min and max
+// that heed NaN; there is none.
+#define ROUND 0x1.8p23f
+#define ROUND_BITS 0x4b400000
+static inline v128_t round4(v128_t x) { return wasm_i32x4_sub(wasm_f32x4_add(x, wasm_f32x4_splat(ROUND)), wasm_i32x4_splat(ROUND_BITS)); }
+
 static inline v128_t quant4(v128_t x, v128_t inv, v128_t limit) {
   x = wasm_f32x4_mul(x, inv);
-  x = wasm_f32x4_min(wasm_f32x4_max(x, wasm_f32x4_neg(limit)), limit);
-  return wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(x));
+  return round4(wasm_f32x4_pmin(wasm_f32x4_pmax(x, wasm_f32x4_neg(limit)), limit));
 }
 
 // layer normalisation of x, (n)
-static void norm(f32 *y, const f32 *x, const f32 *gain, const f32 *bias, u32 n, f32 epsilon) {
+static inline void norm(f32 *y, const f32 *x, const f32 *gain, const f32 *bias, u32 n, f32 epsilon) {
   u32 whole = n & ~3u;
   v128_t sum = wasm_f32x4_splat(0);
   for (u32 i = 0; i < whole; i += 4) sum = wasm_f32x4_add(sum, wasm_v128_load(x + i));
@@ -73,8 +80,8 @@ static void norm(f32 *y, const f32 *x, const f32 *gain, const f32 *bias, u32 n, 
 // e^x for x <= 0; below -20 it is e^-20
 static inline v128_t exp4(v128_t x) {
 #define C(v) wasm_f32x4_splat((f32)(v))
-  x = wasm_f32x4_max(x, C(-20));
-  v128_t n = wasm_f32x4_nearest(wasm_f32x4_mul(x, C(1.44269504)));
+  x = wasm_f32x4_pmax(x, C(-20));
+  v128_t biased = wasm_f32x4_add(wasm_f32x4_mul(x, C(1.44269504)), C(ROUND)), n = wasm_f32x4_sub(biased, C(ROUND));
   v128_t r = wasm_f32x4_sub(x, wasm_f32x4_mul(n, C(0.693359375)));
   r = wasm_f32x4_sub(r, wasm_f32x4_mul(n, C(-2.12194440e-4)));
   v128_t p = C(1.0 / 720);
@@ -84,19 +91,19 @@ static inline v128_t exp4(v128_t x) {
   p = wasm_f32x4_add(wasm_f32x4_mul(p, r), C(0.5));
   p = wasm_f32x4_add(wasm_f32x4_mul(p, r), C(1));
   p = wasm_f32x4_add(wasm_f32x4_mul(p, r), C(1));
-  return wasm_i32x4_add(p, wasm_i32x4_shl(wasm_i32x4_trunc_sat_f32x4(n), 23));
+  return wasm_i32x4_add(p, wasm_i32x4_shl(biased, 23)); // what the bias adds is shifted out
 #undef C
 }
 
 // Integer attention weights of n scores, whose largest is best: e^(s-best) in
 // units of 1/PROB_ONE. Behind the last score lie values of no meaning: they get
 // weight zero. Returns the sum.
-static i32 weights(i32 *prob, const f32 *score, u32 n, f32 best) {
+static inline i32 weights(i32 *prob, const f32 *score, u32 n, f32 best) {
   v128_t best4 = wasm_f32x4_splat(best), one = wasm_f32x4_splat(PROB_ONE), lanes = wasm_i32x4_make(0, 1, 2, 3);
   v128_t total = wasm_i32x4_splat(0);
   for (u32 i = 0; i < n; i += 4) {
     v128_t e = exp4(wasm_f32x4_sub(wasm_v128_load(score + i), best4));
-    e = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(wasm_f32x4_mul(e, one)));
+    e = round4(wasm_f32x4_mul(e, one));
     e = wasm_v128_and(e, wasm_i32x4_lt(wasm_i32x4_add(lanes, wasm_i32x4_splat((i32)i)), wasm_i32x4_splat((i32)n)));
     total = wasm_i32x4_add(total, e);
     wasm_v128_store(prob + i, e);

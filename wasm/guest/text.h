@@ -13,7 +13,7 @@ enum text_phase {
   TEXT_QKV,        // their q, k, v, some rows a step
   TEXT_STORE,      // quantize q and k; on to the next four tokens
   TEXT_VALUES,     // quantize v, one head a step
-  TEXT_ATTEND,     // attention of one token
+  TEXT_ATTEND,     // attention of four tokens, one head a step
   TEXT_OUT,        // four tokens: the output projection
   TEXT_NORM_OUT,   // x = norm(x + it), quantized
   TEXT_UP,
@@ -70,7 +70,7 @@ static inline struct step step_of(v128_t top4, f32 levels) {
 }
 
 static inline v128_t max_abs(v128_t top, const f32 *x, u32 n) {
-  for (u32 i = 0; i < n; i += 4) top = wasm_f32x4_max(top, wasm_f32x4_abs(wasm_v128_load(x + i)));
+  for (u32 i = 0; i < n; i += 4) top = wasm_f32x4_pmax(top, wasm_f32x4_abs(wasm_v128_load(x + i)));
   return top;
 }
 
@@ -123,61 +123,18 @@ static void embed_token(u32 t) {
   norm(x, x, IMAGE(f32, TEXT_NORM_GAIN), IMAGE(f32, TEXT_NORM_BIAS), d_max, header_float(H_TEXT_EPSILON));
 }
 
+#include "attention.h"
+
 // q and k of token m of the current four, quantized for each head; v as it is
 static void store_text(u32 m) {
   u32 n = H(TEXT_INNER), pad = H(TEXT_HEAD_PAD), t = TS->pos + m;
   struct linear l = TEXT_LINEAR(QKV);
   f32 *y = output_row(m, 3 * n, &l), *v = AT(f32, VALUES) + t * n;
   for (u32 h = 0; h < H(TEXT_HEADS); h++) {
-    AT(f32, Q_STEP)[h * step_row() + t] = quant_row(AT(i16, Q) + t * n + h * pad, y + h * pad, pad, LEVELS);
-    AT(f32, K_STEP)[h * step_row() + t] = quant_row(AT(i16, K) + t * n + h * pad, y + n + h * pad, pad, LEVELS);
+    AT(f32, Q_STEP)[h * step_row() + t] = pack_query(query_of(t, h), m, y + h * pad, pad);
+    AT(f32, K_STEP)[h * step_row() + t] = pack_key(keys_of(h), t, y + n + h * pad, pad);
   }
   for (u32 i = 0; i < n; i += 4) wasm_v128_store(v + i, wasm_v128_load(y + 2 * n + i));
-}
-
-// the values of head h, in one step for all tokens
-static void quant_values(u32 h) {
-  u32 n = H(TEXT_INNER), pad = H(TEXT_HEAD_PAD), tokens = TS->tokens;
-  const f32 *x = AT(f32, VALUES) + h * pad;
-  v128_t top = wasm_f32x4_splat(0);
-  for (u32 t = 0; t < tokens; t++) top = max_abs(top, x + t * n, pad);
-  struct step s = step_of(top, LEVELS);
-  v128_t inv = wasm_f32x4_splat(s.inv), limit = wasm_f32x4_splat(LEVELS);
-  i16 *v = AT(i16, V) + h * pad;
-  for (u32 t = 0; t < tokens; t++)
-    for (u32 j = 0; j < pad; j += 8) wasm_v128_store(v + t * n + j, quant8(x + t * n + j, inv, limit));
-  AT(f32, V_STEP)[h] = s.step;
-}
-
-// attention of token m of the current four, all heads, quantized into ACT
-static void attend_text(u32 m) {
-  u32 n = H(TEXT_INNER), pad = H(TEXT_HEAD_PAD), t = TS->pos + m, tokens = TS->tokens;
-  f32 *score = AT(f32, SCORES), *o = AT(f32, NORM);
-  i32 *prob = AT(i32, PROBS);
-  for (u32 h = 0; h < H(TEXT_HEADS); h++) {
-    const i16 *q = AT(i16, Q) + t * n + h * pad, *k = AT(i16, K) + h * pad;
-    const f32 *k_step = AT(f32, K_STEP) + h * step_row();
-    f32 q_step = AT(f32, Q_STEP)[h * step_row() + t], best = -__builtin_inff();
-    for (u32 i = 0; i < tokens; i++, k += n) {
-      v128_t acc = wasm_i32x4_splat(0);
-      for (u32 j = 0; j < pad; j += 8) acc = wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(wasm_v128_load(q + j), wasm_v128_load(k + j)));
-      score[i] = (f32)hsum(acc) * k_step[i] * q_step;
-      best = score[i] > best ? score[i] : best;
-    }
-    v128_t sum = wasm_f32x4_splat((f32)weights(prob, score, tokens, best)), v_step = wasm_f32x4_splat(AT(f32, V_STEP)[h]);
-    for (u32 j = 0; j < pad; j += 8) {
-      v128_t lo = wasm_i32x4_splat(0), hi = lo;
-      const i16 *v = AT(i16, V) + h * pad + j;
-      for (u32 i = 0; i < tokens; i++, v += n) {
-        v128_t e = wasm_i16x8_splat((i16)prob[i]), x = wasm_v128_load(v);
-        lo = wasm_i32x4_add(lo, wasm_i32x4_extmul_low_i16x8(e, x));
-        hi = wasm_i32x4_add(hi, wasm_i32x4_extmul_high_i16x8(e, x));
-      }
-      wasm_v128_store(o + h * pad + j, wasm_f32x4_div(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(lo), v_step), sum));
-      wasm_v128_store(o + h * pad + j + 4, wasm_f32x4_div(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(hi), v_step), sum));
-    }
-  }
-  input_row(m, o, n, H(TEXT_INNER_K));
 }
 
 // x = norm(x + y) for token m of the current four, y from row m of ACC
@@ -199,7 +156,7 @@ static inline v128_t gelu4(v128_t x) {
   p = wasm_f32x4_add(wasm_f32x4_mul(p, t), C(-0.284496736));
   p = wasm_f32x4_add(wasm_f32x4_mul(p, t), C(0.254829592));
   v128_t tail = wasm_f32x4_mul(wasm_f32x4_mul(p, t), exp4(wasm_f32x4_mul(wasm_f32x4_mul(a, C(-0.5)), a)));
-  return wasm_f32x4_sub(wasm_f32x4_max(x, C(0)), wasm_f32x4_mul(wasm_f32x4_mul(a, C(0.5)), tail));
+  return wasm_f32x4_sub(wasm_f32x4_pmax(C(0), x), wasm_f32x4_mul(wasm_f32x4_mul(a, C(0.5)), tail));
 #undef C
 }
 
@@ -276,7 +233,7 @@ static void next_tokens(u32 again, u32 after) {
 
 // one step of a product of the current four tokens; the phase after it when all rows are done
 static u32 text_product(u32 rows, const i8 *w, u32 k, u32 next) {
-  u32 cost = product(&TS->row, rows, w, k);
+  u32 cost = product(&TS->row, tokens_here(), rows, w, k);
   if (!TS->row) TS->phase = next;
   return cost;
 }
@@ -306,19 +263,23 @@ static u32 text_step(void) {
       next_tokens(TEXT_INPUT, TEXT_VALUES);
       return 24 * n * d;
     case TEXT_VALUES:
-      quant_values(TS->row++);
+      AT(f32, V_STEP)[TS->row] = pack_values(TS->row, AT(f32, VALUES));
+      TS->row++;
       if (TS->row == H(TEXT_HEADS)) {
         TS->row = 0;
         TS->phase = TEXT_ATTEND;
       }
       return 8 * TS->tokens * H(TEXT_HEAD_PAD);
-    case TEXT_ATTEND:
-      attend_text(TS->row++);
-      if (TS->row == n) {
+    case TEXT_ATTEND: {
+      u32 h = TS->row, steps = h * step_row();
+      u32 cost = attend_head(AT(f32, NORM), h, TS->pos, n, AT(f32, Q_STEP) + steps, AT(f32, K_STEP) + steps, AT(f32, V_STEP)[h]);
+      if (++TS->row == H(TEXT_HEADS)) {
         TS->row = 0;
+        for (u32 m = 0; m < n; m++) input_row(m, AT(f32, NORM) + m * H(TEXT_INNER), H(TEXT_INNER), H(TEXT_INNER_K));
         TS->phase = TEXT_OUT;
       }
-      return 2 * TS->tokens * H(TEXT_INNER);
+      return cost;
+    }
     case TEXT_OUT:
       return text_product(d, TEXT_BLOCK(i8, OUT), H(TEXT_INNER_K), TEXT_NORM_OUT);
     case TEXT_NORM_OUT:
@@ -351,7 +312,7 @@ static u32 text_step(void) {
       return TS->tokens * d;
     case TEXT_PROJECT: {
       struct linear l = linear_at(IMAGE_BASE, projection());
-      u32 rows = round_up(H(DIM), 8), cost = product(&TS->row, rows, l.w, H(TEXT_DIM_K));
+      u32 rows = round_up(H(DIM), 8), cost = product(&TS->row, 1, rows, l.w, H(TEXT_DIM_K));
       if (!TS->row) {
         f32 *y = output_row(0, rows, &l), *to = AT(f32, PROJECTED);
         for (u32 i = 0; i < rows; i += 4) wasm_v128_store(to + i, wasm_v128_load(y + i));

@@ -65,6 +65,9 @@ func Params(s layout.Shape, seed uint64) layout.Params {
 		})
 	}
 	p.Labels = labels(s, rand.New(rand.NewPCG(seed, 0x1abe1)))
+	if s.BoundHead > 0 {
+		p.Bounds = bounds(&p)
+	}
 	t := s.Text
 	if t.Dim == 0 {
 		return p
@@ -102,6 +105,60 @@ func Params(s layout.Shape, seed uint64) layout.Params {
 		p.Text.ItemTexts = rows(s.Items, t.Dim, 1/(32767*73*math.Sqrt(float64(t.Dim))))
 	}
 	return p
+}
+
+// bounds makes bounds without turning anything: the first columns are kept, the
+// others are bounded by their lengths.
+func bounds(p *layout.Params) layout.Bounds {
+	s := p.Shape
+	cols := s.BoundHead + layout.BoundGroups
+	b := layout.Bounds{Transform: make([]float32, s.Dim*s.Dim), Rows: make([]int8, s.Items*cols)}
+	value := func(item, d int) float64 { return float64(p.ItemRows[item*s.Dim+d]) * float64(p.ItemScale[item]) }
+	scale := make([]float64, s.Dim) // of each column, a float32
+	for d := range s.Dim {
+		scale[d] = 1
+		if d < s.BoundHead {
+			scale[d] = 0
+			for i := range s.Items {
+				scale[d] = max(scale[d], math.Abs(value(i, d)))
+			}
+			scale[d] = float64(float32(scale[d] / layout.WeightMax))
+		}
+		b.Transform[d*s.Dim+d] = float32(scale[d])
+	}
+	squares := make([][layout.BoundGroups]float64, s.Items)
+	for i := range s.Items {
+		b.Order = append(b.Order, uint32((i*7+3)%s.Items))
+	}
+	for r, item := range b.Order {
+		var slack float64
+		for d := range s.Dim {
+			z := value(int(item), d) / scale[d]
+			slack += math.Abs(z) * scale[d]
+			switch {
+			case d < s.BoundHead:
+				h := max(min(math.RoundToEven(z), layout.WeightMax), -layout.WeightMax)
+				b.Rows[r*cols+d] = int8(h)
+				squares[r][0] += (z - h) * (z - h)
+			case d < s.BoundMiddle:
+				squares[r][1] += z * z
+			default:
+				squares[r][2] += z * z
+			}
+		}
+		b.Slack = max(b.Slack, float32(slack*1.001))
+		for g, v := range squares[r] {
+			b.Rho[g] = max(b.Rho[g], float32(math.Sqrt(v)*1.001/layout.WeightMax))
+		}
+	}
+	for r := range squares {
+		for g, v := range squares[r] {
+			if v > 0 {
+				b.Rows[r*cols+s.BoundHead+g] = int8(min(math.Ceil(1.0001*math.Sqrt(v)/float64(b.Rho[g])), layout.WeightMax))
+			}
+		}
+	}
+	return b
 }
 
 // Tokenizer returns the packed tokenizer of every text encoder of this package:
@@ -155,8 +212,8 @@ func TextShapes() []layout.Shape {
 }
 
 // Shapes are the dimensions that every implementation is compared on: lengths
-// that are no multiples of any block, a single item, the largest window, and
-// the shape of a real model.
+// that are no multiples of any block, a single item, the largest window, the
+// shape of a real model, and bounds.
 func Shapes() []layout.Shape {
 	shapes := []layout.Shape{
 		{Items: 1, Dim: 1, Layers: 1, Heads: 1, FFN: 1, Window: 1, EventTypes: 1, GapBuckets: 1},
@@ -166,6 +223,8 @@ func Shapes() []layout.Shape {
 		{Items: 400, Dim: 64, Layers: 2, Heads: 2, FFN: 128, Window: 50, EventTypes: 8, GapBuckets: 24},
 		{Items: 97, Dim: 20, Layers: 1, Heads: 4, FFN: 24, Window: 256, EventTypes: 3, GapBuckets: 33},
 		{Items: 1500, Dim: 72, Layers: 4, Heads: 4, FFN: 100, Window: 2, EventTypes: 256, GapBuckets: 1},
+		{Items: 307, Dim: 12, Layers: 1, Heads: 2, FFN: 9, Window: 4, EventTypes: 2, GapBuckets: 3, BoundHead: 6, BoundMiddle: 9},
+		{Items: 20, Dim: 1, Layers: 1, Heads: 1, FFN: 1, Window: 2, EventTypes: 1, GapBuckets: 1, BoundHead: 1, BoundMiddle: 1},
 	}
 	for i, n := range [][2]int{{1, 1}, {3, 5}, {}, {12, 600}, {1, 17}, {97, 300}, {40, 3001}} {
 		shapes[i].Labels = layout.LabelShape{Labels: n[0], Entries: n[1]}

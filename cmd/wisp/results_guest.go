@@ -1,0 +1,477 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"gonum.org/v1/gonum/mat"
+	"gonum.org/v1/gonum/stat"
+
+	"github.com/wisp-project/wisp/internal/atomicfile"
+	"github.com/wisp-project/wisp/internal/guest"
+	"github.com/wisp-project/wisp/internal/layout"
+	"github.com/wisp-project/wisp/internal/layout/layouttest"
+	"github.com/wisp-project/wisp/internal/results"
+	"github.com/wisp-project/wisp/internal/runlog"
+	"github.com/wisp-project/wisp/internal/tokenize"
+	"github.com/wisp-project/wisp/model"
+	"github.com/wisp-project/wisp/quantize"
+)
+
+const guestText = `
+What requests cost in the guest itself, one sandbox on one core: wazero's compiler, without
+the runtime around it. Beside other software: peers-guest.md.
+
+- encoder-16: the text encoder of encoder.md on a text of 16 tokens; minilm-32: its
+  teacher, all-MiniLM-L6-v2, on 32. p50 and p99 over requests.
+- topk-games: the ten best of the items of games.md for users of that set, with bounds
+  and without: medians over users, and the mean share of items that bounds do not
+  rule out. pruned-speedup-over-brute is the time without over that with bounds,
+  a whole request that computes nothing but the search. The interval holds the middle half of
+  users.
+- topk-spectrum-N: N items drawn from the normal distribution that has the mean and the
+  covariance of the items of that set, for the same users.
+- The pictures show how the time grows with items (10 best, random parameters, without
+  bounds and with those of the spectrum), with events of the history (10,000 items, width 64, 2 layers), with
+  tokens (MiniLM), and with cores (as many sandboxes at once). Times are medians.
+`
+
+// guestSizes say how much is measured.
+type guestSizes struct {
+	requests, users int
+	spectrum        []int // items
+	growth          int   // requests at each point of a picture
+	most            int   // the largest catalogue of a picture, a power of two times 1,000
+}
+
+func (b *bench) guest(ctx context.Context) (results.Topic, error) {
+	t := results.Topic{Title: "The cost of requests in the guest", Text: guestText}
+	n := guestSizes{requests: 400, users: 16, spectrum: []int{100_000, 1_000_000}, growth: 100, most: 1_024_000}
+	texts, err := b.guestTexts(ctx, n)
+	if err != nil {
+		return t, err
+	}
+	t.Records = append(t.Records, texts...)
+	for _, set := range b.present(b.gamesSet()) {
+		ds, fingerprint, err := b.prepared(ctx, set)
+		if err != nil {
+			return t, err
+		}
+		s, err := split(ds, leaveOneOut)
+		if err != nil {
+			return t, err
+		}
+		m, trained, _, err := b.trained(ctx, ds, fingerprint, s, variant{name: "ids-", seed: 1})
+		if err != nil {
+			return t, err
+		}
+		histories, _ := calibration(s, trained.users)
+		records, err := pruned(ctx, m, histories, n)
+		if err != nil {
+			return t, err
+		}
+		t.Records = append(t.Records, records...)
+	}
+	return t, b.growth(ctx, &t, n)
+}
+
+// guestTexts measures the encoders that are there.
+func (b *bench) guestTexts(ctx context.Context, n guestSizes) ([]results.Record, error) {
+	var records []results.Record
+	for _, e := range []struct {
+		name, folder string
+		tokens       int
+	}{{"encoder", b.encoderFolder(), 16}, {"minilm", filepath.Join(b.shared, "models", "all-MiniLM-L6-v2"), 32}} {
+		if _, err := os.Stat(e.folder); err != nil {
+			b.p.line("skipped the %s: %v", e.name, err)
+			continue
+		}
+		g, err := openTextGuest(ctx, e.folder)
+		if err != nil {
+			return nil, err
+		}
+		times, err := g.Timed(ctx, layout.Request{Kind: layout.KindEmbed, Text: wordsOf(e.tokens)}, n.requests)
+		if err != nil {
+			return nil, err
+		}
+		if err := g.Close(ctx); err != nil {
+			return nil, err
+		}
+		for _, q := range []float64{0.5, 0.99} {
+			records = append(records, results.Record{
+				Name: fmt.Sprintf("speed.%s-%d.p%.0f-us", e.name, e.tokens, 100*q), Value: microseconds(times, q), Unit: "us", N: n.requests,
+			})
+		}
+	}
+	return records, nil
+}
+
+// openTextGuest starts a guest with the encoder of a folder, a Hugging Face one or
+// a packed one, and next to nothing else.
+func openTextGuest(ctx context.Context, folder string) (*guest.Guest, error) {
+	tok, encoder, err := loadEncoder(folder)
+	if err != nil {
+		return nil, err
+	}
+	return openText(ctx, tok, encoder)
+}
+
+func openText(ctx context.Context, tok *tokenize.Tokenizer, encoder *model.TextModel) (*guest.Guest, error) {
+	p := layouttest.Params(searchShape(1), 1)
+	var err error
+	if p.Shape.Text, p.Text, err = quantize.TextParams(quantize.Text{Encoder: encoder, Tokenizer: tok}); err != nil {
+		return nil, err
+	}
+	return guest.Open(ctx, p)
+}
+
+// wordsOf returns a text of n tokens, [CLS] and [SEP] included, of words that
+// every English vocabulary has.
+func wordsOf(n int) string {
+	words := strings.Fields("on a night in the city an old friend comes back and asks for help with a case that no one else will take")
+	text := make([]string, n-2)
+	for i := range text {
+		text[i] = words[i%len(words)]
+	}
+	return strings.Join(text, " ")
+}
+
+// searchShape is a model with next to nothing before the search for items.
+func searchShape(items int) layout.Shape {
+	return layout.Shape{Items: items, Dim: 64, Layers: 1, Heads: 1, FFN: 8, Window: 2, EventTypes: 1, GapBuckets: 1}
+}
+
+// microseconds returns the q quantile of some times.
+func microseconds(times []time.Duration, q float64) float64 {
+	us := make([]float64, len(times))
+	for i, t := range times {
+		us[i] = t.Seconds() * 1e6
+	}
+	slices.Sort(us)
+	return stat.Quantile(q, stat.Empirical, us, nil)
+}
+
+// pruned measures searches with bounds and without, over the items of a model
+// and over larger catalogues like it.
+func pruned(ctx context.Context, m *model.Model, histories [][]model.Event, n guestSizes) ([]results.Record, error) {
+	cal, err := quantize.Calibrate(m, histories, nil)
+	if err != nil {
+		return nil, err
+	}
+	p, err := quantize.Params(m, cal, nil)
+	if err != nil {
+		return nil, err
+	}
+	users, err := quantize.UserSample(p, histories)
+	if err != nil {
+		return nil, err
+	}
+	records, err := prunedOf(ctx, "topk-games", searchParams(p.ItemRows, p.ItemScale, p.Shape.Dim), users, n)
+	if err != nil {
+		return nil, err
+	}
+	for _, items := range n.spectrum {
+		more, err := prunedOf(ctx, fmt.Sprintf("topk-spectrum-%d", items), spectrum(&p, items), users, n)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, more...)
+	}
+	return records, nil
+}
+
+// searchParams are parameters whose answers are searches among given items.
+func searchParams(rows []int8, scale []float32, dim int) layout.Params {
+	s := searchShape(len(scale))
+	s.Dim = dim
+	small := s
+	small.Items = 1
+	p := layouttest.Params(small, 1)
+	p.Shape, p.ItemRows, p.ItemScale = s, rows, scale
+	return p
+}
+
+// spectrum draws items from the normal distribution with the mean and the
+// covariance of p's, and quantizes them as quantize does.
+func spectrum(p *layout.Params, items int) layout.Params {
+	n, d := p.Shape.Items, p.Shape.Dim
+	v := mat.NewDense(n, d, nil)
+	mean := make([]float64, d)
+	for i := range n {
+		for j := range d {
+			x := float64(p.ItemRows[i*d+j]) * float64(p.ItemScale[i])
+			v.Set(i, j, x)
+			mean[j] += x / float64(n)
+		}
+	}
+	var covariance mat.SymDense
+	stat.CovarianceMatrix(&covariance, v, nil)
+	var trace float64
+	for j := range d {
+		trace += covariance.At(j, j)
+	}
+	for j := range d { // so that it has a root
+		covariance.SetSym(j, j, covariance.At(j, j)+1e-9*trace)
+	}
+	var chol mat.Cholesky
+	chol.Factorize(&covariance)
+	var root mat.TriDense
+	chol.LTo(&root)
+	rng := rand.New(rand.NewPCG(1, 0x5bec))
+	rows, scale := make([]int8, items*d), make([]float32, items)
+	g, x := make([]float64, d), make([]float64, d)
+	for i := range items {
+		for j := range g {
+			g[j] = rng.NormFloat64()
+		}
+		var top float64
+		for j := range x {
+			x[j] = mean[j]
+			for k := range j + 1 {
+				x[j] += root.At(j, k) * g[k]
+			}
+			top = max(top, math.Abs(x[j]))
+		}
+		scale[i] = float32(top / layout.WeightMax)
+		for j := range x {
+			rows[i*d+j] = int8(math.RoundToEven(x[j] / top * layout.WeightMax))
+		}
+	}
+	return searchParams(rows, scale, d)
+}
+
+// prunedOf measures one catalogue: each user's vector is the answer to an empty
+// history.
+func prunedOf(ctx context.Context, name string, p layout.Params, users [][]int16, n guestSizes) ([]results.Record, error) {
+	bounded := p
+	report := quantize.AddBounds(&bounded, users)
+	ratios, brute, fast := []float64{}, []float64{}, []float64{}
+	request := layout.Request{Kind: layout.KindRecommend, K: uint32(min(10, p.Shape.Items))}
+	for i := range min(n.users, len(users)) {
+		var medians [2]float64
+		var answers [2]layout.Answer
+		for j, side := range []layout.Params{p, bounded} {
+			side.Cold = users[len(users)-1-i]
+			g, err := guest.Open(ctx, side)
+			if err != nil {
+				return nil, err
+			}
+			times, err := g.Timed(ctx, request, max(n.requests*10_000/p.Shape.Items, 5))
+			if err != nil {
+				return nil, err
+			}
+			medians[j] = microseconds(times, 0.5)
+			if answers[j], err = g.Answer(ctx, request); err != nil {
+				return nil, err
+			}
+			if err := g.Close(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if !slices.Equal(answers[0].Hits, answers[1].Hits) {
+			return nil, fmt.Errorf("%s: bounds changed the answer", name)
+		}
+		ratios, brute, fast = append(ratios, medians[0]/medians[1]), append(brute, medians[0]), append(fast, medians[1])
+	}
+	middle := func(metric, unit, note string, x []float64) results.Record {
+		slices.Sort(x)
+		q := func(p float64) float64 { return stat.Quantile(p, stat.Empirical, x, nil) }
+		return results.Record{Name: "speed." + name + "." + metric, Value: q(0.5), Low: q(0.25), High: q(0.75), Unit: unit, N: len(x), Note: note}
+	}
+	note := fmt.Sprintf("%d items, rows of bounds with %d columns", p.Shape.Items, report.Columns)
+	if report.Columns == 0 {
+		note = fmt.Sprintf("%d items: bounds do not pay, there are none", p.Shape.Items)
+	}
+	return []results.Record{
+		middle("pruned-speedup-over-brute", "ratio", note, ratios),
+		middle("pruned-us", "us", "", fast),
+		middle("brute-us", "us", "", brute),
+		{Name: "speed." + name + ".looked-at-share", Value: report.Looked, N: len(users) / 2, Note: "of the items, a mean over users that the bounds were not fitted to"},
+	}, nil
+}
+
+// growth draws how times grow.
+func (b *bench) growth(ctx context.Context, t *results.Topic, n guestSizes) error {
+	median := func(p layout.Params, r layout.Request, count int) (float64, error) {
+		g, err := guest.Open(ctx, p)
+		if err != nil {
+			return 0, err
+		}
+		times, err := g.Timed(ctx, r, count)
+		if err != nil {
+			return 0, err
+		}
+		return microseconds(times, 0.5), g.Close(ctx)
+	}
+	ten := layout.Request{Kind: layout.KindRecommend, K: 10}
+
+	// Items, on logarithmic axes.
+	items := []runlog.Curve{{Name: "all items looked at"}, {Name: "with bounds, where they pay"}}
+	rng := rand.New(rand.NewPCG(1, 0x6e0))
+	for size := 1000; size <= n.most; size *= 2 {
+		p, users := decaying(size, rng)
+		for i := range items {
+			if i == 1 {
+				quantize.AddBounds(&p, users)
+			}
+			us, err := median(p, ten, max(n.growth*10_000/size, 5))
+			if err != nil {
+				return err
+			}
+			items[i].Values = append(items[i].Values, math.Log2(us))
+		}
+	}
+	// Events of the history.
+	history := []runlog.Curve{{Name: "a request", First: 1, Step: 10}}
+	tower := layouttest.Params(layout.Shape{Items: 10_000, Dim: 64, Layers: 2, Heads: 1, FFN: 64, Window: 50, EventTypes: 1, GapBuckets: 24}, 1)
+	for events := 1; events <= 200; events += 10 {
+		r := ten
+		for i := range min(events, tower.Shape.Reach()) {
+			r.History = append(r.History, layout.Event{Item: uint32(i * 31 % tower.Shape.Items)})
+		}
+		us, err := median(tower, r, n.growth)
+		if err != nil {
+			return err
+		}
+		history[0].Values = append(history[0].Values, us)
+	}
+	charts := []runlog.Chart{
+		{Title: "log2 of microseconds, by items", Axis: "doublings of 1,000 items", Curves: items},
+		{Title: "microseconds, by events of the history", Axis: "events", Curves: history},
+	}
+	// Tokens.
+	if folder := filepath.Join(b.shared, "models", "all-MiniLM-L6-v2"); exists(folder) {
+		g, err := openTextGuest(ctx, folder)
+		if err != nil {
+			return err
+		}
+		tokens := runlog.Curve{Name: "MiniLM", First: 4, Step: 4}
+		for count := 4; count <= 128; count += 4 {
+			times, err := g.Timed(ctx, layout.Request{Kind: layout.KindEmbed, Text: wordsOf(count)}, max(n.growth/10, 3))
+			if err != nil {
+				return err
+			}
+			tokens.Values = append(tokens.Values, microseconds(times, 0.5)/1000)
+		}
+		if err := g.Close(ctx); err != nil {
+			return err
+		}
+		charts = append(charts, runlog.Chart{Title: "milliseconds, by tokens of a text", Axis: "tokens", Curves: []runlog.Curve{tokens}})
+	}
+	// Cores.
+	cores := []runlog.Curve{{Name: "requests of 50 events each millisecond", First: 1}}
+	for count := 1; count <= 2; count++ {
+		rate, err := parallel(ctx, tower, count, n.growth)
+		if err != nil {
+			return err
+		}
+		cores[0].Values = append(cores[0].Values, rate)
+		t.Records = append(t.Records, results.Record{Name: fmt.Sprintf("speed.guest-requests-per-ms.%d-cores", count), Value: rate, Unit: "1/ms", N: count * n.growth})
+	}
+	charts = append(charts, runlog.Chart{Title: "requests each millisecond, by sandboxes at once", Axis: "sandboxes, each on a core", Curves: cores})
+
+	svg, err := runlog.Picture(charts...)
+	if err != nil {
+		return err
+	}
+	t.Text += "\n![How the time of a request grows](guest-growth.svg)\n"
+	if err := os.MkdirAll(b.docs, 0o755); err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(b.docs, "guest-growth.svg"), svg)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// decaying returns a catalogue whose directions count less and less, and users
+// to whom the same directions matter.
+func decaying(items int, rng *rand.Rand) (layout.Params, [][]int16) {
+	const dim = 64
+	turn := make([][]float64, dim)
+	for j := range turn {
+		turn[j] = make([]float64, dim)
+		for d := range turn[j] {
+			turn[j][d] = rng.NormFloat64() / math.Sqrt(dim) * math.Pow(float64(1+j), -0.7)
+		}
+	}
+	draw := func(x []float64) (top float64) {
+		clear(x)
+		for j := range turn {
+			g := rng.NormFloat64()
+			if j == 0 {
+				g = math.Abs(g)
+			}
+			for d, v := range turn[j] {
+				x[d] += g * v
+			}
+		}
+		for _, v := range x {
+			top = max(top, math.Abs(v))
+		}
+		return top
+	}
+	x := make([]float64, dim)
+	rows, scale := make([]int8, items*dim), make([]float32, items)
+	for i := range items {
+		top := draw(x)
+		scale[i] = float32(top / layout.WeightMax)
+		for d, v := range x {
+			rows[i*dim+d] = int8(math.RoundToEven(v / top * layout.WeightMax))
+		}
+	}
+	users := make([][]int16, 256)
+	for i := range users {
+		top := draw(x)
+		users[i] = make([]int16, dim)
+		for d, v := range x {
+			users[i][d] = int16(math.RoundToEven(v / top * layout.UserMax))
+		}
+	}
+	p := searchParams(rows, scale, dim)
+	p.Cold = users[0]
+	return p, users
+}
+
+// parallel returns the requests that sandboxes, each with a goroutine, answer in a
+// millisecond together.
+func parallel(ctx context.Context, p layout.Params, sandboxes, requests int) (float64, error) {
+	r := layout.Request{Kind: layout.KindRecommend, K: 10}
+	for i := range min(50, p.Shape.Reach()) {
+		r.History = append(r.History, layout.Event{Item: uint32(i)})
+	}
+	rates, errs := make([]float64, sandboxes), make([]error, sandboxes)
+	var wait sync.WaitGroup
+	for i := range sandboxes {
+		g, err := guest.Open(ctx, p)
+		if err != nil {
+			return 0, err
+		}
+		defer func() { _ = g.Close(ctx) }()
+		wait.Go(func() {
+			var times []time.Duration
+			if times, errs[i] = g.Timed(ctx, r, requests); errs[i] == nil {
+				rates[i] = 1000 / microseconds(times, 0.5)
+			}
+		})
+	}
+	wait.Wait()
+	var sum float64
+	for i, rate := range rates {
+		if errs[i] != nil {
+			return 0, errs[i]
+		}
+		sum += rate
+	}
+	return sum, nil
+}

@@ -1,0 +1,446 @@
+# The inner loops of the search for the best items, in assembly for the reason
+# given in gemm.S.
+
+# acc += x · the eight columns of a row at offset o, x in local 7
+.macro part acc, o
+	local.get \acc
+	local.get 1
+	i16x8.load8x8_s \o:p2align=0
+	local.get 7
+	i32x4.dot_i16x8_s
+	i32x4.add
+	local.set \acc
+.endm
+
+# Eight columns of four rows: the offsets of x, then those of the rows.
+.macro four x, o0, o1, o2, o3
+	local.get 5
+	v128.load \x:p2align=0
+	local.set 7
+	part 11, \o3
+	part 10, \o2
+	part 9, \o1
+	part 8, \o0
+.endm
+
+.macro move4 columns, x, p
+	local.get 5
+	i32.const \x
+	i32.add
+	local.set 5
+	local.get 1
+	i32.const \p
+	i32.add
+	local.set 1
+	local.get 6
+	i32.const \columns
+	i32.sub
+	local.tee 6
+.endm
+
+# Sums across lanes: local p = (p0+p2, p1+p3, q0+q2, q1+q3). Halves of vectors move
+# as floats, which takes an engine one instruction; it knows shuffles of bytes only.
+.macro halves p, q
+	local.get \p
+	local.get \q
+	f64x2.extract_lane 0
+	f64x2.replace_lane 1
+	local.get \q
+	local.get \p
+	f64x2.extract_lane 1
+	f64x2.replace_lane 0
+	i32x4.add
+	local.set \p
+.endm
+
+# The scores of four rows, whose sums are in locals p to s, on the stack; leaves
+# local 1, which is behind the rows, behind their scales.
+.macro scores p, q, r, s
+	halves \p, \q
+	halves \r, \s
+	local.get \p
+	local.get \r
+	i8x16.shuffle 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27
+	local.get \p
+	local.get \r
+	i8x16.shuffle 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31
+	i32x4.add
+	f32x4.convert_i32x4_s
+.endm
+
+	.section .text.scan_rows,"",@
+	.globl scan_rows
+	.type scan_rows,@function
+# (u, p, end, k, threshold) -> p
+scan_rows:
+	.functype scan_rows (i32, i32, i32, i32, f32) -> (i32)
+	.local i32, i32, v128, v128, v128, v128, v128
+	block
+	loop
+	local.get 1
+	local.get 2
+	i32.eq
+	br_if 1
+	local.get 0
+	local.set 5
+	local.get 3
+	local.set 6
+	v128.const 0, 0
+	local.tee 8
+	local.tee 9
+	local.tee 10
+	local.set 11
+	block
+	local.get 6
+	i32.const 64
+	i32.lt_u
+	br_if 0
+	loop
+	four 112, 224, 232, 240, 248
+	four 96, 192, 200, 208, 216
+	four 80, 160, 168, 176, 184
+	four 64, 128, 136, 144, 152
+	four 48, 96, 104, 112, 120
+	four 32, 64, 72, 80, 88
+	four 16, 32, 40, 48, 56
+	four 0, 0, 8, 16, 24
+	move4 64, 128, 256
+	i32.const 63
+	i32.gt_u
+	br_if 0
+	end_loop
+	end_block
+	block
+	local.get 6
+	i32.eqz
+	br_if 0
+	loop
+	four 0, 0, 8, 16, 24
+	move4 8, 16, 32
+	br_if 0
+	end_loop
+	end_block
+	scores 8, 9, 10, 11
+	local.get 1
+	v128.load 0:p2align=0
+	f32x4.mul
+	local.get 4
+	f32x4.splat
+	f32x4.gt
+	local.get 1
+	i32.const 16
+	i32.add
+	local.set 1
+	v128.any_true
+	i32.eqz
+	br_if 0
+	end_loop
+	local.get 1
+	local.get 3
+	i32.const 2
+	i32.shl
+	i32.sub
+	i32.const 16
+	i32.sub
+	local.set 1
+	end_block
+	local.get 1
+	end_function
+
+# acc += x · the eight columns of a row at offset o
+.macro add acc, x, o
+	local.get \acc
+	local.get 1
+	i16x8.load8x8_s \o:p2align=0
+	local.get \x
+	i32x4.dot_i16x8_s
+	i32x4.add
+	local.set \acc
+.endm
+
+.macro set acc, x, o
+	local.get 1
+	i16x8.load8x8_s \o:p2align=0
+	local.get \x
+	i32x4.dot_i16x8_s
+	local.set \acc
+.endm
+
+.macro add4 x, o0, o1, o2, o3
+	add 15, \x, \o3
+	add 14, \x, \o2
+	add 13, \x, \o1
+	add 12, \x, \o0
+.endm
+
+	.section .text.scan_rows64,"",@
+	.globl scan_rows64
+	.type scan_rows64,@function
+# (u, p, end, threshold) -> p: scan_rows of 64 columns, which all stay in locals 4 to 11
+scan_rows64:
+	.functype scan_rows64 (i32, i32, i32, f32) -> (i32)
+	.local v128, v128, v128, v128, v128, v128, v128, v128, v128, v128, v128, v128, v128
+	local.get 0
+	v128.load 112:p2align=0
+	local.set 11
+	local.get 0
+	v128.load 96:p2align=0
+	local.set 10
+	local.get 0
+	v128.load 80:p2align=0
+	local.set 9
+	local.get 0
+	v128.load 64:p2align=0
+	local.set 8
+	local.get 0
+	v128.load 48:p2align=0
+	local.set 7
+	local.get 0
+	v128.load 32:p2align=0
+	local.set 6
+	local.get 0
+	v128.load 16:p2align=0
+	local.set 5
+	local.get 0
+	v128.load 0:p2align=0
+	local.set 4
+	local.get 3
+	f32x4.splat
+	local.set 16
+	block
+	loop
+	local.get 1
+	local.get 2
+	i32.eq
+	br_if 1
+	local.get 1
+	v128.load 256:p2align=0
+	set 15, 11, 248
+	set 14, 11, 240
+	set 13, 11, 232
+	set 12, 11, 224
+	add4 10, 192, 200, 208, 216
+	add4 9, 160, 168, 176, 184
+	add4 8, 128, 136, 144, 152
+	add4 7, 96, 104, 112, 120
+	add4 6, 64, 72, 80, 88
+	add4 5, 32, 40, 48, 56
+	add4 4, 0, 8, 16, 24
+	scores 12, 13, 14, 15
+	f32x4.mul
+	local.get 16
+	f32x4.gt
+	v128.any_true
+	br_if 1
+	local.get 1
+	i32.const 272
+	i32.add
+	local.set 1
+	br 0
+	end_loop
+	end_block
+	local.get 1
+	end_function
+
+# Two columns of sixteen rows: the offsets of x, then those of the rows.
+.macro part16 acc, o
+	local.get \acc
+	local.get 1
+	i16x8.load8x8_s \o:p2align=0
+	local.get 8
+	i32x4.dot_i16x8_s
+	i32x4.add
+	local.set \acc
+.endm
+
+.macro sixteen x, o0, o1, o2, o3
+	local.get 6
+	v128.load \x:p2align=0
+	local.set 8
+	part16 12, \o3
+	part16 11, \o2
+	part16 10, \o1
+	part16 9, \o0
+.endm
+
+.macro move16 columns, x, p
+	local.get 6
+	i32.const \x
+	i32.add
+	local.set 6
+	local.get 1
+	i32.const \p
+	i32.add
+	local.set 1
+	local.get 7
+	i32.const \columns
+	i32.sub
+	local.tee 7
+.endm
+
+	.section .text.scan_bounds,"",@
+	.globl scan_bounds
+	.type scan_bounds,@function
+# (x, p, end, k, threshold, bounds) -> p
+scan_bounds:
+	.functype scan_bounds (i32, i32, i32, i32, i32, i32) -> (i32)
+	.local i32, i32, v128, v128, v128, v128, v128
+	block
+	loop
+	local.get 1
+	local.get 2
+	i32.eq
+	br_if 1
+	local.get 0
+	local.set 6
+	local.get 3
+	local.set 7
+	v128.const 0, 0
+	local.tee 9
+	local.tee 10
+	local.tee 11
+	local.set 12
+	block
+	local.get 7
+	i32.const 16
+	i32.lt_u
+	br_if 0
+	loop
+	sixteen 112, 224, 232, 240, 248
+	sixteen 96, 192, 200, 208, 216
+	sixteen 80, 160, 168, 176, 184
+	sixteen 64, 128, 136, 144, 152
+	sixteen 48, 96, 104, 112, 120
+	sixteen 32, 64, 72, 80, 88
+	sixteen 16, 32, 40, 48, 56
+	sixteen 0, 0, 8, 16, 24
+	move16 16, 128, 256
+	i32.const 15
+	i32.gt_u
+	br_if 0
+	end_loop
+	end_block
+	block
+	local.get 7
+	i32.eqz
+	br_if 0
+	loop
+	sixteen 48, 96, 104, 112, 120
+	sixteen 32, 64, 72, 80, 88
+	sixteen 16, 32, 40, 48, 56
+	sixteen 0, 0, 8, 16, 24
+	move16 8, 64, 128
+	br_if 0
+	end_loop
+	end_block
+	local.get 9
+	local.get 10
+	i32x4.max_s
+	local.get 11
+	local.get 12
+	i32x4.max_s
+	i32x4.max_s
+	local.get 4
+	i32x4.splat
+	i32x4.ge_s
+	v128.any_true
+	i32.eqz
+	br_if 0
+	end_loop
+	local.get 5
+	local.get 12
+	v128.store 48:p2align=0
+	local.get 5
+	local.get 11
+	v128.store 32:p2align=0
+	local.get 5
+	local.get 10
+	v128.store 16:p2align=0
+	local.get 5
+	local.get 9
+	v128.store 0:p2align=0
+	local.get 1
+	local.get 3
+	i32.const 4
+	i32.shl
+	i32.sub
+	local.set 1
+	end_block
+	local.get 1
+	end_function
+
+.macro eight x, o
+	local.get 3
+	local.get 0
+	v128.load \x:p2align=0
+	local.get 1
+	i16x8.load8x8_s \o:p2align=0
+	i32x4.dot_i16x8_s
+	i32x4.add
+	local.set 3
+.endm
+
+.macro move1 columns, x, p
+	local.get 0
+	i32.const \x
+	i32.add
+	local.set 0
+	local.get 1
+	i32.const \p
+	i32.add
+	local.set 1
+	local.get 2
+	i32.const \columns
+	i32.sub
+	local.tee 2
+.endm
+
+	.section .text.scan_row,"",@
+	.globl scan_row
+	.type scan_row,@function
+# (u, p, k) -> sum
+scan_row:
+	.functype scan_row (i32, i32, i32) -> (i32)
+	.local v128
+	block
+	local.get 2
+	i32.const 64
+	i32.lt_u
+	br_if 0
+	loop
+	eight 112, 224
+	eight 96, 192
+	eight 80, 160
+	eight 64, 128
+	eight 48, 96
+	eight 32, 64
+	eight 16, 32
+	eight 0, 0
+	move1 64, 128, 256
+	i32.const 63
+	i32.gt_u
+	br_if 0
+	end_loop
+	end_block
+	block
+	local.get 2
+	i32.eqz
+	br_if 0
+	loop
+	eight 0, 0
+	move1 8, 16, 32
+	br_if 0
+	end_loop
+	end_block
+	local.get 3
+	i32x4.extract_lane 0
+	local.get 3
+	i32x4.extract_lane 1
+	i32.add
+	local.get 3
+	i32x4.extract_lane 2
+	i32.add
+	local.get 3
+	i32x4.extract_lane 3
+	i32.add
+	end_function

@@ -1,0 +1,18 @@
+// The inner loops of the search for the best items; they are in scan.S.
+#pragma once
+#include "simd.h"
+
+// Goes through blocks of four rows, [k/8][4][8] int8 and then four scales, from p
+// to end. Returns the first block with a row whose score for u, (k), is above
+// the threshold, or end. k is a multiple of eight.
+const i8 *scan_rows(const i16 *u, const i8 *p, const i8 *end, u32 k, f32 threshold);
+// The same of 64 columns, the usual width of a model.
+const i8 *scan_rows64(const i16 *u, const i8 *p, const i8 *end, f32 threshold);
+
+// The product of u with the row of such a block that begins at p.
+i32 scan_row(const i16 *u, const i8 *p, u32 k);
+
+// Goes through blocks of sixteen rows, [k/2][16][2] int8, from p to end. Returns the
+// first block with a row whose product with x is at least the threshold, and
+// its products, or end. x is [k/2][4][2] int16: each two columns four times over.
+const i8 *scan_bounds(const i32 *x, const i8 *p, const i8 *end, u32 k, i32 threshold, i32 products[16]);
