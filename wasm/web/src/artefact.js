@@ -10,7 +10,7 @@ import * as L from './layout.js'
 import { decompress } from './zstd.js'
 
 // Segments of an image, in their order; those that an image lacks are empty.
-const SEGMENTS = ['header', 'tokenizer', 'text', 'user', 'items', 'texts', 'labels']
+const SEGMENTS = ['header', 'tokenizer', 'text', 'user', 'items', 'texts', 'labels', 'bounds']
 
 /**
  * @typedef {object} Item
