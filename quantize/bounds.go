@@ -3,6 +3,7 @@ package quantize
 import (
 	"cmp"
 	"container/heap"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -318,7 +319,7 @@ func dual(items, t *mat.Dense) (z *mat.Dense, far float64) {
 	n, d := items.Dims()
 	var inverse mat.Dense
 	if err := inverse.Inverse(t); err != nil {
-		if _, poor := err.(mat.Condition); !poor {
+		if poor := mat.Condition(0); !errors.As(err, &poor) {
 			return nil, 0
 		}
 	}

@@ -70,7 +70,7 @@ func (g *Guest) Timed(ctx context.Context, r layout.Request, n int) ([]time.Dura
 			return nil, err
 		}
 		if i > 0 {
-			times = append(times, time.Since(start))
+			times = append(times, time.Since(start)) //nolint:forbidigo // likewise
 		}
 	}
 	return times, nil
