@@ -7,7 +7,7 @@ const bytes = (n) => (n < 1000 ? `${n} B` : n < 999_500 ? `${number.format(Math.
 let wisp
 let catalogue = new Map()
 let liked = []
-let turn = 0 // of the searches, so that a late one is dropped
+let searching = new AbortController()
 
 async function open() {
   $('failure').hidden = true
@@ -75,7 +75,8 @@ function howToLike() {
 }
 
 async function search(text) {
-  const mine = ++turn
+  searching.abort() // the one before, which nobody waits for any more
+  const { signal } = searching = new AbortController()
   if (!text.trim()) {
     $('nothing').hidden = true
     return fill($('found'), [])
@@ -87,8 +88,14 @@ async function search(text) {
     return words.every((w) => all.includes(w))
   }).slice(0, 12).map(({ id }) => id)
   let near = []
-  if (wisp.info.manifest.model.text?.item_texts) near = (await wisp.search({ text, k: 18 })).items.map(({ item }) => item)
-  if (mine !== turn) return
+  if (wisp.info.manifest.model.text?.item_texts) {
+    try {
+      near = (await wisp.search({ text, k: 18 }, { signal })).items.map(({ item }) => item)
+    } catch (error) {
+      if (signal.aborted) return
+      throw error
+    }
+  }
   const found = [...new Set([...literal, ...near])].slice(0, 18)
   fill($('found'), found.map((id) => card(id)))
   $('nothing').hidden = found.length > 0
@@ -163,7 +170,7 @@ function weigh(info, took) {
   const { manifest } = info
   const script = performance.getEntriesByType('resource').filter(({ name }) => name.includes('/dist/')).reduce((n, { encodedBodySize }) => n + encodedBodySize, 0)
   describe($('totals'), [
-    ['the file', bytes(info.size)], ['fetched now', bytes(info.received)], ['in memory', bytes(info.memory)], ['the page’s part of the runtime', script ? bytes(script) : 'cached'],
+    ['the file', bytes(info.size)], ['fetched now', bytes(info.received)], ['in memory', bytes(info.memory)], ['scripts of the page', script ? bytes(script) : 'from the cache'],
     ['ready after', `${Math.round(took)} ms`], ['films', number.format(info.items.length)],
   ])
   const most = Math.max(...info.weights.map(({ stored }) => stored))
