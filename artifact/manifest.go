@@ -46,6 +46,7 @@ type ModelInfo struct {
 	Window     int `json:"window"`      // W: events that an event attends to
 	EventTypes int `json:"event_types"` // E: entries of the event vocabulary
 	GapBuckets int `json:"gap_buckets"` // G: buckets of the time between events
+	Attributes int `json:"attributes,omitempty"` // that items are known to be made of
 	// Text is the text encoder; the zero value stands for a model without one.
 	Text TextInfo `json:"text,omitzero"`
 }
@@ -224,6 +225,7 @@ func (v *validator) model(m ModelInfo) {
 	v.size("model.event_types", m.EventTypes, maxDimension)
 	v.size("model.gap_buckets", m.GapBuckets, maxDimension)
 	v.check(v.err != nil || m.Dim%m.Heads == 0, "model.dim %d is not a multiple of model.heads %d", m.Dim, m.Heads)
+	v.check(m.Attributes >= 0 && m.Attributes <= 1<<24, "model.attributes is %d, must lie between 0 and %d", m.Attributes, 1<<24)
 	t := m.Text
 	if t == (TextInfo{}) {
 		return

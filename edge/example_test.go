@@ -138,11 +138,9 @@ func Example() {
 		panic(err)
 	}
 	for _, item := range answer.Items {
-		if item.Reason == nil {
-			fmt.Println(item.Item)
-			continue
+		for _, reason := range item.Reasons {
+			fmt.Println(item.Item, "because of", reason.Item)
 		}
-		fmt.Println(item.Item, "because of", item.Reason.Item)
 	}
 	// Output:
 	// teapot because of kettle

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -101,7 +102,7 @@ func TestHostileKernels(t *testing.T) {
 			if got, err := r.Recommend(t.Context(), edge.Request{K: 2}); err != nil || len(got.Items) != 1 {
 				t.Errorf("the next request: %+v, %v", got, err)
 			}
-			if got, err := neighbour.Recommend(t.Context(), edge.Request{}); err != nil || !slices.Equal(got.Items, want.Items) {
+			if got, err := neighbour.Recommend(t.Context(), edge.Request{}); err != nil || !reflect.DeepEqual(got.Items, want.Items) {
 				t.Errorf("the neighbour: %v, %v", got, err)
 			}
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -261,7 +262,7 @@ func TestInsertSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := r.Recommend(t.Context(), edge.Request{History: history[2:], Session: first.Session, K: 9, Rules: rules})
-	if err != nil || !slices.Equal(got.Items, want.Items) {
+	if err != nil || !reflect.DeepEqual(got.Items, want.Items) {
 		t.Errorf("a session gives %+v (%v), want %+v", got.Items, err, want.Items)
 	}
 	other := start(t, a, edge.Options{Sandboxes: 1, AllowUnsigned: true})

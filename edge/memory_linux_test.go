@@ -7,7 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
+	"reflect"
 	"strings"
 	"sync"
 	"syscall"
@@ -227,7 +227,7 @@ func TestWithoutMemfd(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
 	got, err := start(t, a, edge.Options{Isolation: edge.Wiped}).Recommend(t.Context(), edge.Request{History: events})
-	if err != nil || !slices.Equal(got.Items, want.Items) {
+	if err != nil || !reflect.DeepEqual(got.Items, want.Items) {
 		t.Errorf("from a file: %v (%v), want %v", got.Items, err, want.Items)
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) > 0 {

@@ -5,8 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"reflect"
 	"runtime"
-	"slices"
 	"sync"
 	"testing"
 
@@ -65,7 +65,7 @@ func TestIsolation(t *testing.T) {
 			}
 			if isolation == edge.Shared {
 				want = append(want, got)
-			} else if !slices.Equal(got.Items, want[i].Items) {
+			} else if !reflect.DeepEqual(got.Items, want[i].Items) {
 				t.Errorf("isolation %d, history %d: %v, want %v", isolation, i, got.Items, want[i].Items)
 			}
 		}

@@ -39,9 +39,11 @@ type Request struct {
 	IncludeSeen bool `json:"include_seen,omitempty"`
 	// Rules say what may be recommended, and in which order.
 	Rules Rules `json:"rules,omitzero"`
-	// Explain adds to each item the past event that speaks most for it. It costs
-	// one more run for each event of the history that the model looks at.
+	// Explain adds to each item the past events that speak most for it. The request
+	// then takes some three times as long.
 	Explain bool `json:"explain,omitempty"`
+	// Reasons is the number of events for each item, at most MaxReasons; 0 means 3.
+	Reasons int `json:"reasons,omitempty"`
 	// Session is what the response to an earlier request of this user handed out;
 	// History then holds the events since. It costs one step for each of them, and
 	// the answer is that to the whole history, bit for bit. A session of another
@@ -57,11 +59,27 @@ type Recommendation struct {
 	Item  string  `json:"item"`
 	Title string  `json:"title,omitempty"`
 	Score float32 `json:"score"`
-	// Reason is the past event that speaks most for the item, where one does.
-	Reason *Reason `json:"reason,omitempty"`
+	// Reasons are the past events that speak most for the item, by falling Drop.
+	// There are fewer than asked for where no others were found to do so.
+	Reasons []Reason `json:"reasons,omitempty"`
+	// Attributes are what of the item itself speaks most for it, by falling Gain, as
+	// many as Reasons may be.
+	Attributes []Attribute `json:"attributes,omitempty"`
 }
 
-// Reason is the past event whose removal lowers an item's score most.
+// Attribute is a part of an item's vector that raises its score: without it, the
+// score would be lower by Gain.
+type Attribute struct {
+	// Name is what kind of attribute it is and which, for example "category Comedy"
+	// or "word dog".
+	Name string `json:"name,omitempty"`
+	// Own says that it is no attribute, but what only this item is, as learnt from
+	// those who chose it.
+	Own  bool    `json:"own,omitempty"`
+	Gain float32 `json:"gain"`
+}
+
+// Reason is a past event whose removal lowers an item's score.
 type Reason struct {
 	Event int     `json:"event"` // index into the request's history
 	Item  string  `json:"item"`
@@ -80,6 +98,9 @@ type Response struct {
 	// ColdStart says that no event of the history was known, and the answer is
 	// the one for a new user, of whom no more than the description is known.
 	ColdStart bool `json:"cold_start,omitempty"`
+	// NoAttributes says that attributes were asked for, by Explain, of an artefact
+	// that does not know those of its items.
+	NoAttributes bool `json:"no_attributes,omitempty"`
 	// Session is what to send with the next events of this user, where the request
 	// asked for it.
 	Session []byte `json:"session,omitempty"`
@@ -102,40 +123,58 @@ func (r *Runtime) Recommend(ctx context.Context, q Request) (Response, error) {
 		return r.resumed(ctx, q)
 	}
 	v := r.view()
-	k, err := v.hits(q.K)
+	k, err := v.checked(&q)
 	if err != nil {
-		return Response{}, err
-	}
-	if err := r.describes(q.Description); err != nil {
 		return Response{}, err
 	}
 	h, err := v.history(q.History)
 	if err != nil {
 		return Response{}, err
 	}
-	request := layout.Request{Kind: layout.KindRecommend, K: k, History: h.last(r.image.Map.MaxHistory), Text: layout.CutText(q.Description)}
+	request := layout.Request{Kind: layout.KindRecommend, K: k, Text: layout.CutText(q.Description)}
+	events := r.image.Map.MaxHistory
+	if int(k) <= r.image.Map.MaxExplained { // with the reasons in the same answer
+		if request.Reasons, events = r.reasons(&q); request.Reasons > 0 {
+			request.Flags = r.attributesFlag()
+		}
+	}
+	request.History = h.last(events)
 	if err := v.exclude(&request, q, h); err != nil {
 		return Response{}, err
 	}
 	if request.Rules, err = v.rules(q.Rules, k, q.K); err != nil {
 		return Response{}, err
 	}
-	response := Response{Unknown: h.unknown, ColdStart: len(h.events) == 0}
+	response := Response{Unknown: h.unknown, ColdStart: len(h.events) == 0, NoAttributes: q.Explain && len(r.attributes) == 0}
 	err = r.with(ctx, func(ctx context.Context, s *sandbox) error {
 		answer, err := s.do(ctx, v, &request)
 		if err != nil {
 			return err
 		}
-		response.Items = v.recommendations(answer.Hits)
-		if q.Explain {
-			return v.explain(ctx, s, h, request.Text, slices.Clone(answer.Hits), response.Items)
+		hits, reasons, attributes := request.Parts(answer.Hits)
+		response.Items = v.recommendations(hits)
+		if request.Reasons == 0 {
+			return v.explain(ctx, s, q, h, slices.Clone(hits), response.Items)
 		}
+		v.because(response.Items, reasons, attributes, h, len(request.History))
 		return nil
 	})
 	if err != nil {
 		return Response{}, err
 	}
 	return response, nil
+}
+
+// checked checks what of q needs no look at its events, and returns the number of
+// hits.
+func (r view) checked(q *Request) (uint32, error) {
+	if q.Reasons < 0 || q.Reasons > MaxReasons {
+		return 0, fmt.Errorf("%w: %d reasons are asked for, must lie between 1 and %d", ErrRequest, q.Reasons, MaxReasons)
+	}
+	if err := r.describes(q.Description); err != nil {
+		return 0, err
+	}
+	return r.hits(q.K)
 }
 
 // hits checks a number of hits that is asked for; 0 means 10. A small catalogue
@@ -288,24 +327,6 @@ func gap(seconds int64) uint32 { return uint32(min(seconds, math.MaxUint32)) }
 // last returns the last n events, as the guest reads them.
 func (h *history) last(n int) []layout.Event { return h.events[max(0, len(h.events)-n):] }
 
-// without returns the last n events of the history that lacks event i.
-func (h *history) without(dst []layout.Event, i, n int) []layout.Event {
-	from := max(0, len(h.events)-1-n)
-	if i < from {
-		panic("edge: an event outside the window was removed")
-	}
-	dst = append(dst[:0], h.events[from:i]...)
-	dst = append(dst, h.events[i+1:]...)
-	if i+1 < len(h.events) {
-		var g uint32
-		if i > 0 {
-			g = gap(h.times[i+1] - h.times[i-1])
-		}
-		dst[i-from].Gap = g
-	}
-	return dst
-}
-
 // eventType returns the index in the vocabulary of an event: the last entry of
 // its name whose bound does not exceed the value, or the first of its name.
 func (r *Runtime) eventType(name string, value float32) (uint32, error) {
@@ -334,7 +355,7 @@ func (r *Runtime) eventType(name string, value float32) (uint32, error) {
 // what was cut off before it goes into the list.
 func (r view) exclude(request *layout.Request, q Request, h history) error {
 	if !q.IncludeSeen {
-		request.Flags = layout.FlagExcludeHistory
+		request.Flags |= layout.FlagExcludeHistory
 		for _, e := range h.events[:len(h.events)-len(request.History)] {
 			request.List = append(request.List, e.Item)
 		}
@@ -356,37 +377,6 @@ func (r view) leaveOut(request *layout.Request, ids []string) error {
 	if len(request.List) > r.image.Map.MaxList {
 		return fmt.Errorf("%w: %d items are to be left out, at most %d are possible; shorten history or exclude",
 			ErrRequest, len(request.List), r.image.Map.MaxList)
-	}
-	return nil
-}
-
-// explain finds, for each hit, the event whose removal lowers its score most:
-// it scores the hits again without each event in turn.
-func (r view) explain(ctx context.Context, s *sandbox, h history, text string, hits []layout.Hit, items []Recommendation) error {
-	n := r.image.Map.MaxHistory
-	list := make([]uint32, len(hits))
-	for i, hit := range hits {
-		list[i] = hit.Item
-	}
-	reasons := make([]Reason, len(hits)) // Drop 0: no event speaks for the item
-	var reduced []layout.Event
-	for i := max(0, len(h.events)-n); i < len(h.events); i++ {
-		reduced = h.without(reduced, i, n)
-		again, err := s.do(ctx, r, &layout.Request{Kind: layout.KindScore, History: reduced, List: list, Text: text})
-		if err != nil {
-			return err
-		}
-		for j, hit := range again.Hits {
-			if drop := hits[j].Score - hit.Score; drop > reasons[j].Drop {
-				event := r.item(h.events[i].Item)
-				reasons[j] = Reason{Event: h.index[i], Item: event.ID, Title: event.Title, Drop: drop}
-			}
-		}
-	}
-	for j := range reasons {
-		if reasons[j].Drop > 0 {
-			items[j].Reason = &reasons[j]
-		}
 	}
 	return nil
 }

@@ -221,7 +221,7 @@ func TestRulesNeverStarve(t *testing.T) {
 	for c := range catalogues {
 		rng := rand.New(rand.NewPCG(uint64(c), 0x57a7e))
 		s := layouttest.TextShapes()[1]
-		s.Items = 5 + rng.IntN(120)
+		s.Items, s.Attributes = 5+rng.IntN(120), mid.Attributes
 		s.Labels.Labels = 1 + rng.IntN(6)
 		s.Labels.Entries = s.Labels.Labels + rng.IntN(s.Items*s.Labels.Labels/2+1)
 		a, _ := build(t, s)

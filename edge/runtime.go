@@ -101,12 +101,13 @@ func (o Options) Validate() error {
 
 // Runtime answers requests from one artefact. It is safe for concurrent use.
 type Runtime struct {
-	manifest artifact.Manifest
-	digest   [32]byte
-	signed   artifact.Signature
-	items    []artifact.Item
-	index    map[string]uint32 // item by id
-	image    *guestImage
+	manifest   artifact.Manifest
+	digest     [32]byte
+	signed     artifact.Signature
+	items      []artifact.Item
+	index      map[string]uint32 // item by id
+	attributes []string          // names
+	image      *guestImage
 	compiled
 	timeout time.Duration // 0 for none
 	sliced  bool          // the kernel is trusted to return after each slice of work
@@ -189,7 +190,8 @@ func newRuntime(ctx context.Context, a *artifact.Artifact, o Options, at seat) (
 	}
 	r := &Runtime{
 		manifest: a.Manifest, digest: a.Digest, signed: a.Signature, items: a.Items, index: make(map[string]uint32, len(a.Items)),
-		image: &guestImage{Shape: image.Shape, Map: image.Map, maxAnswer: o.MaxAnswer}, timeout: o.Timeout, sliced: o.Trust.kernel(a),
+		attributes: image.AttributeNames(),
+		image:      &guestImage{Shape: image.Shape, Map: image.Map, maxAnswer: o.MaxAnswer}, timeout: o.Timeout, sliced: o.Trust.kernel(a),
 		maxSessions: max(0, int64(cmp.Or(o.Sessions, 10000))),
 		pool:        newPool(at, o.Isolation, o.Now),
 	}

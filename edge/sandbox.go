@@ -182,6 +182,8 @@ func (s *sandbox) do(ctx context.Context, v view, r *layout.Request) (layout.Ans
 	return a, nil
 }
 
+func finite(v float32) bool { return v-v == 0 }
+
 // believable checks what the rest of the package takes for granted in an answer
 // to r, whatever the kernel is like.
 func believable(a *layout.Answer, r *layout.Request, s layout.Shape, items int) error {
@@ -196,11 +198,17 @@ func believable(a *layout.Answer, r *layout.Request, s layout.Shape, items int) 
 			return err
 		}
 	}
-	if r.Kind == layout.KindScore && len(a.Hits) != len(r.List) {
-		return fmt.Errorf("it has %d scores of %d", len(a.Hits), len(r.List))
+	hits, reasons, attributes := r.Parts(a.Hits)
+	if n := len(reasons) + len(attributes); n != len(hits)*r.ReasonsEach() {
+		return fmt.Errorf("it has %d reasons for %d hits, not %d for each", n, len(hits), r.ReasonsEach())
 	}
-	finite := func(v float32) bool { return v-v == 0 }
-	for i, hit := range a.Hits {
+	if err := believableReasons(reasons, attributes, r, s); err != nil {
+		return err
+	}
+	if r.Kind == layout.KindScore && len(hits) != len(r.List) {
+		return fmt.Errorf("it has %d scores of %d", len(hits), len(r.List))
+	}
+	for i, hit := range hits {
 		if int64(hit.Item) >= int64(items) || r.Kind == layout.KindScore && hit.Item != r.List[i] {
 			return fmt.Errorf("hit %d is item %d, which was not asked for", i, hit.Item)
 		}

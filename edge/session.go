@@ -139,11 +139,8 @@ func (s *Session) Recommend(ctx context.Context, q Request) (Response, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := s.r.view()
-	k, err := v.hits(q.K)
+	k, err := v.checked(&q)
 	if err != nil {
-		return Response{}, err
-	}
-	if err := s.r.describes(q.Description); err != nil {
 		return Response{}, err
 	}
 	unknown, err := s.append(q.History)
@@ -160,17 +157,14 @@ func (s *Session) Recommend(ctx context.Context, q Request) (Response, error) {
 	if request.Rules, err = v.rules(q.Rules, k, q.K); err != nil {
 		return Response{}, err
 	}
-	response := Response{Unknown: unknown, ColdStart: len(s.kept.events) == 0}
+	response := Response{Unknown: unknown, ColdStart: len(s.kept.events) == 0, NoAttributes: q.Explain && len(s.r.attributes) == 0}
 	err = s.r.with(ctx, func(ctx context.Context, sb *sandbox) error {
 		answer, err := s.do(ctx, sb, v, &request)
 		if err != nil {
 			return err
 		}
 		response.Items = v.recommendations(answer.Hits)
-		if q.Explain {
-			return v.explain(ctx, sb, s.kept, request.Text, slices.Clone(answer.Hits), response.Items)
-		}
-		return nil
+		return v.explain(ctx, sb, q, s.kept, slices.Clone(answer.Hits), response.Items)
 	})
 	if err != nil {
 		return Response{}, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -98,7 +99,7 @@ func TestNeighbours(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(got.Items, j.want) {
+		if !reflect.DeepEqual(got.Items, j.want) {
 			t.Fatalf("request %d: %v, want %v", i, got.Items, j.want)
 		}
 	}

@@ -26,6 +26,8 @@ type BuildOptions struct {
 	Metrics  []artifact.Metric
 	Created  string // RFC 3339, or empty
 	Text     *Text  // the text encoder; nil for none
+	// Attributes are those of the items, to be named in explanations; nil for none.
+	Attributes *Attributes
 }
 
 // goldenRequests is how many requests with exact answers an artefact carries;
@@ -47,7 +49,7 @@ func Build(ctx context.Context, m *model.Model, ds *data.Dataset, histories [][]
 		return nil, fmt.Errorf("quantize: build: %w: the data have %d items, the model knows %d", artifact.ErrContent, len(items), m.Config.Items)
 	}
 	_, labels := artifact.Labels(items)
-	b, err := Image(m, histories, o.Text, labels)
+	b, err := imageWith(m, histories, o.Text, labels, o.Attributes)
 	if err != nil {
 		return nil, err
 	}
@@ -143,6 +145,11 @@ func goldens(b []byte, image *layout.Image, histories [][]model.Event, items []a
 			for range min(m.MaxList, 16) {
 				r.List = append(r.List, uint32(rng.IntN(s.Items)))
 			}
+		case 3:
+			r.K, r.Reasons = min(r.K, uint32(m.MaxExplained)), 3
+			if s.Attributes.Count > 0 {
+				r.Flags |= layout.FlagAttributes
+			}
 		case 2:
 			r.Kind, r.K, r.List = layout.KindScore, 0, []uint32{0, uint32(s.Items - 1), uint32(rng.IntN(s.Items))}[:min(3, m.MaxList)]
 		}
@@ -158,6 +165,10 @@ func goldens(b []byte, image *layout.Image, histories [][]model.Event, items []a
 		r.Rules = goldenRulesOf(rng, s, m, r.K)
 		requests = append(requests, r)
 	}
+	// A session: a few events, and a few more behind them. Few, as states are long.
+	few := longest[:min(3, len(longest))]
+	begin := layout.Request{Kind: layout.KindScore, Flags: layout.FlagState, History: few}
+	requests = append(requests, begin, layout.Request{Kind: layout.KindRecommend, K: 1, Flags: layout.FlagState, History: few[:1], State: q.Run(begin).State})
 	for i := range goldenTexts * min(s.Text.Dim, 1) {
 		text := items[rng.IntN(len(items))].Title
 		if i == 0 {

@@ -95,8 +95,8 @@ func TestBuildGoldens(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(a.Goldens) != 40 {
-			t.Errorf("%d golden requests, want 40", len(a.Goldens))
+		if len(a.Goldens) != 42 {
+			t.Errorf("%d golden requests, want 42", len(a.Goldens))
 		}
 		seen := map[string]bool{}
 		lengths := map[int]bool{}

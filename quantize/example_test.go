@@ -48,7 +48,7 @@ func ExampleBuild() {
 		fmt.Println(s.Name, len(s.Data) > 0)
 	}
 	// Output:
-	// shop 3 4 items, 40 golden requests
+	// shop 3 4 items, 42 golden requests
 	// header true
 	// user true
 	// items true

@@ -29,7 +29,8 @@ func LayerErrors(m *model.Model, image []byte, histories [][]model.Event) ([]Lay
 		return nil, fmt.Errorf("quantize: layer errors: %w", err)
 	}
 	got, want := q.Shape(), Shape(m.Config)
-	got.Text, got.Labels = want.Text, want.Labels // the text encoder and what items are called are no part of the model
+	// The text encoder, and what items are called and made of, are no part of the model.
+	got.Text, got.Labels, got.Attributes = want.Text, want.Labels, want.Attributes
 	if got != want {
 		return nil, fmt.Errorf("%w: it has the dimensions %+v, the model has %+v", ErrImage, got, want)
 	}

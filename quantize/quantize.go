@@ -189,6 +189,11 @@ func clone(t *model.Tensor) []float32 { return append([]float32(nil), t.Data...)
 // as the guest reads them. labels are the numbers of each item's categories and
 // attributes, see artifact.Labels; nil for none.
 func Image(m *model.Model, histories [][]model.Event, text *Text, labels [][]uint32) ([]byte, error) {
+	return imageWith(m, histories, text, labels, nil)
+}
+
+// imageWith is Image with what the vectors of the items are made of, nil for none.
+func imageWith(m *model.Model, histories [][]model.Event, text *Text, labels [][]uint32, attributes *Attributes) ([]byte, error) {
 	var descriptions [][]float32
 	if text != nil {
 		descriptions = text.Descriptions
@@ -202,6 +207,12 @@ func Image(m *model.Model, histories [][]model.Event, text *Text, labels [][]uin
 		return nil, err
 	}
 	p.Shape.Labels, p.Labels = layout.LabelShapeOf(labels), labels
+	if attributes != nil {
+		if p.Attributes, err = attributes.params(m.Config, 1/p.UserInv); err != nil {
+			return nil, err
+		}
+		p.Shape.Attributes = p.Attributes.ShapeOf()
+	}
 	image, err := layout.Pack(p)
 	if err != nil {
 		return nil, fmt.Errorf("quantize: pack: %w", err)

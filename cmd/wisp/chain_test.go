@@ -197,6 +197,35 @@ func ids(r edge.Response) []string {
 	return out
 }
 
+// TestRecommendAttributes packs what items are made of, and has it named.
+func TestRecommendAttributes(t *testing.T) {
+	c := madeChain(t)
+	artefact := filepath.Join(t.TempDir(), "attributes.wisp")
+	succeed(t, "compress", c.model, "--data", c.prepared, "--attributes", "--out", artefact)
+	r := recommend(t, artefact, "--data", c.prepared, "--user", "u000002", "--explain")
+	named := 0
+	for _, item := range r.Items {
+		for _, a := range item.Attributes {
+			if a.Gain <= 0 || a.Own == (a.Name != "") {
+				t.Errorf("%s has the attribute %+v", item.Item, a)
+			}
+			if strings.HasPrefix(a.Name, "category ") || strings.HasPrefix(a.Name, "word ") || strings.HasPrefix(a.Name, "brand ") {
+				named++
+			}
+		}
+	}
+	if named < 5 || r.NoAttributes {
+		t.Errorf("%d attributes of ten items are named", named)
+	}
+	text := succeed(t, "recommend", artefact, "--data", c.prepared, "--user", "u000002", "--explain")
+	if !strings.Contains(text, "  for ") {
+		t.Errorf("the text names none:\n%s", text)
+	}
+	if plain := recommend(t, c.artefact, "--data", c.prepared, "--user", "u000002", "--explain"); !plain.NoAttributes || !slices.Equal(ids(plain), ids(r)) {
+		t.Errorf("without attributes: %+v", plain)
+	}
+}
+
 func TestRecommendUser(t *testing.T) {
 	c := madeChain(t)
 	const user = "u000002"
@@ -217,15 +246,16 @@ func TestRecommendUser(t *testing.T) {
 		if item.Title == "" || !strings.Contains(text, item.Title) {
 			t.Errorf("%s has the title %q, which the text does not name", item.Item, item.Title)
 		}
-		if item.Reason == nil {
-			continue
+		if len(item.Reasons) > 0 {
+			explained++
 		}
-		explained++
-		if e := item.Reason.Event; e < 0 || e >= len(seen) || seen[e] != item.Reason.Item || item.Reason.Drop <= 0 {
-			t.Errorf("%s has a reason that is no event of the history: %+v", item.Item, item.Reason)
-		}
-		if want := fmt.Sprintf("because of %s (-%.3f without it)", item.Reason.Title, item.Reason.Drop); !strings.Contains(text, want) {
-			t.Errorf("the text does not say %q:\n%s", want, text)
+		for _, reason := range item.Reasons {
+			if e := reason.Event; e < 0 || e >= len(seen) || seen[e] != reason.Item || reason.Drop <= 0 {
+				t.Errorf("%s has a reason that is no event of the history: %+v", item.Item, reason)
+			}
+			if want := fmt.Sprintf("-%.3f  without %s", reason.Drop, reason.Title); !strings.Contains(text, want) {
+				t.Errorf("the text does not say %q:\n%s", want, text)
+			}
 		}
 	}
 	if explained < 8 {

@@ -23,6 +23,7 @@ func newCompress() *cobra.Command {
 	var o quantize.BuildOptions
 	var look search
 	var licences []string
+	var attributes bool
 	c := &cobra.Command{
 		Use:   "compress MODEL",
 		Short: "Quantize a model to int8 and pack it into an artefact",
@@ -41,7 +42,10 @@ wisp train --features 0 --encoder.
 With --budget, --max-latency or --min-retention the model is pruned first, to the smallest
 of several shapes that keeps within them; the table says what each comes to, and which are
 on the Pareto front. Shapes over the budget or too slow are not trained. What is kept is
-compared on validation, in eight bits.`,
+compared on validation, in eight bits.
+
+With --attributes explanations also name what of an item speaks for it: its categories,
+its words, what an encoder reads in its text, or what the item itself is.`,
 		Example: `  wisp compress model --data prepared --out shop.wisp
   wisp compress model --data prepared --out shop.wisp --encoder all-MiniLM-L6-v2
   wisp compress model --data prepared --out shop.wisp --budget 200KB --max-latency 300us --min-retention 0.99 --front front.svg
@@ -84,6 +88,11 @@ compared on validation, in eight bits.`,
 			if o.Text, err = textPart(encoder, dir, m, t, ds); err != nil {
 				return err
 			}
+			if attributes {
+				if o.Attributes, err = attributeVectors(m, t, ds); err != nil {
+					return err
+				}
+			}
 			a, layers, err := compress(cmd.Context(), m, t, ds, s, o)
 			if err != nil {
 				return err
@@ -123,6 +132,7 @@ compared on validation, in eight bits.`,
 	f.StringVar(&dataDir, "data", "", "the prepared data that the model was trained on")
 	f.StringVar(&out, "out", "", "the artefact to write")
 	f.StringVar(&encoder, "encoder", "", "folder of the text encoder that the model was trained with, to go into the artefact")
+	f.BoolVar(&attributes, "attributes", false, "put the vectors of words and categories in, so that explanations can name them")
 	f.StringVar(&o.Name, "name", "", "name of the model (default: that of the data)")
 	f.Uint64Var(&o.Version, "model-version", 1, "version of the model; a gateway refuses to go back")
 	f.StringVar(&o.Tenant, "tenant", "", "whom the model serves")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -154,7 +155,7 @@ func TestRecommendText(t *testing.T) {
 	says := func(u int) string { return data.UserText(&ds.Users[u]) }
 	u := slices.IndexFunc(ds.Users, func(u data.User) bool { return u.ID == "u000002" })
 	of := recommend(t, artefact, "--description", says(u))
-	if !of.ColdStart || slices.Equal(of.Items, cold.Items) {
+	if !of.ColdStart || reflect.DeepEqual(of.Items, cold.Items) {
 		t.Errorf("%q changes nothing: %+v", says(u), of)
 	}
 	if text := succeed(t, "recommend", artefact, "--description", says(u)); !strings.HasPrefix(text, "of this user only the description is known:\n") {
@@ -164,14 +165,14 @@ func TestRecommendText(t *testing.T) {
 	// else is said.
 	known := recommend(t, artefact, "--data", c.prepared, "--user", "u000002")
 	events := strings.Join(history(t, c.prepared, "u000002"), ",")
-	if same := recommend(t, artefact, "--data", c.prepared, "--user", "u000002", "--description", says(u)); !slices.Equal(same.Items, known.Items) {
+	if same := recommend(t, artefact, "--data", c.prepared, "--user", "u000002", "--description", says(u)); !reflect.DeepEqual(same.Items, known.Items) {
 		t.Errorf("the description of the data is not read: %+v, want %+v", known, same)
 	}
 	other := slices.IndexFunc(ds.Users, func(o data.User) bool { return data.UserText(&o) != says(u) })
-	if r := recommend(t, artefact, "--data", c.prepared, "--user", "u000002", "--description", says(other)); slices.Equal(r.Items, known.Items) {
+	if r := recommend(t, artefact, "--data", c.prepared, "--user", "u000002", "--description", says(other)); reflect.DeepEqual(r.Items, known.Items) {
 		t.Error("another description changes nothing")
 	}
-	if r := recommend(t, artefact, "--history", events); slices.Equal(r.Items, known.Items) {
+	if r := recommend(t, artefact, "--history", events); reflect.DeepEqual(r.Items, known.Items) {
 		t.Error("the description of the data changes nothing")
 	}
 

@@ -23,8 +23,8 @@ func newRecommend() *cobra.Command {
 		Use:   "recommend FILE.wisp",
 		Short: "Ask an artefact for recommendations",
 		Long: `Runs one request in a sandbox: for a user of a prepared data set, or for a history
-given as item ids, oldest first. With --explain each item comes with the past event
-whose removal lowers its score most, found by scoring again without it.
+given as item ids, oldest first. With --explain each item comes with the past events
+whose removal lowers its score most: each figure is that of a history without the event.
 
 A user who is not in the data gets the list for a new user.
 
@@ -100,10 +100,17 @@ the list short only where the catalogue has nothing more that they let in.`,
 			w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 			for i, item := range response.Items {
 				fmt.Fprintf(w, "%2d\t%s\t%s\t%.3f", i+1, item.Item, item.Title, item.Score)
-				if item.Reason != nil {
-					fmt.Fprintf(w, "\tbecause of %s (-%.3f without it)", label(item.Reason.Item, item.Reason.Title), item.Reason.Drop)
-				}
 				fmt.Fprintln(w)
+				for _, a := range item.Attributes {
+					name := a.Name
+					if a.Own {
+						name = "what only this item is"
+					}
+					fmt.Fprintf(w, "\t\t\t+%.3f  for %s\n", a.Gain, name)
+				}
+				for _, reason := range item.Reasons {
+					fmt.Fprintf(w, "\t\t\t-%.3f  without %s\n", reason.Drop, label(reason.Item, reason.Title))
+				}
 			}
 			return w.Flush()
 		},
@@ -117,7 +124,8 @@ the list short only where the catalogue has nothing more that they let in.`,
 	f.StringVar(&similar, "similar", "", "find the items that are most like this one")
 	rules.add(f)
 	f.IntVarP(&q.K, "number", "k", 10, "number of items")
-	f.BoolVar(&q.Explain, "explain", false, "say which past event speaks most for each item")
+	f.BoolVar(&q.Explain, "explain", false, "say which past events speak most for each item")
+	f.IntVar(&q.Reasons, "reasons", 3, "number of events that --explain names for each item")
 	f.BoolVar(&asJSON, "json", false, "write JSON")
 	return c
 }

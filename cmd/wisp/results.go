@@ -134,6 +134,7 @@ func (b *bench) run(ctx context.Context) error {
 		{"speed", b.speed},
 		{"runtime", b.runtime},
 		{"operate", b.operate},
+		{"history", b.history},
 		{"security", b.security},
 		{"guest", b.guest},
 		{"lightweight", b.lightweight},

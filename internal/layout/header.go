@@ -45,6 +45,10 @@ const (
 
 	hLabels       // V
 	hLabelEntries // E
+	// The attributes of the items; zero where there are none.
+	hAttributes
+	hAttributeEntries
+	hAttributeNameBytes
 
 	hBoundK
 	hReach
@@ -86,16 +90,21 @@ const (
 	hCold      // (itemK) int16
 	hBlocks    // L blocks, hBlockStride apart
 	hBlockStride
-	hItemRows       // blocks of four rows: [itemK/8][4][8] int8, then four float32 scales
-	hTextRows       // the same of the items' texts, textPad wide
-	hLabelFirst     // (N+1) uint32: where the labels of each item begin in the list
-	hLabelList      // (E) uint32
-	hPostingFirst   // (V+1) uint32: where the items of each label begin in the list
-	hPostingList    // (E) uint32
-	hBoundTransform // (D, itemK) float32
-	hBoundScalars   // three rho and the slack, float32
-	hBoundOrder     // (N) uint32
-	hBoundRows      // blocks of sixteen rows, [boundK/2][16][2] int8
+	hItemRows        // blocks of four rows: [itemK/8][4][8] int8, then four float32 scales
+	hTextRows        // the same of the items' texts, textPad wide
+	hLabelFirst      // (N+1) uint32: where the labels of each item begin in the list
+	hLabelList       // (E) uint32
+	hPostingFirst    // (V+1) uint32: where the items of each label begin in the list
+	hPostingList     // (E) uint32
+	hBoundTransform  // (D, itemK) float32
+	hBoundScalars    // three rho and the slack, float32
+	hBoundOrder      // (N) uint32
+	hBoundRows       // blocks of sixteen rows, [boundK/2][16][2] int8
+	hAttributeRows   // blocks as those of the items
+	hAttributeFirst  // (N+1) uint32: where the attributes of each item begin in the list
+	hAttributeList   // (entries) uint32: number, and how often in the upper eight bits
+	hAttributeFactor // (N) float32
+	hAttributeNames
 	hImageEnd
 
 	// Offsets from the start of a block.
@@ -148,10 +157,10 @@ const (
 	hState
 	hRequest
 	hAnswer
-	hX      // (reach+3, D) float32, the residual stream of new events; the text encoder's (tokens+3, textPad)
+	hX      // (reach+8, D) float32, the residual stream of new events; the text encoder's (tokens+3, textPad)
 	hNorm   // (D) float32, a normalised row; the text encoder's attention, (4, inner)
 	hQ      // (4, inner) int16; in the encoder packed (4, headPad) for each four tokens and head
-	hK      // (reach+W+2, inner) int16, cached events before the new ones, for each block, hKVStride apart; in the encoder packed (tokens, headPad) int8 for each head
+	hK      // (reach+W+7, inner) int16, cached events before the new ones, for each block, hKVStride apart; in the encoder packed (tokens, headPad) int8 for each head
 	hV      // the same; in the encoder packed (headPad, tokens) int8 for each head
 	hAct    // packed (4, max K) int16, the input of a matrix product
 	hSpread // the same as the product's inner loop takes it: four times as large
@@ -186,7 +195,11 @@ const (
 	hPins       // maxRules hits, by place
 	hPlaces     // (maxRules) uint32
 	hEnd
-	hKVStride // bytes of the keys of a block
+	hExplainState
+	hEstimates // (W) float32, of the events that the last one attends to
+	hTried     // (W) uint32: whether such an event is tried
+	hWhole     // (maxExplained) float32, the scores for the whole history
+	hKVStride  // bytes of the keys of a block
 
 	hMaxHistory
 	hMaxK
@@ -195,6 +208,7 @@ const (
 	hMaxInserted
 	hMaxLabels // V and those that inserted items may bring along
 	hMaxRuleWords
+	hMaxExplained
 	headerWords
 )
 
@@ -204,6 +218,7 @@ var headerNames = [headerWords]string{
 	hTextVocabulary: "TEXT_VOCABULARY", hTextTokens: "TEXT_TOKENS", hTextDim: "TEXT_DIM", hTextLayers: "TEXT_LAYERS", hTextHeads: "TEXT_HEADS",
 	hTextFFN: "TEXT_FFN", hTextFlags: "TEXT_FLAGS", hTokenizerBytes: "TOKENIZER_BYTES", hTextEpsilon: "TEXT_EPSILON",
 	hLabels: "LABELS", hLabelEntries: "LABEL_ENTRIES",
+	hAttributes: "ATTRIBUTES", hAttributeEntries: "ATTRIBUTE_ENTRIES", hAttributeNameBytes: "ATTRIBUTE_NAME_BYTES",
 	hReach: "REACH", hDimK: "DIM_K", hFFNK: "FFN_K", hHeadDim: "HEAD_DIM", hHeadPad: "HEAD_PAD", hInner: "INNER", hInnerK: "INNER_K", hItemK: "ITEM_K",
 	hTextDimK: "TEXT_DIM_K", hTextFFNK: "TEXT_FFN_K", hTextPad: "TEXT_PAD", hTextHeadPad: "TEXT_HEAD_PAD", hTextInner: "TEXT_INNER", hTextInnerK: "TEXT_INNER_K",
 	hTokenizer: "TOKENIZER", hWord: "WORD", hWordScale: "WORD_SCALE", hPosition: "POSITION", hPositionScale: "POSITION_SCALE",
@@ -214,6 +229,7 @@ var headerNames = [headerWords]string{
 	hType: "TYPE", hGap: "GAP", hNormGain: "NORM_GAIN", hNormBias: "NORM_BIAS", hCold: "COLD", hBlocks: "BLOCKS", hBlockStride: "BLOCK_STRIDE", hItemRows: "ITEM_ROWS", hTextRows: "TEXT_ROWS",
 	hLabelFirst: "LABEL_FIRST", hLabelList: "LABEL_LIST", hPostingFirst: "POSTING_FIRST", hPostingList: "POSTING_LIST",
 	hBoundHead: "BOUND_HEAD", hBoundMiddle: "BOUND_MIDDLE", hBoundK: "BOUND_K", hBoundTransform: "BOUND_TRANSFORM", hBoundScalars: "BOUND_SCALARS", hBoundOrder: "BOUND_ORDER", hBoundRows: "BOUND_ROWS",
+	hAttributeRows: "ATTRIBUTE_ROWS", hAttributeFirst: "ATTRIBUTE_FIRST", hAttributeList: "ATTRIBUTE_LIST", hAttributeFactor: "ATTRIBUTE_FACTOR", hAttributeNames: "ATTRIBUTE_NAMES",
 	hImageEnd:     "IMAGE_END",
 	hBlockScalars: "BLOCK_SCALARS", hBlockAttnGain: "BLOCK_ATTN_GAIN", hBlockAttnBias: "BLOCK_ATTN_BIAS", hBlockDistance: "BLOCK_DISTANCE",
 	hBlockQKV: "BLOCK_QKV", hBlockQKVScale: "BLOCK_QKV_SCALE", hBlockQKVBias: "BLOCK_QKV_BIAS",
@@ -237,6 +253,8 @@ var headerNames = [headerWords]string{
 	hPins: "PINS", hPlaces: "PLACES", hEnd: "END", hKVStride: "KV_STRIDE",
 	hMaxHistory: "MAX_HISTORY", hMaxK: "MAX_K", hMaxList: "MAX_LIST", hMaxText: "MAX_TEXT",
 	hMaxInserted: "MAX_INSERTED", hMaxLabels: "MAX_LABELS", hMaxRuleWords: "MAX_RULE_WORDS",
+	hExplainState: "EXPLAIN_STATE", hEstimates: "ESTIMATES", hTried: "TRIED", hWhole: "WHOLE",
+	hMaxExplained: "MAX_EXPLAINED",
 }
 
 // header is the parsed form of the header segment.
@@ -292,6 +310,9 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	set(hBoundHead, s.BoundHead)
 	set(hBoundMiddle, s.BoundMiddle)
 	set(hBoundK, s.boundK())
+	set(hAttributes, s.Attributes.Count)
+	set(hAttributeEntries, s.Attributes.Entries)
+	set(hAttributeNameBytes, s.Attributes.Names)
 	set(hReach, s.Reach())
 	set(hDimK, s.dimK())
 	set(hFFNK, s.ffnK())
@@ -359,6 +380,11 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	h[hBoundScalars] = floats(&image, (BoundGroups+1)*min(s.boundK(), 1))
 	h[hBoundOrder] = image.place(4*s.boundRows(), vector)
 	h[hBoundRows] = image.place(s.boundRows()*s.boundK(), alignment)
+	h[hAttributeRows] = image.place(rowsPad(s.Attributes.Count)/4*rowBlock(s.itemK()), alignment)
+	h[hAttributeFirst] = image.place(4*s.Attributes.firsts(s.Items), vector)
+	h[hAttributeList] = image.place(4*s.Attributes.Entries, vector)
+	h[hAttributeFactor] = image.place(4*min(s.Attributes.Count, 1)*s.Items, vector)
+	h[hAttributeNames] = image.place(s.Attributes.Names, vector)
 	h[hImageEnd] = image.place(0, vector)
 
 	end := ImageBase + image.at
@@ -375,6 +401,9 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	rows, tokens := s.Reach()+3, t.Tokens+3 // a block of four rows may start at the last one
 	maxK, maxList := min(items, maxAnswerItems), min(items, maxListItems)
 	ruleWords := maxRuleWords + maxList
+	maxExplained := min(items, MaxExplained)
+	// An explanation has one event more, and four of its own behind them.
+	rows += 1 + 4
 	maxText := 0
 	if t.Dim > 0 {
 		maxText = MaxText
@@ -382,8 +411,8 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	set(hKVStride, roundUp(2*(rows+s.Window-1)*s.inner(), alignment))
 	keys := max(s.Layers*int(h[hKVStride]), 2*tokens*t.inner())
 	h[hState] = scratch.place(4*stateWords, alignment)
-	h[hRequest] = scratch.place(4*(requestWords+eventWords*s.Reach()+maxList+ruleWords)+maxText+s.MaxStateLen(), alignment)
-	h[hAnswer] = scratch.place(max(AnswerHeader{Hits: max(maxK, maxList), State: s.MaxStateLen() + 8}.Len(), AnswerHeader{Vector: t.Dim, Row: s.Dim}.Len()), alignment)
+	h[hRequest] = scratch.place(4*(requestWords+eventWords*(s.Reach()+1)+maxList+ruleWords)+maxText+s.MaxStateLen(), alignment)
+	h[hAnswer] = scratch.place(max(AnswerHeader{Hits: max(maxK, maxList, maxExplained*(1+2*MaxReasons)), State: s.MaxStateLen() + 8}.Len(), AnswerHeader{Vector: t.Dim, Row: s.Dim}.Len()), alignment)
 	h[hX] = scratch.place(4*max(rows*s.Dim, tokens*t.pad()), alignment)
 	h[hNorm] = scratch.place(4*max(roundUp(s.Dim, 8), 4*t.inner()), alignment)
 	h[hQ] = scratch.place(2*max(4*s.inner(), tokens*t.inner()), alignment)
@@ -409,7 +438,7 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	h[hQuery] = scratch.place(2*t.pad(), alignment)
 	h[hProjected] = scratch.place(4*roundUp(s.Dim, 8), alignment)
 	h[hHeap] = scratch.place(4*hitWords*maxK, alignment)
-	h[hSeen] = scratch.place(4*(s.Reach()+maxList), alignment)
+	h[hSeen] = scratch.place(4*(s.Reach()+1+maxList), alignment)
 	h[hBits] = scratch.place(itemBits, alignment)
 	h[hRuleState] = scratch.place(4*ruleStateWords, alignment)
 	h[hLeftOut] = scratch.place(itemBits, alignment)
@@ -424,6 +453,10 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	h[hShown] = scratch.place(2*max(s.itemK(), t.pad()), alignment)
 	h[hPins] = scratch.place(4*hitWords*MaxRules, alignment)
 	h[hPlaces] = scratch.place(4*MaxRules, alignment)
+	h[hExplainState] = scratch.place(4*stateWords, alignment)
+	h[hEstimates] = scratch.place(4*s.Window, alignment)
+	h[hTried] = scratch.place(4*s.Window, alignment)
+	h[hWhole] = scratch.place(4*maxExplained, alignment)
 	h[hEnd] = scratch.place(0, pageSize)
 	if scratch.at > maxMemory {
 		return header{}, fmt.Errorf("%w: image and scratch area need %d bytes, a guest may have %d: train with fewer items, dims or layers",
@@ -436,6 +469,7 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	set(hMaxInserted, inserted)
 	set(hMaxLabels, labels)
 	set(hMaxRuleWords, ruleWords)
+	set(hMaxExplained, maxExplained)
 	return h, nil
 }
 
@@ -481,6 +515,7 @@ func parseHeader(b []byte) (header, Shape, error) {
 	s.Text.setFlags(h[hTextFlags])
 	s.Labels = LabelShape{Labels: int(h[hLabels]), Entries: int(h[hLabelEntries])}
 	s.BoundHead, s.BoundMiddle = int(h[hBoundHead]), int(h[hBoundMiddle])
+	s.Attributes = AttributeShape{Count: int(h[hAttributes]), Entries: int(h[hAttributeEntries]), Names: int(h[hAttributeNameBytes])}
 	f := headerFloats{math.Float32frombits(h[hInputScale]), math.Float32frombits(h[hUserInv]), math.Float32frombits(h[hTextEpsilon])}
 	if err := checkFloats("scale", []float32{f.inputScale, f.userInv, f.textEpsilon}, false); err != nil {
 		return h, Shape{}, fmt.Errorf("%w: header: %w", ErrImage, err)

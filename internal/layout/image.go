@@ -10,8 +10,8 @@ import (
 // Segments are the names of the parts of an image, in order. An artefact keeps
 // them apart, so that an update of the items alone does not carry the towers.
 // The tokenizer and the text encoder are empty where the image has none, and so
-// are the vectors of the items' texts, the labels and the bounds.
-var Segments = []string{"header", "tokenizer", "text", "user", "items", "texts", "labels", "bounds"}
+// are the vectors of the items' texts, the labels, the bounds and the attributes.
+var Segments = []string{"header", "tokenizer", "text", "user", "items", "texts", "labels", "bounds", "attributes"}
 
 // Image is a validated image. It shares the bytes it was opened on.
 type Image struct {
@@ -28,7 +28,7 @@ func (im *Image) Bytes() []byte { return im.bytes }
 func (im *Image) Split() [][]byte {
 	var parts [][]byte
 	from := uint32(0)
-	for _, to := range []uint32{headerSize, im.h[hWord], im.h[hUserStart], im.h[hItemRows], im.h[hTextRows], im.h[hLabelFirst], im.h[hBoundTransform], im.h[hImageEnd]} {
+	for _, to := range []uint32{headerSize, im.h[hWord], im.h[hUserStart], im.h[hItemRows], im.h[hTextRows], im.h[hLabelFirst], im.h[hBoundTransform], im.h[hAttributeRows], im.h[hImageEnd]} {
 		parts = append(parts, im.bytes[from:to:to])
 		from = to
 	}
@@ -50,8 +50,9 @@ func Pack(p Params) ([]byte, error) {
 	for _, t := range p.tables(&h) {
 		t.pack(b)
 	}
-	packLabels(b[h[hLabelFirst]:], &h, p.Labels)
+	packLabels(b[h[hLabelFirst]:h[hBoundTransform]], &h, p.Labels)
 	p.Bounds.pack(b, &h, p.Shape)
+	packAttributes(b, &h, p.Attributes)
 	return b, nil
 }
 
@@ -68,6 +69,8 @@ func (p *Params) headerFloats() headerFloats {
 type table struct {
 	name        string
 	at, n, cols int
+	end         int     // of the place that it has, padding included
+	largest     float32 // of the scales
 	values      []int8
 	scales      []float32
 }
@@ -75,9 +78,13 @@ type table struct {
 // tables returns those of an image of p: items, and their texts if it has them.
 func (p *Params) tables(h *header) []table {
 	s := p.Shape
-	all := []table{{"item", int(h[hItemRows]), s.Items, s.Dim, p.ItemRows, p.ItemScale}}
+	all := []table{{"item", int(h[hItemRows]), s.Items, s.Dim, int(h[hTextRows]), floatMax, p.ItemRows, p.ItemScale}}
 	if s.Text.ItemTexts && p.Text != nil {
-		all = append(all, table{"item text", int(h[hTextRows]), s.Items, s.Text.Dim, p.Text.ItemTexts.W, p.Text.ItemTexts.Scale})
+		all = append(all, table{"item text", int(h[hTextRows]), s.Items, s.Text.Dim, int(h[hLabelFirst]), 1, p.Text.ItemTexts.W, p.Text.ItemTexts.Scale})
+	}
+	if s.Attributes.Count > 0 && p.Attributes != nil {
+		rows := p.Attributes.Rows
+		all = append(all, table{"attribute", int(h[hAttributeRows]), s.Attributes.Count, s.Dim, int(h[hAttributeFirst]), floatMax, rows.W, rows.Scale})
 	}
 	return all
 }
@@ -110,8 +117,8 @@ func (t *table) unpack(b []byte) {
 	}
 }
 
-// check checks the table in image b, which goes on to end, the padding included.
-func (t *table) check(b []byte, end int, largest float32) error {
+// check checks the table in image b, the padding included.
+func (t *table) check(b []byte) error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: "+t.name+" "+format, append([]any{ErrImage}, args...)...)
 	}
@@ -122,8 +129,8 @@ func (t *table) check(b []byte, end int, largest float32) error {
 			if err := checkFloats("scale", []float32{scale}, false); err != nil {
 				return bad("%d: %w", i+r, err)
 			}
-			if scale > largest {
-				return bad("%d: scale %v is above %v", i+r, scale, largest)
+			if scale > t.largest {
+				return bad("%d: scale %v is above %v", i+r, scale, t.largest)
 			}
 			for d := range t.k() {
 				v := int8(block[itemByte(d, r)])
@@ -136,7 +143,7 @@ func (t *table) check(b []byte, end int, largest float32) error {
 			}
 		}
 	}
-	for _, c := range b[t.at+rowsPad(t.n)/4*rowBlock(t.k()) : end] {
+	for _, c := range b[t.at+rowsPad(t.n)/4*rowBlock(t.k()) : t.end] {
 		if c != 0 {
 			return bad("table: the padding behind it is not zero")
 		}
@@ -243,12 +250,11 @@ func Open(b []byte) (*Image, error) {
 	}
 	im := &Image{Shape: s, Map: h.memoryMap(), bytes: b, h: h}
 	p := im.towers()
-	for i, t := range p.tables(&h) {
-		end, largest := h[hTextRows], float32(floatMax)
-		if i == 1 {
-			end, largest = h[hLabelFirst], 1
-		}
-		if err := t.check(b, int(end), largest); err != nil {
+	if p.Attributes, err = unpackAttributes(b, &h, s); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrImage, err)
+	}
+	for _, t := range p.tables(&h) {
+		if err := t.check(b); err != nil {
 			return nil, err
 		}
 	}
@@ -260,6 +266,10 @@ func Open(b []byte) (*Image, error) {
 	v.checkLabels(p.Labels, s)
 	p.Bounds = unpackBounds(b, &h, s)
 	p.Bounds.check(&v, s)
+	if p.Attributes != nil { // their rows were checked as a table
+		p.Attributes.Rows = Rows{W: make([]int8, s.Attributes.Count*s.Dim), Scale: make([]float32, s.Attributes.Count)}
+	}
+	v.checkAttributes(p.Attributes, s)
 	if v.err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrImage, v.err)
 	}
@@ -275,12 +285,16 @@ func Open(b []byte) (*Image, error) {
 	if !bytes.Equal(again, b[h[hLabelFirst]:h[hBoundTransform]]) {
 		return nil, fmt.Errorf("%w: the items of its labels are not those with the labels, or the padding is not zero", ErrImage)
 	}
+	again = make([]byte, h[hImageEnd])
 	if s.BoundHead > 0 {
-		again = make([]byte, len(b))
 		p.Bounds.pack(again, &h, s)
 	}
-	if at := h[hBoundTransform]; !bytes.Equal(again[min(int(at), len(again)):], b[at:]) {
+	if from, to := h[hBoundTransform], h[hAttributeRows]; !bytes.Equal(again[from:to], b[from:to]) {
 		return nil, fmt.Errorf("%w: the padding of its bounds is not zero", ErrImage)
+	}
+	packAttributes(again, &h, p.Attributes)
+	if from := h[hAttributeFirst]; !bytes.Equal(again[from:], b[from:]) {
+		return nil, fmt.Errorf("%w: the padding of its attributes is not zero", ErrImage)
 	}
 	return im, nil
 }
@@ -324,6 +338,10 @@ func (im *Image) Params() Params {
 	p.ItemRows, p.ItemScale = make([]int8, s.Items*s.Dim), make([]float32, s.Items)
 	if s.Text.ItemTexts {
 		p.Text.ItemTexts = Rows{W: make([]int8, s.Items*s.Text.Dim), Scale: make([]float32, s.Items)}
+	}
+	if a, err := unpackAttributes(im.bytes, &im.h, s); err == nil && a != nil { // Open has seen them
+		a.Rows = Rows{W: make([]int8, s.Attributes.Count*s.Dim), Scale: make([]float32, s.Attributes.Count)}
+		p.Attributes = a
 	}
 	for _, t := range p.tables(&im.h) {
 		t.unpack(im.bytes)

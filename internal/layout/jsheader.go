@@ -11,8 +11,8 @@ import (
 // jsPrefixes are those of the constants that a host needs.
 var jsPrefixes = []string{
 	"WISP_ABI", "IMAGE_BASE", "REQUEST_WORDS", "EVENT_WORDS", "ANSWER_WORDS", "HIT_WORDS", "KIND_", "FLAG_", "STATUS_", "RULE_", "MAX_RULES", "MAX_ITEM_LABELS",
-	"BOOST_MAX", "TEXT_ITEM_", "TEXT_USER_", "LEVELS", "QUERY_ONE",
-	"H_MAGIC", "H_ABI", "H_ITEMS", "H_DIM", "H_ITEM_K", "H_TEXT_DIM", "H_TEXT_PAD", "H_TEXT_FLAGS", "H_LABELS", "H_LABEL_", "H_IMAGE_END",
+	"BOOST_MAX", "TEXT_ITEM_", "TEXT_USER_", "LEVELS", "QUERY_ONE", "NO_REASON", "OWN_PART", "MAX_REASONS",
+	"H_MAGIC", "H_ABI", "H_ITEMS", "H_DIM", "H_ITEM_K", "H_TEXT_DIM", "H_TEXT_PAD", "H_TEXT_FLAGS", "H_LABELS", "H_LABEL_", "H_ATTRIBUTE_", "H_IMAGE_END",
 	"H_OVERLAY", "H_UNAVAILABLE", "H_EXTRA_", "H_STATE", "H_REQUEST", "H_ANSWER", "H_END", "H_MAX_",
 }
 

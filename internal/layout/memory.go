@@ -28,6 +28,7 @@ type Map struct {
 	MaxLabels        int // labels that rules may name, those of inserted items included
 	MaxRuleWords     int
 	Items            int // items that requests may name; see With
+	MaxExplained     int
 }
 
 func (h *header) memoryMap() Map {
@@ -35,5 +36,6 @@ func (h *header) memoryMap() Map {
 		Request: h[hRequest], Answer: h[hAnswer], Overlay: h[hOverlay], Scratch: h[hState], End: h[hEnd], Pages: h[hEnd] / pageSize,
 		MaxHistory: int(h[hMaxHistory]), MaxK: int(h[hMaxK]), MaxList: int(h[hMaxList]), MaxInserted: int(h[hMaxInserted]),
 		MaxLabels: int(h[hMaxLabels]), MaxRuleWords: int(h[hMaxRuleWords]), Items: int(h[hItems]),
+		MaxExplained: int(h[hMaxExplained]),
 	}
 }

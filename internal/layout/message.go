@@ -45,6 +45,9 @@ const (
 	FlagItemRow = 2
 	// FlagState asks for the state that the next events go on from.
 	FlagState = 4
+	// FlagAttributes asks, beside Reasons, for as many attributes of each hit that
+	// speak most for it.
+	FlagAttributes = 8
 )
 
 // Request is what the guest is asked. The zero gaps, the trimming of the
@@ -62,6 +65,11 @@ type Request struct {
 	State []byte
 	// Rules change a ranking: which items it may hold, and in which order.
 	Rules []Rule
+	// Reasons is the number of events that are to be named for each hit of a
+	// recommendation or of a list, at most MaxReasons: those of the history that
+	// speak most for it, see internal/q8. History may then hold one event more than
+	// the answer depends on, as without another it would; and there is no state.
+	Reasons uint32
 }
 
 // CutText cuts a text to MaxText bytes, before the first character that does not
@@ -88,6 +96,8 @@ const (
 	StatusLong    = 6 // the text has more than MaxText bytes
 	StatusState   = 7 // the state is none of this image, or of another version
 	StatusRule    = 8 // a rule is not valid
+
+	StatusNoAttributes = 9 // the image does not know the attributes of its items
 )
 
 // Hit is one scored item.
@@ -98,7 +108,8 @@ type Hit struct {
 }
 
 // Answer is what the guest returns: for KindRecommend and KindSearch hits by
-// falling score, ties by rising item; for KindEmbed a vector.
+// falling score, ties by rising item; for KindEmbed a vector. Behind the hits lie
+// the reasons for each, as many as were asked for.
 type Answer struct {
 	Status uint32
 	Hits   []Hit
@@ -111,7 +122,7 @@ type Answer struct {
 
 // Words of the messages.
 const (
-	requestWords = 9 // phase, kind, flags, K, history length, list length, bytes of text, bytes of state, words of rules
+	requestWords = 10 // phase, kind, flags, K, history length, list length, bytes of text, bytes of state, words of rules, reasons
 	eventWords   = 3
 	answerWords  = 5 // status, hits, length of the vector, length of the row, bytes of the state
 	hitWords     = 3
@@ -146,6 +157,10 @@ func (r *Request) Check(s Shape, m Map) error {
 	}
 	takesHistory := r.Kind == KindRecommend || r.Kind == KindScore
 	ranks, words := ranks(r.Kind), ruleWords(r.Rules)
+	maxHistory := m.MaxHistory
+	if r.Reasons > 0 {
+		maxHistory++
+	}
 	switch {
 	case r.Kind < KindRecommend || r.Kind > KindSimilar:
 		return bad(StatusRequest, "kind %d is unknown", r.Kind)
@@ -153,20 +168,30 @@ func (r *Request) Check(s Shape, m Map) error {
 		return bad(StatusRequest, "flags %#x are unknown", r.Flags)
 	case ranks && (r.K < 1 || int64(r.K) > int64(m.MaxK)):
 		return bad(StatusRequest, "k is %d, must lie between 1 and %d", r.K, m.MaxK)
+	case r.Reasons > MaxReasons:
+		return bad(StatusRequest, "it asks for %d reasons, at most %d are possible", r.Reasons, MaxReasons)
+	case r.Reasons > 0 && (!takesHistory || r.asked() > m.MaxExplained):
+		return bad(StatusRequest, "it asks for reasons of %d items and kind %d; those of %d that are recommended or scored are possible", r.asked(), r.Kind, m.MaxExplained)
+	case r.Reasons > 0 && (len(r.State) > 0 || r.Flags&FlagState != 0):
+		return bad(StatusRequest, "it has to do with a state, but reasons are looked for in the events themselves")
+	case r.Flags&FlagAttributes != 0 && r.Reasons == 0:
+		return bad(StatusRequest, "it asks for attributes and for no reasons")
 	case !ranks && r.K != 0:
 		return bad(StatusRequest, "k is %d, a request for scores or a vector has none", r.K)
 	case r.Kind == KindSimilar && (len(r.History) != 1 || len(r.Text)+len(r.State) > 0):
 		return bad(StatusRequest, "similar items are those of one event, without a text and a state")
 	case r.Kind == KindEmbed && len(r.List) > 0, !takesHistory && r.Kind != KindSimilar && len(r.History)+len(r.State) > 0:
 		return bad(StatusRequest, "it has a history, a state or a list that its kind does not take")
-	case len(r.History) > m.MaxHistory:
-		return bad(StatusRequest, "the history has %d events, the model looks at %d", len(r.History), m.MaxHistory)
+	case len(r.History) > maxHistory:
+		return bad(StatusRequest, "the history has %d events, at most %d are looked at", len(r.History), maxHistory)
 	case len(r.List) > m.MaxList:
 		return bad(StatusRequest, "the list has %d items, at most %d are possible", len(r.List), m.MaxList)
 	case words > 0 && !ranks:
 		return bad(StatusRequest, "rules change rankings, of kind %d there is none", r.Kind)
 	case words > m.MaxRuleWords:
 		return bad(StatusRequest, "its rules have %d words, at most %d are possible", words, m.MaxRuleWords)
+	case r.Flags&FlagAttributes != 0 && s.Attributes.Count == 0:
+		return bad(StatusNoAttributes, "the image does not know the attributes of its items")
 	case !s.answersText(r):
 		return bad(StatusNoText, "the image lacks what its text is to go through")
 	case len(r.Text) > MaxText:
@@ -200,9 +225,9 @@ func (r *Request) Check(s Shape, m Map) error {
 func flagsOf(kind uint32) uint32 {
 	switch kind {
 	case KindRecommend:
-		return FlagExcludeHistory | FlagState
+		return FlagExcludeHistory | FlagState | FlagAttributes
 	case KindScore:
-		return FlagState
+		return FlagState | FlagAttributes
 	case KindEmbed:
 		return FlagItemRow
 	}
@@ -224,7 +249,7 @@ func (s Shape) answersText(r *Request) bool {
 // Append encodes r behind dst, in the form that is written to Map.Request.
 func (r *Request) Append(dst []byte) []byte {
 	word := binary.LittleEndian.AppendUint32
-	for _, w := range [requestWords]uint32{0, r.Kind, r.Flags, r.K, uint32(len(r.History)), uint32(len(r.List)), uint32(len(r.Text)), uint32(len(r.State)), uint32(ruleWords(r.Rules))} {
+	for _, w := range [requestWords]uint32{0, r.Kind, r.Flags, r.K, uint32(len(r.History)), uint32(len(r.List)), uint32(len(r.Text)), uint32(len(r.State)), uint32(ruleWords(r.Rules)), r.Reasons} {
 		dst = word(dst, w)
 	}
 	for _, e := range r.History {
@@ -251,7 +276,7 @@ func ParseRequest(b []byte) (Request, error) {
 		return Request{}, fmt.Errorf("%w: %d bytes do not hold %d events, %d items, a text of %d bytes, a state of %d and %d words of rules",
 			ErrRequest, len(b), events, list, text, state, rules)
 	}
-	r := Request{Kind: word(1), Flags: word(2), K: word(3)}
+	r := Request{Kind: word(1), Flags: word(2), K: word(3), Reasons: word(9)}
 	at := requestWords
 	for range events {
 		r.History = append(r.History, Event{Item: word(at), Type: word(at + 1), Gap: word(at + 2)})
@@ -317,7 +342,7 @@ func (r *Request) AnswerLimits(s Shape) AnswerHeader {
 	}
 	switch r.Kind {
 	case KindScore:
-		return AnswerHeader{Hits: len(r.List), State: state}
+		return AnswerHeader{Hits: len(r.List) * (1 + r.ReasonsEach()), State: state}
 	case KindEmbed:
 		h := AnswerHeader{Vector: s.Text.Dim}
 		if r.Flags&FlagItemRow != 0 {
@@ -325,7 +350,7 @@ func (r *Request) AnswerLimits(s Shape) AnswerHeader {
 		}
 		return h
 	}
-	return AnswerHeader{Hits: int(r.K), State: state}
+	return AnswerHeader{Hits: int(r.K) * (1 + r.ReasonsEach()), State: state}
 }
 
 // Within reports whether h promises no more than limit.

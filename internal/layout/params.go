@@ -45,6 +45,7 @@ type Params struct {
 	Text               *TextParams // nil where Shape.Text is zero
 	Labels             [][]uint32  // (N) those of each item, rising; nil where Shape.Labels is zero
 	Bounds             Bounds
+	Attributes         *Attributes // nil where Shape.Attributes is zero
 }
 
 const (
@@ -98,6 +99,7 @@ func (p *Params) Validate() error {
 	}
 	v.checkLabels(p.Labels, p.Shape)
 	p.Bounds.check(&v, p.Shape)
+	v.checkAttributes(p.Attributes, p.Shape)
 	if v.err != nil {
 		return fmt.Errorf("%w: %w", ErrParams, v.err)
 	}

@@ -8,13 +8,14 @@ import "fmt"
 
 // ABI is the version of everything this package describes. A kernel and an
 // image with different numbers do not run together.
-const ABI = 4
+const ABI = 5
 
 // Shape holds the dimensions of a model; see model.Config for their meaning.
 type Shape struct {
 	Items, Dim, Layers, Heads, FFN, Window, EventTypes, GapBuckets int
 	Text                                                           TextShape
 	Labels                                                         LabelShape
+	Attributes                                                     AttributeShape
 	// BoundHead and BoundMiddle cut the columns of Bounds, 0 without any.
 	BoundHead, BoundMiddle int
 }
@@ -60,6 +61,9 @@ func (s Shape) Validate() error {
 		return err
 	}
 	if err := s.validateBounds(); err != nil {
+		return err
+	}
+	if err := s.Attributes.Validate(); err != nil {
 		return err
 	}
 	return s.Text.Validate()

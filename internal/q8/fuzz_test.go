@@ -84,13 +84,13 @@ func FuzzGuestRequest(f *testing.F) {
 func requestIn(b []byte, room int) (layout.Request, bool) {
 	b = append(bytes.Clone(b), make([]byte, room-len(b))...)
 	word := func(i int) uint64 { return uint64(binary.LittleEndian.Uint32(b[4*i:])) }
-	size := 4 * (9 + 3*word(4) + word(5) + (word(6)+3)/4 + (word(7)+3)/4 + word(8))
+	size := 4 * (10 + 3*word(4) + word(5) + (word(6)+3)/4 + (word(7)+3)/4 + word(8))
 	if size > uint64(room) {
 		return layout.Request{}, false
 	}
 	b = b[:size]
 	// Whatever fills up the last word of a text or a state: the guest looks at neither.
-	text := 4 * (9 + 3*word(4) + word(5))
+	text := 4 * (10 + 3*word(4) + word(5))
 	clear(b[text+word(6) : text+(word(6)+3)/4*4])
 	state := text + (word(6)+3)/4*4
 	clear(b[state+word(7) : state+(word(7)+3)/4*4])

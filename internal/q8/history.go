@@ -38,16 +38,10 @@ func (q *Model) encode(h history, tap Tap) layout.State {
 		}
 		return state
 	}
-	T, D := len(h.events), s.Dim
+	T := len(h.events)
 	x := make([][]float32, T) // (T, D)
 	for t, e := range h.events {
-		x[t] = make([]float32, D)
-		scale := p.ItemScale[e.Item] * p.InputScale
-		row := p.ItemRows[int(e.Item)*D:]
-		kind, gap := p.Type[int(e.Type)*D:], p.Gap[gapBucket(e.Gap, s.GapBuckets)*D:]
-		for d := range x[t] {
-			x[t][d] = (float32(float32(row[d])*scale) + kind[d]) + gap[d]
-		}
+		x[t] = q.input(e)
 	}
 	after := q.grown(layout.State{Events: min(h.state.Events+T, s.Window)})
 	before := q.grown(h.state)
@@ -56,6 +50,20 @@ func (q *Model) encode(h history, tap Tap) layout.State {
 	}
 	copy(after.Last, x[T-1])
 	return after
+}
+
+// input returns the residual stream, (D), with which an event enters the blocks.
+func (q *Model) input(e layout.Event) []float32 {
+	p, s := &q.p, q.p.Shape
+	D := s.Dim
+	x := make([]float32, D)
+	scale := p.ItemScale[e.Item] * p.InputScale
+	row := p.ItemRows[int(e.Item)*D:]
+	kind, gap := p.Type[int(e.Type)*D:], p.Gap[gapBucket(e.Gap, s.GapBuckets)*D:]
+	for d := range x {
+		x[d] = (float32(float32(row[d])*scale) + kind[d]) + gap[d]
+	}
+	return x
 }
 
 // grown returns a state with all its slices.
@@ -83,26 +91,11 @@ func (q *Model) block(l int, x [][]float32, keys, values [][]int8, tap Tap) (new
 	for t := range C {
 		ks[t], vs[t] = widen(keys[t]), widen(values[t])
 	}
-	h, in := make([]float32, D), make([]int16, D)
-	qkv := make([]float32, 3*D)
 	for t := firstIn; t < T; t++ {
-		norm(h, x[t-C], b.AttnNormGain, b.AttnNormBias, NormEpsilon)
-		quant(in, h, b.AttnInInv, layout.WeightMax)
-		site(t, "attn.in", scaled(in, b.AttnInInv))
-		linear(qkv, &b.QKV, in)
-		qs[t], ks[t], vs[t] = make([]int16, D), make([]int16, D), make([]int16, D)
-		quant(qs[t], qkv[:D], b.QInv, layout.WeightMax)
-		quant(ks[t], qkv[D:2*D], b.KInv, layout.WeightMax)
-		quant(vs[t], qkv[2*D:], b.VInv, layout.WeightMax)
-		if t >= firstOut {
-			site(t, "attn.q", scaled(qs[t], b.QInv))
-		}
-		site(t, "attn.k", scaled(ks[t], b.KInv))
-		site(t, "attn.v", scaled(vs[t], b.VInv))
+		at := func(name string, v []float32) { site(t, name, v) }
+		qs[t], ks[t], vs[t] = q.project(b, x[t-C], t >= firstOut, at)
 	}
-	o, out := make([]float32, D), make([]int16, D)
-	y := make([]float32, D)
-	hidden, act := make([]float32, s.FFN), make([]int16, s.FFN)
+	o := make([]float32, D)
 	for t := firstOut; t < T; t++ {
 		n := min(t+1, W) // distances 0 … n-1
 		for a := range s.Heads {
@@ -110,31 +103,60 @@ func (q *Model) block(l int, x [][]float32, keys, values [][]int8, tap Tap) (new
 			attend(o[lo:hi], qs[t][lo:hi], n, func(d int) (k, v []int16) { return ks[t-d][lo:hi], vs[t-d][lo:hi] },
 				b.ScoreScale, b.DistanceBias[a*W:], b.VScale)
 		}
-		quant(out, o, b.OutInv, layout.WeightMax)
-		site(t, "attn.out", scaled(out, b.OutInv))
-		linear(y, &b.Out, out)
-		for d := range y {
-			x[t-C][d] += y[d]
-		}
-		norm(h, x[t-C], b.FFNNormGain, b.FFNNormBias, NormEpsilon)
-		quant(in, h, b.FFNInInv, layout.WeightMax)
-		site(t, "ffn.in", scaled(in, b.FFNInInv))
-		linear(hidden, &b.Up, in)
-		for j := range hidden {
-			hidden[j] = max(hidden[j], 0)
-		}
-		quant(act, hidden, b.HiddenInv, layout.WeightMax)
-		site(t, "ffn.hidden", scaled(act, b.HiddenInv))
-		linear(y, &b.Down, act)
-		for d := range y {
-			x[t-C][d] += y[d]
-		}
-		site(t, "out", x[t-C])
+		q.finish(b, x[t-C], o, func(name string, v []float32) { site(t, name, v) })
 	}
 	for t := max(0, T-(W-1)); t < T; t++ {
 		newKeys, newValues = append(newKeys, narrow(ks[t])), append(newValues, narrow(vs[t]))
 	}
 	return newKeys, newValues
+}
+
+// project returns query, key and value, (D) each, of an event with residual stream
+// x. Without an output to compute, its query is nobody's.
+func (q *Model) project(b *layout.Block, x []float32, output bool, site func(string, []float32)) (query, key, value []int16) {
+	D := len(x)
+	h, in, qkv := make([]float32, D), make([]int16, D), make([]float32, 3*D)
+	norm(h, x, b.AttnNormGain, b.AttnNormBias, NormEpsilon)
+	quant(in, h, b.AttnInInv, layout.WeightMax)
+	site("attn.in", scaled(in, b.AttnInInv))
+	linear(qkv, &b.QKV, in)
+	query, key, value = make([]int16, D), make([]int16, D), make([]int16, D)
+	quant(query, qkv[:D], b.QInv, layout.WeightMax)
+	quant(key, qkv[D:2*D], b.KInv, layout.WeightMax)
+	quant(value, qkv[2*D:], b.VInv, layout.WeightMax)
+	if output {
+		site("attn.q", scaled(query, b.QInv))
+	}
+	site("attn.k", scaled(key, b.KInv))
+	site("attn.v", scaled(value, b.VInv))
+	return query, key, value
+}
+
+// finish adds to x what the rest of a block makes of its attention o, (D).
+func (q *Model) finish(b *layout.Block, x, o []float32, site func(string, []float32)) {
+	D, F := len(x), q.p.Shape.FFN
+	in, h, y := make([]int16, D), make([]float32, D), make([]float32, D)
+	hidden, act := make([]float32, F), make([]int16, F)
+	quant(in, o, b.OutInv, layout.WeightMax)
+	site("attn.out", scaled(in, b.OutInv))
+	linear(y, &b.Out, in)
+	for d := range y {
+		x[d] += y[d]
+	}
+	norm(h, x, b.FFNNormGain, b.FFNNormBias, NormEpsilon)
+	quant(in, h, b.FFNInInv, layout.WeightMax)
+	site("ffn.in", scaled(in, b.FFNInInv))
+	linear(hidden, &b.Up, in)
+	for j := range hidden {
+		hidden[j] = max(hidden[j], 0)
+	}
+	quant(act, hidden, b.HiddenInv, layout.WeightMax)
+	site("ffn.hidden", scaled(act, b.HiddenInv))
+	linear(y, &b.Down, act)
+	for d := range y {
+		x[d] += y[d]
+	}
+	site("out", x)
 }
 
 func widen(x []int8) []int16 {

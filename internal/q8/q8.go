@@ -83,17 +83,14 @@ func (q *Model) Run(r layout.Request) layout.Answer {
 		}
 	}
 	if r.Kind == layout.KindScore {
-		answer.Hits = make([]layout.Hit, len(r.List))
-		for i, item := range r.List {
-			answer.Hits[i] = table.hit(u, int(item))
-		}
+		answer.Hits = q.explained(r, q.list(u, r.List))
 		return answer
 	}
 	hit := func(item int) layout.Hit { return table.hit(u, item) }
 	if r.Kind == layout.KindSimilar {
 		hit = similarity(table, int(r.History[0].Item))
 	}
-	answer.Hits = q.rank(r, table, hit)
+	answer.Hits = q.explained(r, q.rank(r, table, hit))
 	return answer
 }
 
@@ -102,19 +99,26 @@ func (q *Model) check(r layout.Request) uint32 {
 	var flags uint32
 	switch r.Kind {
 	case layout.KindRecommend:
-		flags = layout.FlagExcludeHistory | layout.FlagState
+		flags = layout.FlagExcludeHistory | layout.FlagState | layout.FlagAttributes
 	case layout.KindScore:
-		flags = layout.FlagState
+		flags = layout.FlagState | layout.FlagAttributes
 	case layout.KindEmbed:
 		flags = layout.FlagItemRow
 	case layout.KindSearch, layout.KindSimilar:
 	default:
 		return layout.StatusRequest
 	}
+	takesHistory, maxHistory := r.Kind == layout.KindRecommend || r.Kind == layout.KindScore, q.m.MaxHistory
+	if r.Reasons > 0 {
+		maxHistory++
+	}
 	switch {
 	case r.Flags&^flags != 0,
 		ranks && (r.K < 1 || int64(r.K) > int64(q.m.MaxK)), !ranks && r.K != 0,
-		len(r.History) > q.m.MaxHistory, len(r.List) > q.m.MaxList,
+		r.Reasons > layout.MaxReasons, r.Reasons == 0 && r.Flags&layout.FlagAttributes != 0,
+		r.Reasons > 0 && (!takesHistory || len(r.State) > 0 || r.Flags&layout.FlagState != 0),
+		r.Reasons > 0 && (ranks && r.K > uint32(q.m.MaxExplained) || !ranks && len(r.List) > q.m.MaxExplained),
+		len(r.History) > maxHistory, len(r.List) > q.m.MaxList,
 		r.Kind == layout.KindEmbed && len(r.List) > 0,
 		(r.Kind == layout.KindEmbed || r.Kind == layout.KindSearch) && len(r.History)+len(r.State) > 0,
 		r.Kind == layout.KindSimilar && (len(r.History) != 1 || r.Text != "" || len(r.State) > 0),
@@ -123,6 +127,8 @@ func (q *Model) check(r layout.Request) uint32 {
 	}
 	t := q.p.Shape.Text
 	switch {
+	case r.Flags&layout.FlagAttributes != 0 && q.p.Attributes == nil:
+		return layout.StatusNoAttributes
 	case r.Kind == layout.KindSearch && !t.ItemTexts, r.Kind == layout.KindEmbed && t.Dim == 0,
 		r.Flags&layout.FlagItemRow != 0 && r.Kind == layout.KindEmbed && !t.ItemMap,
 		r.Kind != layout.KindSearch && r.Kind != layout.KindEmbed && r.Text != "" && !t.UserMap:

@@ -138,7 +138,7 @@ func TestBadTextRequests(t *testing.T) {
 			g := newGuest(t, wazero.NewRuntimeConfigCompiler(), image)
 			if c.want == layout.StatusLong {
 				// The text itself has no place; its length says enough.
-				head := c.r.Append(nil)[:4*8]
+				head := c.r.Append(nil)[:4*9]
 				if h := layout.ParseAnswerHeader(g.answer(t, head)); h.Status != c.want {
 					t.Errorf("the guest gives status %d, want %d", h.Status, c.want)
 				}

@@ -53,11 +53,18 @@ static void pack_rows(i8 *dst, const i16 *src, u32 rows) {
     }
 }
 
-// Begins a history: how much of it is known already.
+// The row of X, of the keys and of the values that belongs to masked row m.
+static inline u32 mask_row(u32 m) { return H(REACH) + 4 + m; }
+
+// Begins a history: how much of it is known already. Without new events the
+// residual stream of the last one is the state's, as long as the request stands.
 static void history_begin(void) {
   ST->cached = RQ->state ? cached_of(given_state()->events) : 0;
   ST->events = min_u32((RQ->state ? given_state()->events : 0) + RQ->history, H(WINDOW));
   ST->end = ST->cached + RQ->history;
+  ST->fresh = RQ->history;
+  ST->extra = RQ->reasons > 0;
+  ST->last = RQ->history ? (u32)(AT(f32, X) + (RQ->history - 1) * H(DIM)) : (u32)given_state()->last;
 }
 
 // Brings the cached rows of the next block into place; returns the cost.
@@ -69,17 +76,13 @@ static u32 load_state(void) {
   return size / 2 + 1;
 }
 
-// Where the residual stream of the last event lies. Without new ones it is the
-// state's, as long as the request stands.
-static inline const f32 *last_stream(void) { return RQ->history ? AT(f32, X) + (RQ->history - 1) * H(DIM) : given_state()->last; }
-
 // Writes the rows of the next block behind the answer; returns the cost.
 static u32 save_state(void) {
   u32 c = cached_of(ST->events), size = c * H(DIM), l = ST->row++, bytes = state_bytes(ST->events);
   struct session *s = answer_state();
   i8 *rows = (i8 *)(s->last + H(DIM)) + 2 * l * size;
   if (!l) {
-    const f32 *x = last_stream();
+    const f32 *x = (const f32 *)ST->last;
     *s = (struct session){STATE_TAG, ST->events, {0, 0}};
     for (u32 d = 0; d < H(DIM); d++) s->last[d] = ST->events ? x[d] : 0;
   }

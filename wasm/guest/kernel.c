@@ -48,6 +48,7 @@ enum phase {
   SORT,       // take the heap apart, some hits a step
   LIST,       // score the entries of the list
   VECTOR,     // write the vector of the text
+  EXPLAIN,    // what explain.h does between two encodings
   SAVE,       // write the state for later events, a block a step
 };
 
@@ -57,6 +58,10 @@ struct state {
   u32 cached;     // events of the request's state that have keys; positions count them, too
   u32 events;     // of the history, the window's at most
   u32 end;        // the position behind the last event
+  u32 fresh;      // events that run, behind the cached ones
+  u32 extra;      // 1 where each block gives one output more than the answer needs
+  u32 last;       // address of the residual stream of the last event
+  u32 masks;      // whether the current four are masked rows, see explain.h
   u32 pos;        // first event of the current four
   u32 row;        // progress within the phase
   u32 spread;     // whether SPREAD holds the input of the product at hand
@@ -67,7 +72,7 @@ struct state {
 };
 
 struct request {
-  u32 started, kind, flags, k, history, list, text, state, rules;
+  u32 started, kind, flags, k, history, list, text, state, rules, reasons;
   u32 data[];  // history events, then the list, then the bytes of the text and of the state, then the rules
 };
 struct event {
@@ -115,6 +120,9 @@ static inline f32 scalar(u32 i) { return BLOCK(f32, SCALARS)[i]; }
 
 // ---- the request
 
+// whether a kind of request is about a text and nothing else
+static inline u32 of_text(u32 kind) { return kind == KIND_SEARCH || kind == KIND_EMBED; }
+
 // whether the image has what the text of the request is to go through
 static u32 answers_text(void) {
   u32 has = H(TEXT_FLAGS);
@@ -127,14 +135,19 @@ static u32 check_rules(void);
 
 static u32 check(void) {
   const struct request *r = RQ;
+  u32 explain = r->reasons > 0, takes_history = r->kind == KIND_RECOMMEND || r->kind == KIND_SCORE;
   u32 ranks = r->kind == KIND_RECOMMEND || r->kind == KIND_SEARCH || r->kind == KIND_SIMILAR;
-  u32 flags = r->kind == KIND_RECOMMEND ? FLAG_EXCLUDE_HISTORY | FLAG_STATE : r->kind == KIND_SCORE ? FLAG_STATE : r->kind == KIND_EMBED ? FLAG_ITEM_ROW : 0;
+  u32 flags = r->kind == KIND_RECOMMEND ? FLAG_EXCLUDE_HISTORY | FLAG_STATE | FLAG_ATTRIBUTES : r->kind == KIND_SCORE ? FLAG_STATE | FLAG_ATTRIBUTES : r->kind == KIND_EMBED ? FLAG_ITEM_ROW : 0;
   if (r->kind < KIND_RECOMMEND || r->kind > KIND_SIMILAR || r->flags & ~flags) return STATUS_REQUEST;
   if (ranks ? r->k < 1 || r->k > H(MAX_K) : r->k) return STATUS_REQUEST;
-  if (r->history > H(MAX_HISTORY) || r->list > H(MAX_LIST)) return STATUS_REQUEST;
-  if (r->kind == KIND_SIMILAR ? r->history != 1 || r->text || r->state : (r->kind == KIND_EMBED && r->list) || (r->kind >= KIND_SEARCH && (r->history || r->state)))
+  if (explain && (r->reasons > MAX_REASONS || !takes_history || r->state || r->flags & FLAG_STATE)) return STATUS_REQUEST;
+  if (explain && (ranks ? r->k : r->list) > H(MAX_EXPLAINED)) return STATUS_REQUEST;
+  if (r->flags & FLAG_ATTRIBUTES && !explain) return STATUS_REQUEST;
+  if (r->history > H(MAX_HISTORY) + explain || r->list > H(MAX_LIST)) return STATUS_REQUEST;
+  if (r->kind == KIND_SIMILAR ? r->history != 1 || r->text || r->state : (r->kind == KIND_EMBED && r->list) || (!takes_history && (r->history || r->state)))
     return STATUS_REQUEST;
   if ((r->rules && !ranks) || r->rules > H(MAX_RULE_WORDS)) return STATUS_REQUEST;
+  if (r->flags & FLAG_ATTRIBUTES && !H(ATTRIBUTES)) return STATUS_NO_ATTRIBUTES;
   if (!answers_text()) return STATUS_NO_TEXT;
   if (r->text > H(MAX_TEXT)) return STATUS_LONG;
   if (!check_state()) return STATUS_STATE;
@@ -151,20 +164,32 @@ static u32 check(void) {
 
 // ---- the history encoder
 
-// x[t] = item·scale + type + gap
-static void embed(u32 t) {
-  const struct event *e = events() + t;
+// x = item·scale + type + gap
+static void embed(f32 *x, const struct event *e, u32 seconds) {
   u32 d_max = H(DIM);
   const i8 *row = item_block(e->item) + lane(e->item) * 8;
   f32 scale = item_scale(e->item) * header_float(H_INPUT_SCALE);
-  u32 bucket = e->gap ? 32 - (u32)__builtin_clz(e->gap) : 0;
+  u32 bucket = seconds ? 32 - (u32)__builtin_clz(seconds) : 0;
   const f32 *type = IMAGE(f32, TYPE) + e->type * d_max, *gap = IMAGE(f32, GAP) + min_u32(bucket, H(GAP_BUCKETS) - 1) * d_max;
-  f32 *x = AT(f32, X) + t * d_max;
   for (u32 d = 0; d < d_max; d++) x[d] = ((f32)row[(d / 8) * 32 + (d & 7)] * scale + type[d]) + gap[d];
 }
 
+// Enters event t of those that run. Behind one that is left out, the gap is to the
+// one before that.
+static void embed_event(u32 t) {
+  f32 *x = AT(f32, X) + t * H(DIM);
+  u32 i = RQ->history - ST->fresh;
+  const struct event *e = events() + i + t;
+  u32 seconds = e->gap;
+  if (!t && i) {
+    seconds = e[-1].gap + seconds < seconds ? 0xffffffffu : e[-1].gap + seconds;
+    if (i == 1 && RQ->history <= H(REACH)) seconds = 0;
+  }
+  embed(x, e, seconds);
+}
+
 // number of last events whose output of the current layer is needed
-static u32 outputs_needed(void) { return (H(LAYERS) - 1 - ST->layer) * (H(WINDOW) - 1) + 1; }
+static u32 outputs_needed(void) { return (H(LAYERS) - 1 - ST->layer) * (H(WINDOW) - 1) + 1 + ST->extra; }
 
 static void begin_layer(void) {
   u32 t = ST->end, need = outputs_needed(), w = H(WINDOW) - 1, new = ST->cached;
@@ -179,7 +204,7 @@ static inline u32 events_here(void) { return min_u32(4, ST->end - ST->pos); }
 static inline u32 first_here(void) { return ST->first_out > ST->pos ? ST->first_out - ST->pos : 0; }
 
 // The residual stream of event m of the current four.
-static inline f32 *stream(u32 m) { return AT(f32, X) + (ST->pos - ST->cached + m) * H(DIM); }
+static inline f32 *stream(u32 m) { return AT(f32, X) + (ST->masks ? mask_row(m) : ST->pos - ST->cached + m) * H(DIM); }
 
 // norm(x) of event m of the current four, quantized into ACT
 static void norm_quant(u32 m, const f32 *gain, const f32 *bias, f32 inv) {
@@ -233,13 +258,19 @@ static void store_qkv(u32 m) {
   const i32 *acc = AT(i32, ACC) + m * 3 * n;
   const f32 *scale = BLOCK(f32, QKV_SCALE), *bias = BLOCK(f32, QKV_BIAS);
   if (m >= first_here()) store(AT(i16, Q) + m * n, acc, scale, bias, scalar(S_Q));
-  store(keys(ST->layer, ST->pos + m), acc + n, scale + n, bias + n, scalar(S_K));
-  store(values(ST->layer, ST->pos + m), acc + 2 * n, scale + 2 * n, bias + 2 * n, scalar(S_V));
+  u32 row = ST->masks ? mask_row(m) : ST->pos + m;
+  store(keys(ST->layer, row), acc + n, scale + n, bias + n, scalar(S_K));
+  store(values(ST->layer, row), acc + 2 * n, scale + 2 * n, bias + 2 * n, scalar(S_V));
 }
 
-// attention of event m of the current four, all heads, quantized into ACT
+// Attention of event m of the current four, all heads, quantized into ACT. A masked
+// row stands for the last event and looks away from that at a distance, see explain.h.
 static u32 attend(u32 m) {
-  u32 n = H(INNER), pad = H(HEAD_PAD), t = ST->pos + m, w = min_u32(t + 1, H(WINDOW));
+  u32 n = H(INNER), pad = H(HEAD_PAD), t = ST->masks ? ST->end : ST->pos + m, w = min_u32(t + 1, H(WINDOW));
+  u32 away = ST->masks ? t - ST->pos - m : 0, row = ST->masks ? mask_row(m) : t;
+  const i16 *own_k = keys(ST->layer, row), *own_v = values(ST->layer, row);
+  const i16 *before_k = keys(ST->layer, t) - n, *before_v = values(ST->layer, t) - n;
+  if (away) w--;
   f32 *score = AT(f32, SCORES);
   i32 *prob = AT(i32, PROBS);
   i16 *a = AT(i16, ACT);
@@ -248,21 +279,23 @@ static u32 attend(u32 m) {
   for (u32 h = 0; h < H(HEADS); h++) {
     const i16 *q = AT(i16, Q) + m * n + h * pad;
     const f32 *bias = BLOCK(f32, DISTANCE) + h * H(WINDOW);
-    const i16 *k = keys(ST->layer, t) + h * pad;
+    const i16 *k = own_k + h * pad;
     f32 best = -__builtin_inff();
-    for (u32 d = 0; d < w; d++, k -= n) {
+    for (u32 c = 0, d = 0; c < w; c++, d++, k = c == 1 ? before_k + h * pad : k - n) {
+      if (d && d == away) d++, k -= n;
       v128_t acc = wasm_i32x4_splat(0);
       for (u32 j = 0; j < pad; j += 8) acc = wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(wasm_v128_load(q + j), wasm_v128_load(k + j)));
       f32 s = (f32)hsum(acc) * score_scale + bias[d];
-      score[d] = s;
+      score[c] = s;
       best = s > best ? s : best;
     }
     v128_t sum = wasm_f32x4_splat((f32)weights(prob, score, w, best));
     for (u32 j = 0; j < pad; j += 8) {
       v128_t lo = wasm_i32x4_splat(0), hi = lo;
-      const i16 *v = values(ST->layer, t) + h * pad + j;
-      for (u32 d = 0; d < w; d++, v -= n) {
-        v128_t e = wasm_i16x8_splat((i16)prob[d]), x = wasm_v128_load(v);
+      const i16 *v = own_v + h * pad + j;
+      for (u32 c = 0; c < w; c++, v = c == 1 ? before_v + h * pad + j : v - n) {
+        if (c && c == away) v -= n;
+        v128_t e = wasm_i16x8_splat((i16)prob[c]), x = wasm_v128_load(v);
         lo = wasm_i32x4_add(lo, wasm_i32x4_extmul_low_i16x8(e, x));
         hi = wasm_i32x4_add(hi, wasm_i32x4_extmul_high_i16x8(e, x));
       }
@@ -313,7 +346,7 @@ static void user(void) {
   u32 d_max = H(DIM), t = ST->events;
   f32 *y = AT(f32, NORM), inv = header_float(H_USER_INV);
   const i16 *cold = IMAGE(i16, COLD);
-  if (t) norm(y, last_stream(), IMAGE(f32, NORM_GAIN), IMAGE(f32, NORM_BIAS), d_max, NORM_EPSILON);
+  if (t) norm(y, (const f32 *)ST->last, IMAGE(f32, NORM_GAIN), IMAGE(f32, NORM_BIAS), d_max, NORM_EPSILON);
   for (u32 d = 0; d < d_max; d++) {
     f32 x = t ? y[d] * inv : (f32)cold[d];
     if (RQ->text) x += AT(f32, PROJECTED)[d] * inv;
@@ -462,11 +495,16 @@ static u32 score_list(void) {
 }
 
 #include "rules.h"
+#include "explain.h"
 
 // ---- the machine
 
-// The hits are complete: goes on to the state where it is asked for.
+// The hits are complete: goes on to the reasons or the state where they are asked for.
 static u32 complete(void) {
+  if (RQ->reasons) {
+    explain_begin();
+    return 1;
+  }
   if (!(RQ->flags & FLAG_STATE)) return 0;
   ST->row = 0;
   ST->phase = SAVE;
@@ -495,10 +533,10 @@ static u32 step(void) {
       ST->phase = EMBED;
       return d;
     case EMBED: {
-      u32 to = min_u32(RQ->history, ST->row + 64), cost = (to - ST->row) * d + 1;
-      for (u32 t = ST->row; t < to; t++) embed(t);
+      u32 to = min_u32(ST->fresh, ST->row + 64), cost = (to - ST->row) * d + 1;
+      for (u32 t = ST->row; t < to; t++) embed_event(t);
       ST->row = to;
-      if (to == RQ->history) {
+      if (to == ST->fresh) {
         ST->row = 0;
         ST->layer = 0;
         if (to)
@@ -522,7 +560,8 @@ static u32 step(void) {
       ST->phase = first < n ? ATTEND : RESIDUAL;
       return 8 * n * d;
     case ATTEND: {
-      u32 cost = attend(ST->row++);
+      u32 cost = attend(ST->row);
+      ST->row++;
       if (ST->row == n) {
         ST->row = 0;
         ST->phase = OUT;
@@ -548,6 +587,10 @@ static u32 step(void) {
       return block_product(round_up(d, 8), BLOCK(i8, DOWN), H(FFN_K), RESIDUAL);
     case RESIDUAL:
       for (u32 m = first; m < n; m++) add(m, BLOCK(f32, DOWN_SCALE), BLOCK(f32, DOWN_BIAS));
+      if (ST->masks) {
+        next_masked_block();
+        return 4 * n * d;
+      }
       ST->pos += n;
       ST->phase = NORM_ATTN;
       if (ST->pos == ST->end) {
@@ -561,7 +604,10 @@ static u32 step(void) {
       user();
       ST->row = 0;
       ST->heap = 0;
-      begin_ranking();
+      if (ES->phase)
+        ST->phase = EXPLAIN;
+      else
+        begin_ranking();
       return 8 * d;
     case QUERY:
       query();
@@ -595,6 +641,8 @@ static u32 step(void) {
     case VECTOR:
       answer_vector();
       return 0;
+    case EXPLAIN:
+      return explain_step();
     case SAVE:
       return ST->row < H(LAYERS) ? save_state() : 0;
   }
@@ -611,6 +659,8 @@ u32 EXPORT(run)(void) {
     RQ->started = 1;
     ST->row = 0;
     ST->spread = 0;
+    ST->masks = 0;
+    ES->phase = EX_NONE;
     ST->heap = 0;
     ST->looked = 0;
     AN->hits = AN->vector = AN->row = AN->state = 0;
@@ -620,7 +670,7 @@ u32 EXPORT(run)(void) {
     if (RQ->kind == KIND_SIMILAR) {
       RS->query_inv = load_row(AT(i16, USER), item_table(), events()->item);
       begin_ranking();
-    } else if (RQ->text || RQ->kind >= KIND_SEARCH) {
+    } else if (RQ->text || of_text(RQ->kind)) {
       text_begin();
       ST->phase = TEXT;
     }

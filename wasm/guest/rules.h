@@ -253,14 +253,16 @@ static inline const i16 *ranked_by(void) { return RQ->kind == KIND_SEARCH ? AT(i
 // one over the length of a row with this sum of squares
 static inline f32 over_length(i32 sum) { return sum ? 1.0f / __builtin_sqrtf((f32)sum) : 0; }
 
-// the product of a vector, (k), with one row of a table
-SHARED static i32 dot_row(const i16 *u, struct table t, u32 item) {
-  const i8 *p = table_block(t, item) + lane(item) * 8;
+// the product of a vector, (k), with one row of a block of four, at p
+SHARED static i32 dot_at(const i16 *u, const i8 *p, u32 k) {
   v128_t sum = wasm_i32x4_splat(0);
 #pragma clang loop unroll(disable)
-  for (u32 d = 0; d < t.k; d += 8, p += 32) sum = wasm_i32x4_add(sum, wasm_i32x4_dot_i16x8(wasm_v128_load(u + d), wasm_i16x8_load8x8(p)));
+  for (u32 d = 0; d < k; d += 8, p += 32) sum = wasm_i32x4_add(sum, wasm_i32x4_dot_i16x8(wasm_v128_load(u + d), wasm_i16x8_load8x8(p)));
   return hsum(sum);
 }
+
+// the same with one row of a table
+static inline i32 dot_row(const i16 *u, struct table t, u32 item) { return dot_at(u, table_block(t, item) + lane(item) * 8, t.k); }
 
 SHARED static i32 row_squares(struct table t, u32 item) {
   const i8 *p = table_block(t, item) + lane(item) * 8;

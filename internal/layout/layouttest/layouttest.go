@@ -68,6 +68,10 @@ func Params(s layout.Shape, seed uint64) layout.Params {
 	if s.BoundHead > 0 {
 		p.Bounds = bounds(&p)
 	}
+	if s.Attributes.Count > 0 {
+		p.Attributes = attributes(s, r)
+		p.Attributes.Rows = layout.Rows{W: weights(s.Attributes.Count * s.Dim), Scale: scales(s.Attributes.Count, 1.0/(127*500*16))}
+	}
 	t := s.Text
 	if t.Dim == 0 {
 		return p
@@ -203,6 +207,7 @@ func TextShapes() []layout.Shape {
 		all[i] = small
 		all[i].Text = t
 	}
+	all[1] = withAttributes(all[1], 9)
 	all[4].Dim, all[4].Items = 30, 401
 	all[4].Heads = 3
 	for _, i := range []int{1, 4, 5} {
@@ -218,9 +223,9 @@ func Shapes() []layout.Shape {
 	shapes := []layout.Shape{
 		{Items: 1, Dim: 1, Layers: 1, Heads: 1, FFN: 1, Window: 1, EventTypes: 1, GapBuckets: 1},
 		{Items: 5, Dim: 6, Layers: 1, Heads: 2, FFN: 5, Window: 3, EventTypes: 2, GapBuckets: 4},
-		{Items: 33, Dim: 8, Layers: 3, Heads: 1, FFN: 16, Window: 5, EventTypes: 8, GapBuckets: 24},
+		withAttributes(layout.Shape{Items: 33, Dim: 8, Layers: 3, Heads: 1, FFN: 16, Window: 5, EventTypes: 8, GapBuckets: 24}, 17),
 		{Items: 250, Dim: 30, Layers: 2, Heads: 3, FFN: 37, Window: 9, EventTypes: 8, GapBuckets: 24},
-		{Items: 400, Dim: 64, Layers: 2, Heads: 2, FFN: 128, Window: 50, EventTypes: 8, GapBuckets: 24},
+		withAttributes(layout.Shape{Items: 400, Dim: 64, Layers: 2, Heads: 2, FFN: 128, Window: 50, EventTypes: 8, GapBuckets: 24}, 300),
 		{Items: 97, Dim: 20, Layers: 1, Heads: 4, FFN: 24, Window: 256, EventTypes: 3, GapBuckets: 33},
 		{Items: 1500, Dim: 72, Layers: 4, Heads: 4, FFN: 100, Window: 2, EventTypes: 256, GapBuckets: 1},
 		{Items: 307, Dim: 12, Layers: 1, Heads: 2, FFN: 9, Window: 4, EventTypes: 2, GapBuckets: 3, BoundHead: 6, BoundMiddle: 9},
@@ -258,7 +263,7 @@ func State(s layout.Shape, r *rand.Rand) []byte {
 	return st.Append(nil, s)
 }
 
-// Requests returns n random requests that fit m, of both kinds, with histories
+// Requests returns n random requests that fit m, of every kind without a text, with histories
 // of every length from none to the longest, some behind a state.
 func Requests(s layout.Shape, m layout.Map, n int, seed uint64) []layout.Request {
 	r := rand.New(rand.NewPCG(seed, 0xbeef))
@@ -291,11 +296,24 @@ func Requests(s layout.Shape, m layout.Map, n int, seed uint64) []layout.Request
 		if i%3 == 0 {
 			q.Flags |= layout.FlagState
 		}
-		if i%7 >= 5 {
+		if i%7 >= 4 {
 			q.State = State(s, r)
 		}
 		if i%16 == 3 && q.Kind == layout.KindRecommend {
 			q.K = uint32(m.MaxK)
+		}
+		if i%10 == 8 {
+			q.Reasons, q.Flags, q.State = uint32(1+r.IntN(layout.MaxReasons)), q.Flags&layout.FlagExcludeHistory, nil
+			q.K = min(q.K, uint32(m.MaxExplained))
+			if i%20 == 8 {
+				q.Kind, q.K, q.Flags, q.List = layout.KindScore, 0, 0, q.List[:min(len(q.List), m.MaxExplained)]
+			}
+			if s.Attributes.Count > 0 && i%3 > 0 {
+				q.Flags |= layout.FlagAttributes
+			}
+			if len(q.History) == m.MaxHistory { // one more, as without one of them the answer depends on it
+				q.History = append(q.History, layout.Event{Item: uint32(r.IntN(s.Items)), Gap: r.Uint32() >> r.IntN(32)})
+			}
 		}
 		requests[i] = q
 	}

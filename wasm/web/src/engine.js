@@ -21,7 +21,8 @@ import { encodeRules } from './rules.js'
  * @property {number} [k] items wanted; 10 if absent
  * @property {string[]} [exclude] ids to leave out; unknown ones are ignored
  * @property {boolean} [includeSeen] keeps the items of the history in
- * @property {boolean} [explain] adds to each item the past event that speaks most for it
+ * @property {boolean} [explain] adds to each item the past events that speak most for it
+ * @property {number} [reasons] events for each item; 3 if absent
  * @property {import('./rules.js').Rules} [rules] what may be recommended, and in which order
  */
 
@@ -58,7 +59,7 @@ import { encodeRules } from './rules.js'
  */
 
 /**
- * @typedef {object} Reason The past event whose removal lowers an item's score most.
+ * @typedef {object} Reason A past event whose removal lowers an item's score.
  * @property {number} event index into the history
  * @property {string} item id
  * @property {string} [title]
@@ -70,7 +71,15 @@ import { encodeRules } from './rules.js'
  * @property {string} item id
  * @property {string} [title]
  * @property {number} score
- * @property {Reason} [reason]
+ * @property {Reason[]} [reasons] the past events that speak most for the item, by falling drop
+ * @property {Attribute[]} [attributes] what of the item itself speaks most for it, by falling gain
+ */
+
+/**
+ * @typedef {object} Attribute A part of an item's vector that raises its score.
+ * @property {string} [name] for example `category Comedy` or `word dog`
+ * @property {boolean} [own] no attribute, but what only this item is
+ * @property {number} gain by how much the score would be lower without it
  */
 
 /**
@@ -78,6 +87,7 @@ import { encodeRules } from './rules.js'
  * @property {Recommendation[]} items by falling score, ties in the order of the catalogue
  * @property {string[]} [unknown] ids of the history that the catalogue does not have
  * @property {boolean} [coldStart] no event of the history was known
+ * @property {boolean} [noAttributes] they were asked for, of an artefact that does not know them
  */
 
 /**
@@ -164,6 +174,8 @@ export class Engine {
   recommend(q, session, signal) {
     const k = this.#hits(q.k)
     const text = this.#description(q.description)
+    const reasons = q.reasons ?? 3
+    if (!Number.isInteger(reasons) || reasons < 1 || reasons > L.MAX_REASONS) throw new WispError('request', `reasons is ${reasons}, must lie between 1 and ${L.MAX_REASONS}`)
     return this.#exclusive(signal, async (run) => {
       const list = this.#leaveOut(q.includeSeen ? [] : session.seen(), q.exclude)
       const { hits } = await session.run(run, { kind: L.KIND_RECOMMEND, k, list, text, rules: this.#rules(q, k) })
@@ -171,7 +183,10 @@ export class Engine {
       const response = { items: this.#recommendations(hits) }
       if (session.unknown.length > 0) response.unknown = [...session.unknown]
       if (session.events.length === 0) response.coldStart = true
-      if (q.explain) await this.#explain(run, session.events, text, hits, response.items)
+      if (q.explain) {
+        if (this.kernel.attributes.length === 0) response.noAttributes = true
+        await this.#explain(run, session.events, text, reasons, hits, response.items)
+      }
       return response
     })
   }
@@ -324,24 +339,34 @@ export class Engine {
   }
 
   /**
-   * Finds for each hit the event whose removal lowers its score most.
+   * Adds to items the events whose removal lowers their scores most, and what of the items
+   * themselves raises them.
    * @param {(request: import('./kernel.js').GuestRequest) => Promise<import('./kernel.js').Answer>} run
    * @param {Known[]} events
    * @param {Uint8Array} text
+   * @param {number} reasons for each item
    * @param {import('./kernel.js').Answer['hits']} hits
    * @param {Recommendation[]} items
    */
-  async #explain(run, events, text, hits, items) {
-    const n = this.kernel.maxHistory
-    const list = hits.map(({ item }) => item)
-    for (let i = Math.max(0, events.length - n); i < events.length; i++) {
-      const without = events.filter((_, j) => j !== i)
-      const again = await run({ kind: L.KIND_SCORE, history: gaps(without).slice(-n), list, text })
-      again.hits.forEach(({ score }, j) => {
-        const drop = Math.fround(hits[j].score - score)
-        if (drop <= (items[j].reason?.drop ?? 0)) return
-        const { id, title } = this.catalogue.item(events[i].item)
-        items[j].reason = { event: events[i].index, item: id, drop, ...title && { title } }
+  async #explain(run, events, text, reasons, hits, items) {
+    // Without one of the last events the score depends on one more before them.
+    const last = gaps(events).slice(-this.kernel.maxHistory - 1)
+    const first = events.length - last.length
+    const flags = this.kernel.attributes.length > 0 ? L.FLAG_ATTRIBUTES : 0
+    for (let at = 0; at < hits.length; at += this.kernel.maxExplained) {
+      const list = hits.slice(at, at + this.kernel.maxExplained).map(({ item }) => item)
+      const answer = await run({ kind: L.KIND_SCORE, history: last, list, text, reasons, flags })
+      const part = (/** @type {number} */ i) => answer.hits.slice(list.length + i * reasons, list.length + (i + 1) * reasons).filter(({ item }) => item !== L.NO_REASON)
+      list.forEach((_, j) => {
+        const because = part(j).map(({ item, score }) => {
+          const { index, item: n } = events[first + item]
+          const { id, title } = this.catalogue.item(n)
+          return { event: index, item: id, ...title && { title }, drop: score }
+        })
+        if (because.length > 0) items[at + j].reasons = because
+        if (flags === 0) return
+        const made = part(list.length + j).map(({ item, score }) => item === L.OWN_PART ? { own: true, gain: score } : { name: this.kernel.attributes[item], gain: score })
+        if (made.length > 0) items[at + j].attributes = made
       })
     }
   }

@@ -17,6 +17,7 @@ export { WispError }
 /** @typedef {import('./engine.js').Response} Response */
 /** @typedef {import('./engine.js').Recommendation} Recommendation */
 /** @typedef {import('./engine.js').Reason} Reason */
+/** @typedef {import('./engine.js').Attribute} Attribute */
 /** @typedef {import('./engine.js').Score} Score */
 /** @typedef {import('./artefact.js').Item} Item */
 
@@ -132,7 +133,7 @@ export class Recommender {
   }
 
   /**
-   * Is recommend with a reason for each item: the past event that speaks most for it.
+   * Is recommend with reasons for each item: the past events that speak most for it.
    * @param {RecommendRequest} [request]
    * @param {{signal?: AbortSignal}} [options]
    * @returns {Promise<Response>}

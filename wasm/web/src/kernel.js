@@ -18,6 +18,7 @@ const TURN = 8
  * @property {Uint8Array} [text] UTF-8
  * @property {Uint8Array} [state]
  * @property {{op: number, args: number[]}[]} [rules] floats as their bits
+ * @property {number} [reasons] events, and attributes where flags ask for them, for each hit
  */
 
 /**
@@ -42,8 +43,10 @@ export class Kernel {
     this.bytes = new Uint8Array(this.memory.buffer)
     // Words of the image's header, and the address behind the image; see open.
     this.header = new Uint32Array()
+    /** @type {string[]} names of what items are made of */
+    this.attributes = []
     this.imageEnd = this.request = this.answer = this.items = 0
-    this.maxHistory = this.maxK = this.maxList = this.maxText = this.textDim = this.textFlags = 0
+    this.maxHistory = this.maxK = this.maxList = this.maxExplained = this.maxText = this.textDim = this.textFlags = 0
   }
 
   /**
@@ -88,9 +91,12 @@ export class Kernel {
     this.maxHistory = word(L.H_MAX_HISTORY)
     this.maxK = word(L.H_MAX_K)
     this.maxList = word(L.H_MAX_LIST)
+    this.maxExplained = word(L.H_MAX_EXPLAINED)
     this.maxText = word(L.H_MAX_TEXT)
     this.textDim = word(L.H_TEXT_DIM)
     this.textFlags = word(L.H_TEXT_FLAGS)
+    const names = L.IMAGE_BASE + word(L.H_ATTRIBUTE_NAMES)
+    this.attributes = new TextDecoder().decode(this.bytes.slice(names, names + word(L.H_ATTRIBUTE_NAME_BYTES))).split('\n').slice(0, -1)
     if (word(L.H_IMAGE_END) !== length || word(L.H_END) !== this.bytes.length || this.request < this.imageEnd || this.answer < this.request || this.answer > this.bytes.length - 4 * L.ANSWER_WORDS) {
       throw formatError('the image is not as long as its header says')
     }
@@ -129,9 +135,9 @@ const words = (n) => (n + 3) & ~3
  * @param {GuestRequest} request
  * @returns {Uint8Array}
  */
-export function encodeRequest({ kind, flags = 0, k = 0, history = [], list = [], text = new Uint8Array(), state = new Uint8Array(), rules = [] }) {
+export function encodeRequest({ kind, flags = 0, k = 0, history = [], list = [], text = new Uint8Array(), state = new Uint8Array(), rules = [], reasons = 0 }) {
   const ruleWords = rules.flatMap(({ op, args }) => [op, args.length, ...args])
-  const head = [0, kind, flags, k, history.length, list.length, text.length, state.length, ruleWords.length]
+  const head = [0, kind, flags, k, history.length, list.length, text.length, state.length, ruleWords.length, reasons]
   const numbers = head.length + L.EVENT_WORDS * history.length + list.length
   const bytes = new Uint8Array(4 * (numbers + ruleWords.length) + words(text.length) + words(state.length))
   const view = new DataView(bytes.buffer)

@@ -6,7 +6,7 @@ import { asked, faults, inBrowsers, load, publicKey } from './browsers.mjs'
 async function compare(page) {
   return page.evaluate(async () => {
     const exchanges = await (await fetch('/fixtures/exchanges.json')).json()
-    const float = (answer) => JSON.stringify(answer, (key, v) => (key === 'score' || key === 'drop' || key === 'value' ? Math.fround(v) : v))
+    const float = (answer) => JSON.stringify(answer, (key, v) => (key === 'score' || key === 'drop' || key === 'gain' || key === 'value' ? Math.fround(v) : v))
     const differ = []
     const { r } = window
     for (const { path, request: q, response } of exchanges) {
@@ -20,7 +20,7 @@ async function compare(page) {
       } else {
         const { include_seen: includeSeen, history, ...rest } = q
         got = await r[path]({ ...rest, history: history ?? [], includeSeen })
-        want = { items: response.items.map(({ item, title, score, ...more }) => ({ item, score, title, ...more })), unknown: response.unknown, coldStart: response.cold_start }
+        want = { items: response.items.map(({ item, title, score, ...more }) => ({ item, score, title, ...more })), unknown: response.unknown, coldStart: response.cold_start, noAttributes: response.no_attributes }
       }
       if (want === null) continue
       got = JSON.parse(JSON.stringify(got))
