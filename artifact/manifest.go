@@ -38,14 +38,14 @@ type Manifest struct {
 
 // ModelInfo holds the dimensions of the model.
 type ModelInfo struct {
-	Items      int `json:"items"`       // N: size of the catalogue
-	Dim        int `json:"dim"`         // D: model width
-	Layers     int `json:"layers"`      // transformer blocks
-	Heads      int `json:"heads"`       // H: attention heads; divides Dim
-	FFN        int `json:"ffn"`         // width of the feed-forward layers
-	Window     int `json:"window"`      // W: events that an event attends to
-	EventTypes int `json:"event_types"` // E: entries of the event vocabulary
-	GapBuckets int `json:"gap_buckets"` // G: buckets of the time between events
+	Items      int `json:"items"`                // N: size of the catalogue
+	Dim        int `json:"dim"`                  // D: model width
+	Layers     int `json:"layers"`               // transformer blocks
+	Heads      int `json:"heads"`                // H: attention heads; divides Dim
+	FFN        int `json:"ffn"`                  // width of the feed-forward layers
+	Window     int `json:"window"`               // W: events that an event attends to
+	EventTypes int `json:"event_types"`          // E: entries of the event vocabulary
+	GapBuckets int `json:"gap_buckets"`          // G: buckets of the time between events
 	Attributes int `json:"attributes,omitempty"` // that items are known to be made of
 	// Text is the text encoder; the zero value stands for a model without one.
 	Text TextInfo `json:"text,omitzero"`

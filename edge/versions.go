@@ -101,7 +101,7 @@ func (v versions) accepted(m modelName, now release) (record, error) {
 	last, known, err := v.read(m)
 	switch {
 	case err != nil && v.force:
-		return next, nil //nolint:nilerr // what cannot be read is written anew
+		return next, nil // what cannot be read is written anew
 	case err != nil:
 		return last, err
 	case !known:

@@ -38,7 +38,7 @@ func NewItemParts(items []Item, vectors []float32, dim int) (*ItemParts, error) 
 	for j, term := range t.Terms() {
 		column[term] = j
 	}
-	idf := t.frequencies(items)
+	idf := t.frequencies()
 	number := map[string]int{}
 	part := func(name string, counts map[string]int) int {
 		n, ok := number[name]
@@ -107,7 +107,7 @@ func NewItemParts(items []Item, vectors []float32, dim int) (*ItemParts, error) 
 }
 
 // frequencies returns the factor of each term, as FitTFIDF has it.
-func (t *TFIDF) frequencies(items []Item) []float64 {
+func (t *TFIDF) frequencies() []float64 {
 	n, terms := t.Dims()
 	docs := make([]int, terms)
 	for _, j := range t.columns {
