@@ -8,7 +8,7 @@ WISP     := bin/wisp
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build wasm wasm-check web test test-web test-race test-arm64 fuzz bench bench-peers bench-guest bench-games encoder golden results lint fmt demo check clean setup-demo setup-test setup-encoder setup-web
+.PHONY: help build wasm wasm-check web test test-web test-race test-arm64 fuzz bench bench-peers bench-guest bench-browser bench-games encoder golden results lint fmt demo check clean setup-demo setup-test setup-encoder setup-web
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -70,6 +70,10 @@ bench-peers: setup-demo ## training speed side by side with PyTorch, into docs/r
 bench-guest: build ## the guest side by side with native C, Faiss and onnxruntime-web, into docs/results/peers-guest.* (needs clang-19, node, npm and Chromium)
 	@mkdir -p bin && $(GO) -C bench build -trimpath -o ../bin/bench . && \
 	bin/bench -topic guest -shared $(SHARED) -venv $(OUT)/peers/venv
+
+bench-browser: build setup-web ## the browser package side by side with onnxruntime-web, into docs/results/browser.* (after make web; needs Chromium and Firefox)
+	@mkdir -p bin && $(GO) -C bench build -trimpath -o ../bin/bench . && \
+	bin/bench -topic browser -shared $(SHARED) -venv $(OUT)/peers/venv -artefact $(OUT)/web/served/demo.wisp
 
 bench-games: ## quality of a training side by side with PyTorch, into docs/results/peers-games.* (hours; goes on where it was)
 	@mkdir -p bin && $(GO) -C bench build -trimpath -o ../bin/bench . && \

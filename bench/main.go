@@ -1,6 +1,7 @@
 // Command bench measures wisp side by side with other software on the same
 // machine, in one run, and writes docs/results/peers.* (`make bench-peers`) or
-// peers-games.* (`make bench-games`) or peers-guest.* (`make bench-guest`).
+// peers-games.* (`make bench-games`), peers-guest.* (`make bench-guest`) or browser.*
+// (`make bench-browser`).
 package main
 
 import (
@@ -26,13 +27,16 @@ func main() {
 	flag.StringVar(&b.venv, "venv", "out/peers/venv", "virtual environment of the peers, made where it is missing")
 	flag.StringVar(&b.peers, "peers", "bench/peers", "folder with the peers' scripts and requirements")
 	flag.StringVar(&b.docs, "docs", "docs/results", "folder for the figures")
-	flag.StringVar(&b.topic, "topic", "peers", "what to compare: peers (training steps), games (the quality of a training) or guest (what runs in the sandbox)")
+	flag.StringVar(&b.topic, "topic", "peers", "what to compare: peers (training steps), games (the quality of a training), guest (what runs in the sandbox) or browser (the browser package)")
 	flag.StringVar(&b.work, "work", "out/results", "folder for the trainings of games, that of wisp results")
 	flag.DurationVar(&b.limit, "limit", 4*time.Hour, "when to break off the trainings of games; they go on the next time")
 	flag.BoolVar(&b.untimed, "untimed", false, "do not wait for a quiet machine, and measure no times of games, only quality")
 	flag.StringVar(&b.worker, "worker", "", "file of a module whose products are timed on demand; what a run of guest starts")
 	flag.StringVar(&b.browser, "browser", "chromium", "browser of the guest's peer")
 	flag.StringVar(&b.guest, "guest", "wasm/guest", "folder of the guest's source")
+	flag.StringVar(&b.web, "web", "wasm/web", "folder of the browser package")
+	flag.StringVar(&b.artefact, "artefact", "out/web/served/demo.wisp", "what the browser package loads first; with a small text encoder, as it would be embedded")
+	flag.IntVar(&b.cycles, "cycles", 50, "how often browsers load and close it before their memory is looked at again")
 	flag.IntVar(&b.rounds, "rounds", 9, "rounds, ours and theirs in each; at least 7")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -51,6 +55,8 @@ type bench struct {
 	limit                           time.Duration
 	untimed                         bool
 	worker, browser, guest          string
+	web, artefact                   string
+	cycles                          int
 }
 
 func (b *bench) run(ctx context.Context) error {
@@ -61,8 +67,11 @@ func (b *bench) run(ctx context.Context) error {
 	if b.rounds < 7 {
 		return fmt.Errorf("-rounds is %d, must be at least 7", b.rounds)
 	}
-	if b.topic == "guest" {
+	switch b.topic {
+	case "guest":
 		return b.guestTopic(ctx)
+	case "browser":
+		return b.browserTopic(ctx)
 	}
 	if info := hostgpu.BLAS(); !info.Fast {
 		return fmt.Errorf("%s is no fair side of a comparison: %s", info.Name, info.Hint)
@@ -78,7 +87,7 @@ func (b *bench) run(ctx context.Context) error {
 	case "games":
 		return b.games(ctx, python)
 	}
-	return fmt.Errorf("-topic %q is unknown; choose peers, games or guest", b.topic)
+	return fmt.Errorf("-topic %q is unknown; choose peers, games, guest or browser", b.topic)
 }
 
 // speed compares training steps.
