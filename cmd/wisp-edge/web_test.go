@@ -60,10 +60,10 @@ func TestWebFixtures(t *testing.T) {
 		put(name, b.Bytes())
 	}
 	other := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, ed25519.SeedSize))
-	shop := buildShape(t, layout.Shape{
+	shop := buildShape(t, layouttest.WithAttributes(layout.Shape{
 		Items: 400, Dim: 12, Layers: 2, Heads: 2, FFN: 16, Window: 8, EventTypes: 3, GapBuckets: 24,
 		Text: layouttest.TextShapes()[4].Text, Labels: layout.LabelShape{Labels: 30, Entries: 900},
-	})
+	}, 40))
 	for i := range shop.Items { // labels from 20 on are brands
 		item := &shop.Items[i]
 		var categories []string
@@ -215,7 +215,7 @@ func randomExchange(r *rand.Rand, i int) exchange {
 			History: history, Description: text, K: r.IntN(30), Exclude: []string{id(), id()}, IncludeSeen: r.IntN(2) == 0,
 		})}
 	case 1:
-		return exchange{Path: "recommend", Request: encode(edge.Request{History: history, Description: text, Explain: true, Rules: randomRules(r, 10, id)})}
+		return exchange{Path: "recommend", Request: encode(edge.Request{History: history, Description: text, Explain: true, Reasons: r.IntN(5), Rules: randomRules(r, 10, id)})}
 	case 2:
 		return exchange{Path: "search", Request: encode(edge.SearchRequest{Text: text, K: k, Exclude: []string{id()}, Rules: randomRules(r, k, id)})}
 	case 3:

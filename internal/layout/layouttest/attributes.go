@@ -7,9 +7,9 @@ import (
 	"github.com/wisp-project/wisp/internal/layout"
 )
 
-// withAttributes returns s with the given number of attributes, of which an item has
+// WithAttributes returns s with the given number of attributes, of which an item has
 // none, some or all.
-func withAttributes(s layout.Shape, count int) layout.Shape {
+func WithAttributes(s layout.Shape, count int) layout.Shape {
 	s.Attributes.Count = count
 	a := attributes(s, rand.New(rand.NewPCG(1, 1)))
 	s.Attributes = a.ShapeOf()

@@ -207,7 +207,7 @@ func TextShapes() []layout.Shape {
 		all[i] = small
 		all[i].Text = t
 	}
-	all[1] = withAttributes(all[1], 9)
+	all[1] = WithAttributes(all[1], 9)
 	all[4].Dim, all[4].Items = 30, 401
 	all[4].Heads = 3
 	for _, i := range []int{1, 4, 5} {
@@ -223,9 +223,9 @@ func Shapes() []layout.Shape {
 	shapes := []layout.Shape{
 		{Items: 1, Dim: 1, Layers: 1, Heads: 1, FFN: 1, Window: 1, EventTypes: 1, GapBuckets: 1},
 		{Items: 5, Dim: 6, Layers: 1, Heads: 2, FFN: 5, Window: 3, EventTypes: 2, GapBuckets: 4},
-		withAttributes(layout.Shape{Items: 33, Dim: 8, Layers: 3, Heads: 1, FFN: 16, Window: 5, EventTypes: 8, GapBuckets: 24}, 17),
+		WithAttributes(layout.Shape{Items: 33, Dim: 8, Layers: 3, Heads: 1, FFN: 16, Window: 5, EventTypes: 8, GapBuckets: 24}, 17),
 		{Items: 250, Dim: 30, Layers: 2, Heads: 3, FFN: 37, Window: 9, EventTypes: 8, GapBuckets: 24},
-		withAttributes(layout.Shape{Items: 400, Dim: 64, Layers: 2, Heads: 2, FFN: 128, Window: 50, EventTypes: 8, GapBuckets: 24}, 300),
+		WithAttributes(layout.Shape{Items: 400, Dim: 64, Layers: 2, Heads: 2, FFN: 128, Window: 50, EventTypes: 8, GapBuckets: 24}, 300),
 		{Items: 97, Dim: 20, Layers: 1, Heads: 4, FFN: 24, Window: 256, EventTypes: 3, GapBuckets: 33},
 		{Items: 1500, Dim: 72, Layers: 4, Heads: 4, FFN: 100, Window: 2, EventTypes: 256, GapBuckets: 1},
 		{Items: 307, Dim: 12, Layers: 1, Heads: 2, FFN: 9, Window: 4, EventTypes: 2, GapBuckets: 3, BoundHead: 6, BoundMiddle: 9},

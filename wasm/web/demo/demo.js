@@ -37,20 +37,21 @@ async function update() {
   const events = await wisp.history()
   liked = [...new Map(events.map((e) => [e.item, e])).keys()].filter((id) => catalogue.has(id)).reverse()
   const start = performance.now()
-  const { items } = await wisp.explain({ k: 20 })
+  const { items } = await wisp.explain({ k: 20, reasons: 2 })
   const took = performance.now() - start
   $('liked').hidden = liked.length === 0
   $('for-you-title').textContent = liked.length === 0 ? 'Pick a few that you like' : 'For you'
   fill($('picks'), liked.map((id) => [button('chip', titleOf(id), `Take back ${titleOf(id)}`, () => take(id))]))
-  fill($('recommended'), items.map((r) => card(r.item, liked.length > 0 && reason(r))))
+  fill($('recommended'), items.map((r) => card(r.item, liked.length > 0 && because(r))))
   for (const pressed of document.querySelectorAll('#found .card')) pressed.setAttribute('aria-pressed', String(liked.includes(pressed.dataset.item)))
   live(`${items.length} films chosen from ${number.format(catalogue.size)} in ${number.format(took)} ms`)
 }
 
-function reason({ reason }) {
-  if (!reason) return 'Many like it.'
+function because({ reasons = [] }) {
+  if (reasons.length === 0) return 'Many like it.'
   const why = document.createElement('span')
-  why.append('Because you like ', Object.assign(document.createElement('b'), { textContent: titleOf(reason.item) }))
+  const bold = ({ item }) => Object.assign(document.createElement('b'), { textContent: titleOf(item) })
+  why.append('Because you like ', ...reasons.flatMap((r, i) => [i > 0 ? ' and ' : '', bold(r)]))
   return why
 }
 
@@ -187,7 +188,7 @@ function weigh(info, took) {
   $('origin').textContent = `${manifest.name}, version ${manifest.version}. ${info.trusted ? `Signed with key ${info.keyId.slice(0, 8)}…` : 'Not signed by a trusted key.'} Every bit of its golden answers was right on this device.`
 }
 
-const parts = { header: 'map of the model', tokenizer: 'tokenizer', text: 'language model', user: 'user tower', items: 'vectors of films', texts: 'vectors of their texts', labels: 'genres' }
+const parts = { header: 'map of the model', tokenizer: 'tokenizer', text: 'language model', user: 'user tower', items: 'vectors of films', texts: 'vectors of their texts', labels: 'genres', bounds: 'bounds of scores', attributes: 'what films are made of' }
 
 function describe(list, pairs) {
   list.replaceChildren(...pairs.flatMap(([name, value]) => [element('dt', '', name), element('dd', '', value)]))

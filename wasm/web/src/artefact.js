@@ -9,9 +9,6 @@ import { parseJSON } from './json.js'
 import * as L from './layout.js'
 import { decompress } from './zstd.js'
 
-// Segments of an image, in their order; those that an image lacks are empty.
-const SEGMENTS = ['header', 'tokenizer', 'text', 'user', 'items', 'texts', 'labels', 'bounds']
-
 /**
  * @typedef {object} Item
  * @property {string} id
@@ -177,7 +174,7 @@ class Builder {
   /** @param {C.Table} table */
   constructor(table) {
     const names = table.sections.filter(({ type }) => type === C.SEGMENT).map(({ name }) => name)
-    if (names.join() !== SEGMENTS.filter((name) => names.includes(name)).join()) {
+    if (names.join() !== L.SEGMENTS.filter((name) => names.includes(name)).join()) {
       this.segments = names.join(', ')
     }
   }
@@ -190,7 +187,7 @@ class Builder {
     switch (type) {
       case C.MANIFEST:
         this.#manifest = readManifest(raw)
-        if (this.segments) throw C.formatError(`it has the segments ${this.segments}; those of ABI ${L.WISP_ABI} are ${SEGMENTS.join(', ')}, in this order`)
+        if (this.segments) throw C.formatError(`it has the segments ${this.segments}; those of ABI ${L.WISP_ABI} are ${L.SEGMENTS.join(', ')}, in this order`)
         break
       case C.KERNEL:
         this.#module = compile(raw)
@@ -213,7 +210,7 @@ class Builder {
   finish() {
     const kernel = /** @type {Kernel} */ (this.#kernel).open(this.#imageBytes)
     const { model, limits } = this.#manifest
-    if (kernel.items !== model.items || kernel.maxHistory !== limits.max_history || kernel.maxK !== limits.max_k || kernel.textDim !== (model.text?.dim ?? 0)) {
+    if (kernel.items !== model.items || kernel.maxHistory !== limits.max_history || kernel.maxK !== limits.max_k || kernel.textDim !== (model.text?.dim ?? 0) || kernel.attributes.length !== (model.attributes ?? 0)) {
       throw C.formatError('the manifest states other dimensions than the image has')
     }
     const catalogue = new Catalogue(this.#items)

@@ -174,7 +174,7 @@ export class Engine {
   recommend(q, session, signal) {
     const k = this.#hits(q.k)
     const text = this.#description(q.description)
-    const reasons = q.reasons ?? 3
+    const reasons = q.reasons || 3
     if (!Number.isInteger(reasons) || reasons < 1 || reasons > L.MAX_REASONS) throw new WispError('request', `reasons is ${reasons}, must lie between 1 and ${L.MAX_REASONS}`)
     return this.#exclusive(signal, async (run) => {
       const list = this.#leaveOut(q.includeSeen ? [] : session.seen(), q.exclude)

@@ -1,5 +1,6 @@
 // Generated from internal/layout by `go generate ./internal/layout`; do not edit.
 export const MAGIC = 1886611831
+export const SEGMENTS = ['header', 'tokenizer', 'text', 'user', 'items', 'texts', 'labels', 'bounds', 'attributes']
 export const WISP_ABI = 5
 export const IMAGE_BASE = 131072
 export const H_MAGIC = 0
@@ -10,16 +11,11 @@ export const H_TEXT_DIM = 14
 export const H_TEXT_FLAGS = 18
 export const H_LABELS = 23
 export const H_LABEL_ENTRIES = 24
-export const H_ATTRIBUTE_ENTRIES = 26
 export const H_ATTRIBUTE_NAME_BYTES = 27
 export const H_ITEM_K = 36
 export const H_TEXT_PAD = 39
 export const H_LABEL_FIRST = 68
 export const H_LABEL_LIST = 69
-export const H_ATTRIBUTE_ROWS = 76
-export const H_ATTRIBUTE_FIRST = 77
-export const H_ATTRIBUTE_LIST = 78
-export const H_ATTRIBUTE_FACTOR = 79
 export const H_ATTRIBUTE_NAMES = 80
 export const H_IMAGE_END = 81
 export const H_OVERLAY = 116
