@@ -138,7 +138,7 @@ its words, what an encoder reads in its text, or what the item itself is.`,
 	f.StringVar(&o.Tenant, "tenant", "", "whom the model serves")
 	f.StringVar(&o.Created, "created", "", "time to state, RFC 3339 (default: now)")
 	f.StringArrayVar(&licences, "licence", nil, "WHAT=LICENCE, for example data=CC0-1.0; may be repeated")
-	f.Var(&look.budget, "budget", "the artefact may have so many bytes, for example 2MB")
+	f.Var(&look.budget, "budget", "the artefact may have so many bytes, for example 2MB (default: no bound)")
 	f.DurationVar(&look.latency, "max-latency", 0, "a request may take so long in the sandbox here, for example 300us")
 	f.Float64Var(&look.retention, "min-retention", 0, "share of the model's validation NDCG@10 that must be kept, or of that of --teacher")
 	f.StringVar(&look.teacher, "teacher", "", "`folder` of an ensemble that pruned models recover by and are compared with (default: the model)")

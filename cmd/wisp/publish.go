@@ -18,11 +18,10 @@ func newPublish() *cobra.Command {
 		Long: `Puts an artefact into a folder in parts: NAME.head, which is header, table and
 signature, and under sections/ each section by its digest, once for all artefacts that
 have it. Any web server can show such a folder, one without ranges too; gateways fetch
-the head and the sections that they lack. The head is replaced last, so that whoever
-asks meanwhile gets the version before.`,
-		Example: `  wisp publish shop.wisp --to /srv/models
-  wisp-edge --trust shop.key.pub --state accepted https://models.example/shop.head`,
-		Args: cobra.ExactArgs(1),
+the head and the sections that they lack (wisp-edge https://models.example/shop.head). The
+head is replaced last, so that whoever asks meanwhile gets the version before.`,
+		Example: `  wisp publish shop.wisp --to /srv/models`,
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if as == "" {
 				as = strings.TrimSuffix(filepath.Base(args[0]), ".wisp")

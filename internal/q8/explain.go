@@ -84,7 +84,7 @@ func (q *Model) parts(u []int16, item int, score float32) []layout.Hit {
 	}
 	for j, e := range of {
 		hit := t.hit(u, int(e.Attribute))
-		hit.Score *= float32(float32(e.Count) * a.Factor[item])
+		hit.Score = float32(hit.Score * float32(float32(e.Count)*a.Factor[item]))
 		lanes[j%4] += hit.Score
 		parts = append(parts, hit)
 	}

@@ -199,7 +199,7 @@ func (t table) hit(u []int16, item int) layout.Hit {
 	for d, v := range row {
 		acc += int32(u[d]) * int32(v)
 	}
-	return layout.Hit{Item: uint32(item), Acc: acc, Score: float32(acc) * t.Scale[item]}
+	return layout.Hit{Item: uint32(item), Acc: acc, Score: float32(float32(acc) * t.Scale[item])} // rounded: callers subtract it
 }
 
 // User returns the user vector, (D), in steps of 1/UserInv. The history holds
