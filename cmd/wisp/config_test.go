@@ -163,6 +163,8 @@ func TestConfigTakesEveryFlag(t *testing.T) {
 				case takesPairs(f):
 					name, v, _ := strings.Cut(value, "=")
 					value = "{" + name + ": " + v + "}"
+				case f.Value.Type() == "size":
+					value = "2MB" // the default is none
 				case f.Value.Type() == "string":
 					value = strconv.Quote(value)
 				}

@@ -39,8 +39,13 @@ func (s *search) asked() bool { return s.budget > 0 || s.latency > 0 || s.retent
 type byteSize int64
 
 // String and the next two are those of pflag.Value.
-func (b *byteSize) String() string { return strconv.FormatInt(int64(*b), 10) }
-func (b *byteSize) Type() string   { return "size" }
+func (b *byteSize) String() string {
+	if *b == 0 {
+		return ""
+	}
+	return strconv.FormatInt(int64(*b), 10)
+}
+func (b *byteSize) Type() string { return "size" }
 func (b *byteSize) Set(s string) error {
 	units := []struct {
 		name  string
@@ -53,7 +58,7 @@ func (b *byteSize) Set(s string) error {
 			continue
 		}
 		v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-		if err != nil || !(v >= 0) || v*u.bytes > math.MaxInt64/2 {
+		if err != nil || !(v > 0) || v*u.bytes > math.MaxInt64/2 {
 			break
 		}
 		*b = byteSize(v * u.bytes)
