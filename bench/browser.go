@@ -194,7 +194,8 @@ func gzipped(b []byte) (int, error) {
 		return 0, err
 	}
 	_, err = w.Write(b)
-	return out.Len(), errors.Join(err, w.Close())
+	err = errors.Join(err, w.Close())
+	return out.Len(), err
 }
 
 // inBrowser runs bench/peers/web/browser.mjs, which prints the samples of each

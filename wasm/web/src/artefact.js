@@ -7,7 +7,8 @@ import { Download } from './download.js'
 import { Kernel } from './kernel.js'
 import { parseJSON } from './json.js'
 import * as L from './layout.js'
-import { decompress } from './zstd.js'
+import { digests } from './store.js'
+import { decompress, prepare } from './zstd.js'
 
 /**
  * @typedef {object} Item
@@ -72,9 +73,12 @@ async function load(url, { trust, retries, store, warn, signal, onProgress }, ca
   try {
     const whole = await store.get('whole', url)
     const part = whole ? null : await store.get('part', url)
+    if (!whole) prepare()
+    // Most likely nothing has changed, and what the file had the last time is wanted now.
+    const early = new Map([...digests(whole ?? new Uint8Array())].map((digest) => [digest, store.get('section', digest)]))
     const { table, offline } = await readHead(download, whole, (whole ?? part)?.length, trust)
     total = table.size
-    const held = await heldSections(table, store)
+    const held = await Promise.all(table.sections.map(({ digest }) => early.get(digest) ?? store.get('section', digest)))
     const lacking = held.filter((bytes) => !bytes).length
     if (offline && lacking) throw offline
     if (lacking && (!whole || C.hex(whole) !== C.hex(table.bytes))) await store.put('part', url, table.bytes).catch(warn)
@@ -82,16 +86,17 @@ async function load(url, { trust, retries, store, warn, signal, onProgress }, ca
     const kept = []
     let warned = false
     for (const [i, section] of table.sections.entries()) {
-      let stored = held[i]
-      if (!stored) {
-        stored = await readSection(download, table, i, held)
-        kept.push(store.put('section', section.digest, stored).catch((error) => { if (!warned) warn(error); warned = true }))
+      let raw = held[i]
+      if (!raw) {
+        const stored = await readSection(download, table, i, held)
+        raw = section.codec === C.ZSTD ? await decompress(stored, section) : stored
+        kept.push(store.put('section', section.digest, raw).catch((error) => { if (!warned) warn(error); warned = true }))
       }
       held[i] = null
       loaded = section.offset + section.stored
       report()
       signal?.throwIfAborted()
-      await build.add(section, section.codec === C.ZSTD ? await decompress(stored, section) : stored)
+      await build.add(section, raw)
     }
     await Promise.all(kept)
     if (lacking && !warned || cache) await store.complete(url, table.bytes).catch(warn)
@@ -124,18 +129,6 @@ async function readHead(download, whole, end, trust) {
     offline = error
   }
   return { table: await C.readTable(bytes, trust), offline }
-}
-
-/**
- * @param {C.Table} table
- * @param {import('./store.js').Store} store
- * @returns {Promise<(Uint8Array | null)[]>} the stored bytes of those sections that are held
- */
-function heldSections(table, store) {
-  return Promise.all(table.sections.map(async ({ digest }) => {
-    const bytes = await store.get('section', digest)
-    return bytes && C.hex(await C.sha256(bytes)) === digest ? bytes : null
-  }))
 }
 
 /**

@@ -1,9 +1,12 @@
-// Sections that were downloaded, by digest, in the Cache API; and for each address the
-// header and table of the file that was last loaded from it whole.
-import { ENTRY_BYTES, HEADER_BYTES, hex } from './container.js'
+// Sections that were downloaded and found right, decompressed, by the digest that the table
+// names, in the Cache API; and for each address the header and table of the file that was
+// last loaded from it whole.
+import { ENTRY_BYTES, HEADER_BYTES, hex, sha256 } from './container.js'
 import { WispError } from './errors.js'
 
 const NAME = 'wisp-sections-1'
+// A digest of what was put, so that damage on the device is seen.
+const SUM = 'Wisp-Sum'
 
 export class Store {
   /** @param {Cache | null} cache null where nothing can be kept */
@@ -36,7 +39,9 @@ export class Store {
    */
   async get(kind, key) {
     const response = await this.cache?.match(this.#url(kind, key)).catch(() => undefined)
-    return response ? new Uint8Array(await response.arrayBuffer()) : null
+    if (!response) return null
+    const bytes = new Uint8Array(await response.arrayBuffer())
+    return hex(await sha256(bytes)) === response.headers.get(SUM) ? bytes : null
   }
 
   /**
@@ -45,8 +50,9 @@ export class Store {
    * @param {Uint8Array} bytes
    */
   async put(kind, key, bytes) {
-    const headers = { 'Content-Type': 'application/octet-stream' }
-    await this.cache?.put(this.#url(kind, key), new Response(/** @type {BodyInit} */ (bytes), { headers })).catch((error) => {
+    if (!this.cache) return
+    const headers = { 'Content-Type': 'application/octet-stream', [SUM]: hex(await sha256(bytes)) }
+    await this.cache.put(this.#url(kind, key), new Response(/** @type {BodyInit} */ (bytes), { headers })).catch((error) => {
       throw new WispError('storage', 'the artefact cannot be kept on this device (its storage is full?): it works until the page closes and is downloaded again then', { cause: error })
     })
   }
@@ -71,7 +77,10 @@ export class Store {
   }
 }
 
-/** @param {Uint8Array} head */
-function* digests(head) {
+/**
+ * The digests of the sections that a header and table name.
+ * @param {Uint8Array} head
+ */
+export function* digests(head) {
   for (let at = HEADER_BYTES; at + ENTRY_BYTES <= head.length; at += ENTRY_BYTES) yield hex(head.subarray(at + 56, at + 88))
 }

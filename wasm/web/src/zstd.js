@@ -4,6 +4,19 @@ import { formatError } from './container.js'
 const MAX_BLOCK = 128 * 1024
 const MAX_WINDOW = 8 * 1024 * 1024
 
+/** Fetches what decompressing needs, where the browser cannot, while other things are on their way. */
+export function prepare() {
+  if (!canDecompress()) import('fzstd').catch(() => {}) // decompress reports it
+}
+
+function canDecompress() {
+  try {
+    return Boolean(new DecompressionStream(/** @type {any} */ ('zstd')))
+  } catch {
+    return false
+  }
+}
+
 /**
  * Returns the raw bytes of a section. The browser decompresses where it can.
  * @param {Uint8Array} stored
@@ -14,26 +27,17 @@ export async function decompress(stored, section) {
   const what = checkFrame(stored, section.raw)
   if (what) throw formatError(`section ${section.label}: ${what}`)
   try {
-    const raw = await native(stored) ?? (await import('fzstd')).decompress(stored, new Uint8Array(section.raw))
+    const raw = canDecompress() ? await native(stored) : (await import('fzstd')).decompress(stored, new Uint8Array(section.raw))
     if (raw.length === section.raw) return raw
   } catch { // reported below
   }
   throw formatError(`section ${section.label}: it does not decompress to ${section.raw} bytes`)
 }
 
-/**
- * @param {Uint8Array} stored
- * @returns {Promise<Uint8Array | null>} null where the browser cannot
- */
+/** @param {Uint8Array} stored */
 async function native(stored) {
-  let stream
-  try {
-    stream = new DecompressionStream(/** @type {any} */ ('zstd'))
-  } catch {
-    return null
-  }
   const source = /** @type {ReadableStream<BufferSource>} */ (new Blob([/** @type {BufferSource} */ (stored)]).stream())
-  return new Uint8Array(await new Response(source.pipeThrough(stream)).arrayBuffer())
+  return new Uint8Array(await new Response(source.pipeThrough(new DecompressionStream(/** @type {any} */ ('zstd')))).arrayBuffer())
 }
 
 /**
