@@ -26,6 +26,9 @@ const (
 	// boundsPay is the share of the cost of going through all items below which
 	// bounds are worth their place in the artefact.
 	boundsPay = 0.8
+	// boundsItems is the size of a catalogue below which going through all of it takes a
+	// small part of the time of the user vector, and bounds would be a third of the file.
+	boundsItems = 4096
 )
 
 // Limits of what is measured at packing time: users that the transform is fitted
@@ -46,7 +49,7 @@ type BoundsReport struct {
 }
 
 // AddBounds gives p bounds that let the guest find the best items without looking
-// at most, if that pays for users like these: vectors in steps of 1/p.UserInv. One
+// at most, if that pays for users like these and the catalogue is no small one: vectors in steps of 1/p.UserInv. One
 // half of them shapes the bounds, the other one decides. Answers do not change.
 //
 // The transform makes the columns of users and items uncorrelated and equally
@@ -54,6 +57,9 @@ type BoundsReport struct {
 // other cut after a number of columns leaves less to the bound of the rest.
 func AddBounds(p *layout.Params, users [][]int16) BoundsReport {
 	best := BoundsReport{Looked: 1, Cost: 1}
+	if p.Shape.Items < boundsItems {
+		return best
+	}
 	f, ok := fitBounds(p, users)
 	if !ok {
 		return best

@@ -49,6 +49,46 @@ func TestLayerErrorsOfAnExactModel(t *testing.T) {
 	}
 }
 
+// What an image has beside the model is nothing that layers could differ in.
+func TestLayerErrorsWithBounds(t *testing.T) {
+	m := random(t, layouttest.Shapes()[4], 1)
+	histories := calibration(m.Config, 60, 2)
+	cal, err := quantize.Calibrate(m, histories, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := quantize.Params(m, cal, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	errorsOf := func() []quantize.LayerError {
+		image, err := layout.Pack(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		table, err := quantize.LayerErrors(m, image, histories)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return table
+	}
+	without := errorsOf()
+	rng := rand.New(rand.NewPCG(3, 0))
+	users := make([][]int16, 64)
+	for i := range users {
+		users[i] = make([]int16, m.Config.Dim)
+		for d := range users[i] {
+			users[i][d] = int16(rng.IntN(4000) - 2000)
+		}
+	}
+	if _, ok := quantize.SetBounds(&p, users, 16); !ok {
+		t.Fatal("no bounds")
+	}
+	if with := errorsOf(); !slices.Equal(with, without) {
+		t.Errorf("with bounds %v, without %v", with, without)
+	}
+}
+
 // Half a step at the input is known by hand: steps of 2, a value of 1.
 func TestLayerErrorsByHand(t *testing.T) {
 	c := model.Config{Items: 1, Dim: 4, Layers: 1, Heads: 1, FFN: 1, Window: 1, EventTypes: 1, GapBuckets: 1}
