@@ -52,7 +52,7 @@ test-web: setup-web ## the browser package in Chromium and Firefox
 	@scripts/test-web.sh
 
 test-race: ## the concurrent packages under the race detector (needs gcc)
-	CGO_ENABLED=1 $(GO) test -race -short ./edge/... ./artifact/... ./internal/eval/... ./cmd/wisp-edge/...
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 30m ./edge/... ./artifact/... ./internal/eval/... ./cmd/wisp-edge/...
 
 test-arm64: ## the identity tests compiled for arm64, under qemu-user
 	@scripts/test-arm64.sh
