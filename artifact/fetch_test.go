@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -64,6 +65,20 @@ func (s *server) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	c := &counter{ResponseWriter: w}
 	http.ServeContent(c, q, "shop.wisp", time.Time{}, bytes.NewReader(s.content))
 	s.sent += c.n
+}
+
+// seen is what was asked and sent so far, once no request is being answered.
+func (s *server) seen() (asked []string, sent int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.asked), s.sent
+}
+
+// change changes the server while no request is being answered.
+func (s *server) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
 }
 
 type counter struct {
@@ -247,14 +262,14 @@ func TestNothingBeforeTheSignature(t *testing.T) {
 	if _, err := store.Fetch(t.Context(), artifact.NewOrigin(s.URL), artifact.FetchOptions{ReadOptions: trusted}); !errors.Is(err, artifact.ErrUntrusted) {
 		t.Errorf("error %v, want ErrUntrusted", err)
 	}
-	if len(s.asked) != 1 || s.sent > 8<<10 {
-		t.Errorf("asked for %q, %d bytes were sent", s.asked, s.sent)
+	if asked, sent := s.seen(); len(asked) != 1 || sent > 8<<10 {
+		t.Errorf("asked for %q, %d bytes were sent", asked, sent)
 	}
 	if got, err := filepath.Glob(filepath.Join(dir, "sections", "*")); err != nil || len(got) != 0 {
 		t.Errorf("the store holds %q (%v)", got, err)
 	}
 
-	s.content, s.asked = encode(t, large(1, 0), artifact.WriteOptions{Key: key(1)}), nil
+	s.change(func() { s.content, s.asked = encode(t, large(1, 0), artifact.WriteOptions{Key: key(1)}), nil })
 	no := errors.New("no")
 	_, err := store.Fetch(t.Context(), artifact.NewOrigin(s.URL), artifact.FetchOptions{
 		ReadOptions: trusted, Accept: func(_ *artifact.Table, m *artifact.Manifest) error {
@@ -264,8 +279,8 @@ func TestNothingBeforeTheSignature(t *testing.T) {
 			return no
 		},
 	})
-	if !errors.Is(err, no) || len(s.asked) != 2 {
-		t.Errorf("error %v after requests for %q", err, s.asked)
+	if asked, _ := s.seen(); !errors.Is(err, no) || len(asked) != 2 {
+		t.Errorf("error %v after requests for %q", err, asked)
 	}
 }
 
@@ -312,13 +327,13 @@ func TestResume(t *testing.T) {
 		if _, n := fetched(t, store, &artifact.HTTPOrigin{URL: s.URL}, artifact.FetchOptions{}); n > int64(len(content)) {
 			t.Errorf("%d bytes came of %d", n, len(content))
 		}
-		if s.sent > int64(len(content))+10_000 && !noRange {
-			t.Errorf("%d bytes were sent of %d", s.sent, len(content))
+		if _, sent := s.seen(); sent > int64(len(content))+10_000 && !noRange {
+			t.Errorf("%d bytes were sent of %d", sent, len(content))
 		}
 
 		// A process that gives up leaves what it has, and the next one goes on.
 		store, dir := newStore(t)
-		s.asked, s.sent, hang = nil, 0, true
+		s.change(func() { s.asked, s.sent, hang = nil, 0, true })
 		_, err := store.Fetch(t.Context(), &artifact.HTTPOrigin{URL: s.URL, Idle: 20 * time.Millisecond}, artifact.FetchOptions{ReadOptions: trusted})
 		if err == nil && !noRange {
 			t.Error("a server that hangs: no error")
@@ -332,7 +347,7 @@ func TestResume(t *testing.T) {
 		if err != nil || len(parts) != 1 && !noRange {
 			t.Errorf("%q are left (%v)", parts, err)
 		}
-		s.first, s.sent = nil, 0
+		s.change(func() { s.first, s.sent = nil, 0 })
 		if _, n := fetched(t, store, artifact.NewOrigin(s.URL), artifact.FetchOptions{}); n > 300_000 {
 			t.Errorf("the next process fetched %d bytes", n)
 		}
