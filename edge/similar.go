@@ -35,20 +35,5 @@ func (r *Runtime) Similar(ctx context.Context, q SimilarRequest) (Response, erro
 		return Response{}, fmt.Errorf("%w: item %q is not in the catalogue", ErrRequest, q.Item)
 	}
 	request := layout.Request{Kind: layout.KindSimilar, K: k, History: []layout.Event{{Item: item}}}
-	if err := v.leaveOut(&request, q.Exclude); err != nil {
-		return Response{}, err
-	}
-	if request.Rules, err = v.rules(q.Rules, k, q.K); err != nil {
-		return Response{}, err
-	}
-	var response Response
-	err = r.with(ctx, func(ctx context.Context, s *sandbox) error {
-		answer, err := s.do(ctx, v, &request)
-		response.Items = v.recommendations(answer.Hits)
-		return err
-	})
-	if err != nil {
-		return Response{}, err
-	}
-	return response, nil
+	return r.ranked(ctx, v, &request, q.K, q.Exclude, q.Rules)
 }

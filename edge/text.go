@@ -37,15 +37,21 @@ func (r *Runtime) Search(ctx context.Context, q SearchRequest) (Response, error)
 		return Response{}, fmt.Errorf("%w: it does not hold the texts of its items, so that they cannot be searched", ErrNoText)
 	}
 	request := layout.Request{Kind: layout.KindSearch, K: k, Text: layout.CutText(q.Text)}
-	if err := v.leaveOut(&request, q.Exclude); err != nil {
+	return r.ranked(ctx, v, &request, q.K, q.Exclude, q.Rules)
+}
+
+// ranked returns the items that answer a request without a history of a user: those
+// that exclude names are left out, and rules apply; asked is the number wanted, as the
+// caller wrote it.
+func (r *Runtime) ranked(ctx context.Context, v view, request *layout.Request, asked int, exclude []string, rules Rules) (response Response, err error) {
+	if err := v.leaveOut(request, exclude); err != nil {
 		return Response{}, err
 	}
-	if request.Rules, err = v.rules(q.Rules, k, q.K); err != nil {
+	if request.Rules, err = v.rules(rules, request.K, asked); err != nil {
 		return Response{}, err
 	}
-	var response Response
 	err = r.with(ctx, func(ctx context.Context, s *sandbox) error {
-		answer, err := s.do(ctx, v, &request)
+		answer, err := s.do(ctx, v, request)
 		response.Items = v.recommendations(answer.Hits)
 		return err
 	})
