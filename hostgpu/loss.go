@@ -6,21 +6,6 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// fullSoftmax is the mean cross-entropy of the next item over the whole
-// catalogue: for row r with target i ≥ 0, -log softmax(u_r·Vᵀ)_i, with the
-// target's mass smoothed over all items by smoothing (Szegedy et al. 2016). Rows
-// with a negative target do not count. Each processor takes a stretch of rows
-// and makes their logits in chunks that stay in its cache, so that memory does
-// not grow with the batch; the gradient is finished in forward, while a chunk's
-// probabilities are at hand.
-type fullSoftmax struct {
-	p, n, d   int
-	smoothing float32
-
-	logits, dv [][]float32 // by part: (chunk, N), (N, D)
-	du, losses []float32   // (P, D), (P)
-}
-
 // logitsInCache is how many logits a processor works on at a time, 1 MB, unless
 // that makes fewer than leastRows rows: a product of so few rows would take less time
 // than the library needs to lay out the other matrix for it.
@@ -29,6 +14,63 @@ const (
 	leastRows     = 64
 )
 
+// overCatalogue makes the logits u_r·v_i of rows u, (P, D), and items v, (N, D), and the
+// gradients of a loss of each row by them. Each processor takes a stretch of rows and
+// makes their logits in chunks that stay in its cache, so that memory does not grow with
+// the batch; the gradient is finished in forward, while a chunk's logits are at hand.
+type overCatalogue struct {
+	logits, dv [][]float32 // by part: (chunk, N), (N, D)
+	du, losses []float32   // (P, D), (P)
+}
+
+// run calls row for each row's logits, (N), which become their gradient, and keeps the
+// loss it returns. part is the processor's.
+func (c *overCatalogue) run(u, v []float32, p, n, d int, row func(part, r int, z []float32) float32) {
+	chunk := min(max(logitsInCache/n, leastRows), p)
+	if c.logits == nil {
+		c.logits, c.dv = make([][]float32, parts()), make([][]float32, parts())
+	}
+	c.du, c.losses = resize(c.du, len(u)), resize(c.losses, p)
+	for part := range c.dv {
+		clear(c.dv[part])
+	}
+	parallel(p, func(part, from, to int) {
+		z, dv := resize(c.logits[part], chunk*n), resize(c.dv[part], len(v))
+		c.logits[part], c.dv[part] = z, dv
+		for lo := from; lo < to; lo += chunk {
+			hi := min(lo+chunk, to)
+			rows := u[lo*d : hi*d]
+			gemmOne(false, true, hi-lo, n, d, 1, rows, d, v, d, 0, z, n)
+			for r := lo; r < hi; r++ {
+				c.losses[r] = row(part, r, z[(r-lo)*n:(r-lo+1)*n])
+			}
+			gemmOne(false, false, hi-lo, d, n, 1, z, n, v, d, 0, c.du[lo*d:], d)
+			gemmOne(true, false, n, d, hi-lo, 1, z, n, rows, d, 1, dv, d)
+		}
+	})
+}
+
+// backward writes the gradients by u and v, times dout.
+func (c *overCatalogue) backward(grads [][]float32, dout, _ []float32, _ []argument) {
+	scaled(grads[0], c.du, dout[0])
+	clear(grads[1])
+	for _, dv := range c.dv {
+		for i, x := range dv {
+			grads[1][i] += x * dout[0]
+		}
+	}
+}
+
+// fullSoftmax is the mean cross-entropy of the next item over the whole
+// catalogue: for row r with target i ≥ 0, -log softmax(u_r·Vᵀ)_i, with the
+// target's mass smoothed over all items by smoothing (Szegedy et al. 2016). Rows
+// with a negative target do not count.
+type fullSoftmax struct {
+	p, n, d   int
+	smoothing float32
+	overCatalogue
+}
+
 func (k *fullSoftmax) inputs() []input {
 	return []input{{shape: tensor.Shape{k.p, k.d}}, {shape: tensor.Shape{k.n, k.d}}, {shape: tensor.Shape{k.p}, index: true}}
 }
@@ -36,31 +78,9 @@ func (k *fullSoftmax) shape() tensor.Shape { return tensor.ScalarShape() }
 
 func (k *fullSoftmax) forward(out []float32, in []argument) {
 	u, v, targets := in[0].floats, in[1].floats, in[2].ints
-	n, d := k.n, k.d
-	chunk := min(max(logitsInCache/n, leastRows), k.p)
-	if k.logits == nil {
-		k.logits, k.dv = make([][]float32, parts()), make([][]float32, parts())
-	}
-	k.du, k.losses = resize(k.du, len(u)), resize(k.losses, k.p)
 	count := counted(targets)
 	inv := 1 / float32(max(count, 1))
-	for part := range k.dv {
-		clear(k.dv[part])
-	}
-	parallel(k.p, func(part, from, to int) {
-		z, dv := resize(k.logits[part], chunk*n), resize(k.dv[part], len(v))
-		k.logits[part], k.dv[part] = z, dv
-		for lo := from; lo < to; lo += chunk {
-			hi := min(lo+chunk, to)
-			rows := u[lo*d : hi*d]
-			gemmOne(false, true, hi-lo, n, d, 1, rows, d, v, d, 0, z, n)
-			for r := lo; r < hi; r++ {
-				k.losses[r] = k.row(z[(r-lo)*n:(r-lo+1)*n], targets[r], inv)
-			}
-			gemmOne(false, false, hi-lo, d, n, 1, z, n, v, d, 0, k.du[lo*d:], d)
-			gemmOne(true, false, n, d, hi-lo, 1, z, n, rows, d, 1, dv, d)
-		}
-	})
+	k.run(u, v, k.p, k.n, k.d, func(_, r int, z []float32) float32 { return k.row(z, targets[r], inv) })
 	out[0] = mean(k.losses, count)
 }
 
@@ -86,16 +106,6 @@ func (k *fullSoftmax) row(z []float32, target int, inv float32) float32 {
 	}
 	z[target] -= (1 - k.smoothing) * inv
 	return loss
-}
-
-func (k *fullSoftmax) backward(grads [][]float32, dout, _ []float32, _ []argument) {
-	scaled(grads[0], k.du, dout[0])
-	clear(grads[1])
-	for _, dv := range k.dv {
-		for i, x := range dv {
-			grads[1][i] += x * dout[0]
-		}
-	}
 }
 
 // sampledSoftmax is the same loss over the target and s sampled items that all

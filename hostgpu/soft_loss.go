@@ -22,10 +22,10 @@ type softSoftmax struct {
 	weight, t float32 // t is T, not 0
 	soft      *softRows
 
-	entropy          float64     // sum of b·log b over the background b
-	logits, hard, dv [][]float32 // by part: (chunk, N), (N), (N, D)
-	apart            [][]bool    // by part: (N), all false between rows
-	du, losses       []float32   // (P, D), (P)
+	entropy float64     // sum of b·log b over the background b
+	hard    [][]float32 // by part: (N)
+	apart   [][]bool    // by part: (N), all false between rows
+	overCatalogue
 }
 
 func (k *softSoftmax) inputs() []input {
@@ -40,18 +40,17 @@ func (k *softSoftmax) shape() tensor.Shape { return tensor.ScalarShape() }
 
 func (k *softSoftmax) forward(out []float32, in []argument) {
 	u, v, targets, rows := in[0].floats, in[1].floats, in[2].ints, in[3].ints
-	n, d := k.n, k.d
-	chunk := min(max(logitsInCache/n, leastRows), k.p)
-	if k.logits == nil {
-		k.logits, k.hard, k.dv = make([][]float32, parts()), make([][]float32, parts()), make([][]float32, parts())
-		k.apart = make([][]bool, parts())
+	if k.hard == nil {
+		k.hard, k.apart = make([][]float32, parts()), make([][]bool, parts())
+		for part := range k.hard {
+			k.hard[part], k.apart[part] = make([]float32, k.n), make([]bool, k.n)
+		}
 		for _, b := range k.soft.background {
 			if b > 0 {
 				k.entropy += float64(b) * math.Log(float64(b))
 			}
 		}
 	}
-	k.du, k.losses = resize(k.du, len(u)), resize(k.losses, k.p)
 	count := 0
 	for r, target := range targets {
 		if target >= 0 || rows[r] >= 0 {
@@ -59,24 +58,7 @@ func (k *softSoftmax) forward(out []float32, in []argument) {
 		}
 	}
 	inv := 1 / float32(max(count, 1))
-	for part := range k.dv {
-		clear(k.dv[part])
-	}
-	parallel(k.p, func(part, from, to int) {
-		z, dv := resize(k.logits[part], chunk*n), resize(k.dv[part], len(v))
-		k.logits[part], k.dv[part] = z, dv
-		k.hard[part], k.apart[part] = resize(k.hard[part], n), resize(k.apart[part], n)
-		for lo := from; lo < to; lo += chunk {
-			hi := min(lo+chunk, to)
-			given := u[lo*d : hi*d]
-			gemmOne(false, true, hi-lo, n, d, 1, given, d, v, d, 0, z, n)
-			for r := lo; r < hi; r++ {
-				k.losses[r] = k.row(z[(r-lo)*n:(r-lo+1)*n], part, targets[r], rows[r], inv)
-			}
-			gemmOne(false, false, hi-lo, d, n, 1, z, n, v, d, 0, k.du[lo*d:], d)
-			gemmOne(true, false, n, d, hi-lo, 1, z, n, given, d, 1, dv, d)
-		}
-	})
+	k.run(u, v, k.p, k.n, k.d, func(part, r int, z []float32) float32 { return k.row(z, part, targets[r], rows[r], inv) })
 	out[0] = mean(k.losses, count)
 }
 
@@ -193,14 +175,4 @@ func (k *softSoftmax) divergence(z []float32, apart []bool, s int, factor float3
 		}
 	}
 	return float32(float64(normaliser) - agreed + entropy)
-}
-
-func (k *softSoftmax) backward(grads [][]float32, dout, _ []float32, _ []argument) {
-	scaled(grads[0], k.du, dout[0])
-	clear(grads[1])
-	for _, dv := range k.dv {
-		for i, x := range dv {
-			grads[1][i] += x * dout[0]
-		}
-	}
 }
