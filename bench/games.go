@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 const gamesText = `
 wisp's user tower over learnt item embeddings and a SASRec in PyTorch (learnt
 positions, bench/peers/sasrec.py), trained on the same users with the same
-hyper-parameters, on the same machine in one run, on two threads each. Neither is given
+hyper-parameters, on the same machine in one run. Neither is given
 anything but item ids. Both take a full softmax over the catalogue, some 1,024 targets
 a step, and stop when validation does not improve any more; wisp validates a running
 average of its weights, SASRec the weights themselves.
@@ -33,8 +34,8 @@ better. Intervals of NDCG@10 and of the difference, ours less PyTorch's: bootstr
 cases; one seed each.
 
 The sides take turns, an epoch each. Times are of an epoch with its validation: medians
-and ranges of those epochs that both took in this run; there are none where the machine
-had other work (-untimed).
+and ranges of those epochs that both took in this run, on two threads each; there are
+none where the machine had other work (-untimed), and either side one thread.
 `
 
 // minEvents is how many events a user needs to be asked about.
@@ -75,7 +76,12 @@ func (b *bench) games(ctx context.Context, python string) (err error) {
 			return err
 		}
 	}
-	options, err := json.Marshal(sasrecOptions(m.trainer.Options()))
+	sides := threads
+	if m.untimed = b.untimed; m.untimed {
+		sides = 1
+		runtime.GOMAXPROCS(sides)
+	}
+	options, err := json.Marshal(sasrecOptions(m.trainer.Options(), sides))
 	if err != nil {
 		return err
 	}
@@ -85,7 +91,7 @@ func (b *bench) games(ctx context.Context, python string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.peer.close()) }()
-	if m.untimed = b.untimed; !b.untimed {
+	if !m.untimed {
 		if err := idle(ctx); err != nil {
 			return err
 		}
@@ -115,8 +121,9 @@ func gamesData(ctx context.Context, source func(part string) string, dir string)
 }
 
 // sasrecOptions are ours in the peer's words.
-func sasrecOptions(o hostgpu.TrainOptions) map[string]any {
+func sasrecOptions(o hostgpu.TrainOptions, threads int) map[string]any {
 	return map[string]any{
+		"threads": threads,
 		"window": o.Window, "dim": o.Dim, "layers": o.Layers, "dropout": o.Dropout, "smoothing": o.Smoothing,
 		"learning_rate": o.LearningRate, "warmup": o.Warmup, "weight_decay": o.WeightDecay, "clip_norm": o.ClipNorm,
 		"batch": o.Rows * o.Length, "epochs": o.Epochs, "patience": o.Patience, "seed": o.Seed,

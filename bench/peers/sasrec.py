@@ -3,7 +3,8 @@
 Usage: sasrec.py VALID TEST ITEMS CHECKPOINT OPTIONS
 
 VALID and TEST are sequential atomic files, a row for each user: the history of
-validation is what is trained on. OPTIONS is a JSON object of hyper-parameters.
+validation is what is trained on. OPTIONS is a JSON object of hyper-parameters and of
+the number of threads.
 
 Prints PyTorch's version and the number of parameters, the finished epochs and
 whether training has ended. Then takes orders, a line each: "epoch" trains one,
@@ -233,6 +234,7 @@ class Training:
 def main():
     valid, test, items, checkpoint, options = sys.argv[1:]
     items, options = int(items), json.loads(options)
+    torch.set_num_threads(options.pop("threads"))
     run = Training(read(valid, items), items, checkpoint, options)
     print(torch.__version__, sum(p.numel() for p in run.model.parameters()), flush=True)
     print(run.epoch, int(run.ended()), flush=True)
