@@ -118,8 +118,8 @@ func (e *CrossEncoder) Scores(ctx context.Context, dst []float32, query string, 
 		}
 		t := e.padded(len(pairs[order[0]].ids))
 		b := min(max(tokens/t, 1), len(order))
-		e.tw.reshape(b, t)
-		e.bt.reshape(b, t)
+		e.tw.reshape(batchRows{b: b, t: t})
+		e.bt.reshape(batchRows{b: b, t: t})
 		for row, i := range order[:b] {
 			e.bt.putPair(row, pairs[i])
 		}
@@ -165,7 +165,8 @@ func (e *CrossEncoder) among(ctx context.Context, dst []float32, query string, i
 // putPair makes p text b.
 func (bt *textBatch) putPair(b int, p textPair) {
 	bt.put(b, p.ids)
-	row := bt.types[b*bt.t : (b+1)*bt.t]
+	from, n := bt.at(b)
+	row := bt.types[from : from+n]
 	clear(row)
 	for i, t := range p.types {
 		row[i] = int(t)

@@ -146,7 +146,7 @@ func (r *ranking) fill(lists []CrossList) (*crossGraph, error) {
 			length = max(length, e.padded(len(p.ids)))
 		}
 	}
-	r.tower.reshape(len(pairs), length)
+	r.tower.reshape(batchRows{b: len(pairs), t: length})
 	g := r.graphs[length]
 	if g == nil {
 		var err error
@@ -166,7 +166,7 @@ func (r *ranking) fill(lists []CrossList) (*crossGraph, error) {
 // the weights of t. They may be reshaped for another graph as long as they have
 // this shape again when this one runs.
 func newCrossGraph(tw *textTower, head *listwise, t *TextTrainer) (*crossGraph, error) {
-	g := &crossGraph{batch: newTextBatch(tw.b, tw.t)}
+	g := &crossGraph{batch: newTextBatch(tw.batchRows)}
 	b := newTextGraphBuilder(tw.cfg, t.weights, t.opts.FrozenLayers, t.adapters, t.heads...)
 	enc := b.encoder(tw, g.batch, t.opts.FrozenLayers)
 	g.states = enc.frozen

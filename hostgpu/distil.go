@@ -170,7 +170,7 @@ type imitationGraph struct {
 // may be reshaped for another graph as long as they have this shape again when
 // this one runs.
 func newImitationGraph(tw *textTower, k *imitation, t *TextTrainer) (*imitationGraph, error) {
-	g := &imitationGraph{batch: newTextBatch(tw.b, tw.t)}
+	g := &imitationGraph{batch: newTextBatch(tw.batchRows)}
 	b := newTextGraphBuilder(tw.cfg, t.weights, 0, nil, t.heads...)
 	enc := b.encoder(tw, g.batch, 0)
 	x := b.add("pooling", tw.pool, enc.states, enc.lengths)

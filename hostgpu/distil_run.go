@@ -331,7 +331,7 @@ func (r *distillation) step(i int, rate float64) (float64, error) {
 	for _, j := range texts {
 		length = max(length, paddedLength(r.trainer.m.Config, len(r.Texts[j])))
 	}
-	r.tower.reshape(r.opts.Batch, length)
+	r.tower.reshape(batchRows{b: r.opts.Batch, t: length})
 	g := r.graphs[length]
 	if g == nil {
 		var err error

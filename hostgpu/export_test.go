@@ -44,7 +44,7 @@ func NewNormalisation(p, d int, drop *Dropout) Kernel {
 }
 
 func NewAttention(b, t, d, h, window int, drop *Dropout) Kernel {
-	return Kernel{&attention{heads: heads{b: b, t: t, d: d, h: h}, window: window, drop: drop}}
+	return Kernel{&attention{heads: heads{batchRows: batchRows{b: b, t: t}, d: d, h: h}, window: window, drop: drop}}
 }
 
 func NewFullSoftmax(p, n, d int, smoothing float32) Kernel {
@@ -209,17 +209,23 @@ func WithoutOpenBLAS(f func()) {
 	f()
 }
 
+// BatchRows is how the rows of a batch lie.
+type BatchRows batchRows
+
+// NewBatchRows returns b rows of t tokens and, behind them, short of u.
+func NewBatchRows(b, t, short, u int) BatchRows { return BatchRows{b, t, short, u} }
+
 // The kernels of text encoders under test.
-func NewTextAttention(b, t, d, h int, drop *Dropout) Kernel {
-	return Kernel{&textAttention{heads: heads{b: b, t: t, d: d, h: h}, norm: layerNorm{d: d, eps: 1e-5}, drop: drop}}
+func NewTextAttention(r BatchRows, d, h int, drop *Dropout) Kernel {
+	return Kernel{&textAttention{heads: heads{batchRows: batchRows(r), d: d, h: h}, norm: layerNorm{d: d, eps: 1e-5}, drop: drop}}
 }
 
 func NewTextFeedForward(p, d, f int, drop *Dropout) Kernel {
 	return Kernel{&textFeedForward{perceptron: perceptron{d: d, f: f, gelu: true}, p: p, norm: layerNorm{d: d, eps: 1e-5}, drop: drop}}
 }
 
-func NewPooling(b, t, d int, kind model.Pooling, unit bool) Kernel {
-	return Kernel{&pooling{b: b, t: t, d: d, kind: kind, unit: unit}}
+func NewPooling(r BatchRows, d int, kind model.Pooling, unit bool) Kernel {
+	return Kernel{&pooling{batchRows: batchRows(r), d: d, kind: kind, unit: unit}}
 }
 
 func NewContrastive(b, d int, temperature, smoothing float32) Kernel {

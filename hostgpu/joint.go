@@ -376,8 +376,8 @@ type innerGraph struct {
 // those of adapters too where a is not nil.
 func newInnerGraph(c model.TextConfig, w model.Weights, a *adapters, o TextTrainOptions, t int, state *stepState) (*innerGraph, error) {
 	tw := newTextTower(c, float32(o.Dropout), state)
-	tw.reshape(o.Pairs, t)
-	g := &innerGraph{batch: newTextBatch(o.Pairs, t), given: make([]float32, o.Pairs*c.Dim)}
+	tw.reshape(batchRows{b: o.Pairs, t: t})
+	g := &innerGraph{batch: newTextBatch(tw.batchRows), given: make([]float32, o.Pairs*c.Dim)}
 	b := newTextGraphBuilder(c, w, o.FrozenLayers, a)
 	enc := b.encoder(tw, g.batch, o.FrozenLayers)
 	g.states = enc.frozen

@@ -220,7 +220,7 @@ type maskedGraph struct {
 // embeddings upwards, their gradient is the sum of both their uses.
 func newMaskedGraph(tw *textTower, w model.Weights, frozen int, a *adapters) (*maskedGraph, error) {
 	c := tw.cfg
-	g := &maskedGraph{batch: newTextBatch(tw.b, tw.t), targets: make([]int, tw.b*tw.t)}
+	g := &maskedGraph{batch: newTextBatch(tw.batchRows), targets: make([]int, tw.places())}
 	b := newTextGraphBuilder(c, w, frozen, a, c.MaskedSpecs()...)
 	enc := b.encoder(tw, g.batch, frozen)
 	g.states = enc.frozen

@@ -115,8 +115,8 @@ func (r *pretraining) validate(ctx context.Context, progress func(read, texts in
 			return 0, err
 		}
 		p := len(texts) * length
-		tw.reshape(len(texts), length)
-		bt.reshape(len(texts), length)
+		tw.reshape(batchRows{b: len(texts), t: length})
+		bt.reshape(batchRows{b: len(texts), t: length})
 		targets = resize(targets, p)
 		for b, ids := range texts {
 			t.masked.put(bt, targets, b, ids, rng)

@@ -42,7 +42,7 @@ func (t *TextTrainer) hide(texts [][]int32) (*maskedGraph, error) {
 	g := l.graphs[length]
 	if g == nil {
 		tw := newTextTower(t.m.Config, float32(t.opts.Dropout), t.state)
-		tw.reshape(l.rows, length)
+		tw.reshape(batchRows{b: l.rows, t: length})
 		if g, err = newMaskedGraph(tw, t.weights, t.opts.FrozenLayers, t.adapters); err != nil {
 			return nil, err
 		}

@@ -276,7 +276,7 @@ func (c *TextClassifier) fill(texts [][]int32, classes, rows []int) (*textClassG
 	for _, i := range rows {
 		length = max(length, paddedLength(c.m.Config, len(texts[i])))
 	}
-	c.tower.reshape(c.opts.Batch, length)
+	c.tower.reshape(batchRows{b: c.opts.Batch, t: length})
 	g := c.graphs[length]
 	if g == nil {
 		var err error

@@ -68,7 +68,7 @@ type textClassGraph struct {
 // have. They may be reshaped for another graph as long as they have this shape
 // again when this one runs.
 func newTextClassGraph(w model.Weights, tw *textTower, head *classification, frozen int, a *adapters) (*textClassGraph, error) {
-	g := &textClassGraph{batch: newTextBatch(tw.b, tw.t), targets: make([]int, tw.b)}
+	g := &textClassGraph{batch: newTextBatch(tw.batchRows), targets: make([]int, tw.b)}
 	b := newTextGraphBuilder(tw.cfg, w, frozen, a, head.specs()...)
 	enc := b.encoder(tw, g.batch, frozen)
 	g.states = enc.frozen

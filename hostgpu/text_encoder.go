@@ -64,8 +64,8 @@ func (e *TextEncoder) Embed(ctx context.Context, dst []float32, texts [][]int32)
 		longest := len(texts[order[0]])
 		t := min((longest+lengthStep-1)/lengthStep*lengthStep, c.Positions)
 		b := min(max(e.tokens/t, 1), len(order))
-		e.tw.reshape(b, t)
-		e.bt.reshape(b, t)
+		e.tw.reshape(batchRows{b: b, t: t})
+		e.bt.reshape(batchRows{b: b, t: t})
 		for row, i := range order[:b] {
 			e.bt.put(row, texts[i])
 		}

@@ -85,8 +85,8 @@ func (f *frozenText) eachBatch(ctx context.Context, texts [][]int32, use func(ro
 		t := paddedLength(c, len(texts[order[0]]))
 		rows := order[:min(max(tokens/t, 1), len(order))]
 		order = order[len(rows):]
-		f.tower.reshape(len(rows), t)
-		f.batch.reshape(len(rows), t)
+		f.tower.reshape(batchRows{b: len(rows), t: t})
+		f.batch.reshape(batchRows{b: len(rows), t: t})
 		batch = batch[:0]
 		for b, i := range rows {
 			f.batch.put(b, texts[i])

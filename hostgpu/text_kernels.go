@@ -8,7 +8,8 @@ import (
 	"github.com/wisp-project/wisp/model"
 )
 
-// Shapes in comments: B texts, padded to T tokens each; P = B·T. The lengths of
+// Shapes in comments: B texts, padded to T tokens each, or some of them to fewer (see
+// batchRows); P tokens in all. The lengths of
 // the texts are an input: what lies beyond is neither attended to nor pooled, so
 // its gradients are zero. A text of length 0 is not there.
 
@@ -28,14 +29,15 @@ const textLengths = attnHeads + headTensors
 func (k *textAttention) inputs() []input {
 	v := tensor.Shape{k.d}
 	in := append([]input{{shape: k.shape()}, {shape: v}, {shape: v}}, k.heads.inputs()...)
-	return append(in, input{shape: tensor.Shape{k.b}, index: true})
+	return append(in, input{shape: tensor.Shape{k.rows()}, index: true})
 }
-func (k *textAttention) shape() tensor.Shape { return tensor.Shape{k.b * k.t, k.d} }
+func (k *textAttention) shape() tensor.Shape { return tensor.Shape{k.places(), k.d} }
 
 func (k *textAttention) forward(out []float32, in []argument) {
-	t, x := k.t, in[attnX].floats
+	x := in[attnX].floats
 	k.heads.forward(out, x, in[attnHeads:textLengths], func(b, _ int, scores []float32) {
 		n := in[textLengths].ints[b]
+		_, t := k.at(b)
 		for i := range n {
 			row := scores[i*t : (i+1)*t]
 			softmax(row[:n], 1)
@@ -49,13 +51,13 @@ func (k *textAttention) forward(out []float32, in []argument) {
 }
 
 func (k *textAttention) backward(grads [][]float32, dout, _ []float32, in []argument) {
-	t := k.t
 	k.tail = resize(k.tail, len(dout))
 	clear(grads[attnX])
 	k.norm.backward(grads[attnX], grads[attnGain], grads[attnBias], dout, in[attnGain].floats)
 	k.drop.backward(k.tail, grads[attnX])
 	k.heads.backward(k.tail, grads[attnHeads:textLengths], k.tail, in[attnX].floats, in[attnHeads:textLengths], func(_, b, _ int, ds, probs []float32) {
 		n := in[textLengths].ints[b]
+		_, t := k.at(b)
 		for i := range n {
 			row := ds[i*t : (i+1)*t]
 			softmaxBackward(row[:n], probs[i*t:i*t+n])
@@ -102,19 +104,20 @@ func (k *textFeedForward) backward(grads [][]float32, dout, _ []float32, in []ar
 // pooling makes one vector of those of a text's tokens, (B, D): their mean or the
 // first, scaled to length 1 where unit is set.
 type pooling struct {
-	b, t, d int
-	kind    model.Pooling
-	unit    bool
-	scale   []float32 // (B) one over the length before scaling, with unit
+	batchRows
+	d     int
+	kind  model.Pooling
+	unit  bool
+	scale []float32 // (B) one over the length before scaling, with unit
 }
 
 func (k *pooling) inputs() []input {
-	return []input{{shape: tensor.Shape{k.b * k.t, k.d}}, {shape: tensor.Shape{k.b}, index: true}}
+	return []input{{shape: tensor.Shape{k.places(), k.d}}, {shape: tensor.Shape{k.rows()}, index: true}}
 }
-func (k *pooling) shape() tensor.Shape { return tensor.Shape{k.b, k.d} }
+func (k *pooling) shape() tensor.Shape { return tensor.Shape{k.rows(), k.d} }
 
-// rows is the number of rows of a text of n tokens that count.
-func (k *pooling) rows(n int) int {
+// counted is the number of tokens that count of a text of n.
+func (k *pooling) counted(n int) int {
 	if k.kind == model.PoolCLS {
 		return min(n, 1)
 	}
@@ -123,13 +126,14 @@ func (k *pooling) rows(n int) int {
 
 func (k *pooling) forward(out []float32, in []argument) {
 	d, x := k.d, in[0].floats
-	k.scale = resize(k.scale, k.b)
-	parallel(k.b, func(_, lo, hi int) {
+	k.scale = resize(k.scale, k.rows())
+	parallel(k.rows(), func(_, lo, hi int) {
 		for b := lo; b < hi; b++ {
-			y, n := out[b*d:(b+1)*d], k.rows(in[1].ints[b])
+			y, n := out[b*d:(b+1)*d], k.counted(in[1].ints[b])
+			from, _ := k.at(b)
 			clear(y)
 			for t := range n {
-				add(y, x[(b*k.t+t)*d:][:d])
+				add(y, x[(from+t)*d:][:d])
 			}
 			scaled(y, y, 1/float32(max(n, 1)))
 			if k.unit {
@@ -146,10 +150,11 @@ func (k *pooling) forward(out []float32, in []argument) {
 
 func (k *pooling) backward(grads [][]float32, dout, out []float32, in []argument) {
 	d, dx := k.d, grads[0]
-	parallel(k.b, func(_, lo, hi int) {
+	parallel(k.rows(), func(_, lo, hi int) {
 		for b := lo; b < hi; b++ {
-			y, dy, rows := out[b*d:(b+1)*d], dout[b*d:(b+1)*d], dx[b*k.t*d:(b+1)*k.t*d]
-			n := k.rows(in[1].ints[b])
+			from, t := k.at(b)
+			y, dy, rows := out[b*d:(b+1)*d], dout[b*d:(b+1)*d], dx[from*d:(from+t)*d]
+			n := k.counted(in[1].ints[b])
 			clear(rows[n*d:])
 			if n == 0 {
 				continue

@@ -31,21 +31,23 @@ func TestGELU(t *testing.T) {
 
 func TestTextAttentionGradient(t *testing.T) {
 	for _, c := range []struct {
-		t, d, h int
-		lengths []int
-		share   float32
+		t, short, u int
+		d, h        int
+		lengths     []int
+		share       float32
 	}{
-		{5, 4, 2, []int{5, 3}, 0},
-		{4, 6, 3, []int{1, 4, 0}, 0.3},
-		{3, 4, 1, []int{2}, 0},
+		{5, 0, 0, 4, 2, []int{5, 3}, 0},
+		{4, 0, 0, 6, 3, []int{1, 4, 0}, 0.3},
+		{3, 0, 0, 4, 1, []int{2}, 0},
+		{4, 2, 3, 4, 2, []int{4, 3, 2}, 0.2},
 	} {
 		r := rand.New(rand.NewPCG(11, 0))
-		b := len(c.lengths)
-		in := []hostgpu.Arg{{Floats: normal(r, b*c.t*c.d, 1)}, {Floats: normal(r, c.d, 1)}, {Floats: normal(r, c.d, 1)}}
+		b := len(c.lengths) - c.short
+		in := []hostgpu.Arg{{Floats: normal(r, (b*c.t+c.short*c.u)*c.d, 1)}, {Floats: normal(r, c.d, 1)}, {Floats: normal(r, c.d, 1)}}
 		for range 4 {
 			in = append(in, hostgpu.Arg{Floats: normal(r, c.d*c.d, 0.5)}, hostgpu.Arg{Floats: normal(r, c.d, 0.5)})
 		}
-		k := hostgpu.NewTextAttention(b, c.t, c.d, c.h, hostgpu.NewDropout(c.share, 7, 4, 3))
+		k := hostgpu.NewTextAttention(hostgpu.NewBatchRows(b, c.t, c.short, c.u), c.d, c.h, hostgpu.NewDropout(c.share, 7, 4, 3))
 		checkGradients(t, k, append(in, hostgpu.Arg{Ints: c.lengths}))
 	}
 }
@@ -60,7 +62,7 @@ func TestTextAttentionIgnoresPadding(t *testing.T) {
 	}
 	lengths := []int{4, 6}
 	in = append(in, hostgpu.Arg{Ints: lengths})
-	k := hostgpu.NewTextAttention(b, length, d, h, nil)
+	k := hostgpu.NewTextAttention(hostgpu.NewBatchRows(b, length, 0, 0), d, h, nil)
 	want := k.Forward(in)
 	for i := lengths[0] * d; i < length*d; i++ {
 		in[0].Floats[i] += 3
@@ -96,8 +98,10 @@ func TestPoolingGradient(t *testing.T) {
 		for _, unit := range []bool{false, true} {
 			r := rand.New(rand.NewPCG(14, 0))
 			x := normal(r, len(lengths)*length*d, 1)
-			k := hostgpu.NewPooling(len(lengths), length, d, kind, unit)
+			k := hostgpu.NewPooling(hostgpu.NewBatchRows(len(lengths), length, 0, 0), d, kind, unit)
 			checkGradients(t, k, []hostgpu.Arg{{Floats: x}, {Ints: lengths}})
+			k = hostgpu.NewPooling(hostgpu.NewBatchRows(3, length, 1, 3), d, kind, unit)
+			checkGradients(t, k, []hostgpu.Arg{{Floats: x[:(3*length+3)*d]}, {Ints: lengths}})
 		}
 	}
 }

@@ -149,9 +149,19 @@ func newTextTrainer(t testing.TB, m *model.TextModel, opts hostgpu.TextTrainOpti
 // The gradients of the whole graph against differences of its loss, and its
 // embeddings against those of the encoder.
 func TestTextGraphGradients(t *testing.T) {
+	for name, longest := range map[string]int{"alike": 8, "longer queries": 16} {
+		t.Run(name, func(t *testing.T) { checkTextGraph(t, longest, 8) })
+	}
+}
+
+// checkTextGraph takes queries and items of up to the given numbers of tokens.
+func checkTextGraph(t *testing.T, long, short int) {
 	m := tinyTextModel(t, 4)
 	r := rand.New(rand.NewPCG(5, 0))
-	queries, items := randomTexts(r, m.Config, 3, 8), randomTexts(r, m.Config, 3, 8)
+	queries, items := randomTexts(r, m.Config, 3, long), randomTexts(r, m.Config, 3, short)
+	for len(queries[0]) < long {
+		queries[0] = append(queries[0], int32(r.IntN(m.Config.Vocabulary)))
+	}
 	trainer := newTextTrainer(t, m, hostgpu.TextTrainOptions{Pairs: 4, Temperature: 0.5, Dropout: -1})
 	loss := func() float64 {
 		l, _, _, err := trainer.Gradients(queries, items)

@@ -8,37 +8,41 @@ import (
 	"github.com/wisp-project/wisp/model"
 )
 
-// textBatch is what a text encoder reads: B texts, padded to T tokens each.
+// textBatch is what a text encoder reads: B texts, padded as batchRows says.
 type textBatch struct {
-	t                     int
+	batchRows
 	ids, positions, types []int // (P)
 	lengths               []int // (B) tokens of each text, 0 for a text that is not there
 }
 
-func newTextBatch(b, t int) *textBatch {
+func newTextBatch(rows batchRows) *textBatch {
 	bt := &textBatch{}
-	bt.reshape(b, t)
+	bt.reshape(rows)
 	return bt
 }
 
 // reshape empties the batch and gives it another shape.
-func (bt *textBatch) reshape(b, t int) {
-	p := b * t
-	bt.t = t
+func (bt *textBatch) reshape(rows batchRows) {
+	p := rows.places()
+	bt.batchRows = rows
 	bt.ids, bt.positions, bt.types = resize(bt.ids, p), resize(bt.positions, p), resize(bt.types, p)
-	bt.lengths = resize(bt.lengths, b)
+	bt.lengths = resize(bt.lengths, rows.rows())
 	clear(bt.ids)
 	clear(bt.types) // a single text is all of type 0
 	clear(bt.lengths)
-	for i := range p {
-		bt.positions[i] = i % t
+	for b := range bt.lengths {
+		from, t := rows.at(b)
+		for i := range t {
+			bt.positions[from+i] = i
+		}
 	}
 }
 
 // put makes ids text b.
 func (bt *textBatch) put(b int, ids []int32) {
 	bt.lengths[b] = len(ids)
-	row := bt.ids[b*bt.t : (b+1)*bt.t]
+	from, t := bt.at(b)
+	row := bt.ids[from : from+t]
 	clear(row)
 	for i, id := range ids {
 		row[i] = int(id)
@@ -48,8 +52,8 @@ func (bt *textBatch) put(b int, ids []int32) {
 // textTower is the composition of kernels that computes embeddings from tokens:
 // the same list serves the training graph and inference.
 type textTower struct {
+	batchRows
 	cfg   model.TextConfig
-	b, t  int
 	embed *embedding
 	norm  *normalisation
 	attn  []*textAttention
@@ -83,15 +87,13 @@ func newTextTower(c model.TextConfig, share float32, state *stepState) *textTowe
 	return w
 }
 
-// reshape sets the shape of the batch: b texts of t tokens. The kernels of a
-// graph must keep theirs.
-func (w *textTower) reshape(b, t int) {
-	p := b * t
-	w.b, w.t = b, t
+// reshape sets the shape of the batch. The kernels of a graph must keep theirs.
+func (w *textTower) reshape(rows batchRows) {
+	p := rows.places()
+	w.batchRows, w.pool.batchRows = rows, rows
 	w.embed.p, w.norm.p = p, p
-	w.pool.b, w.pool.t = b, t
 	for l := range w.attn {
-		w.attn[l].b, w.attn[l].t, w.ffn[l].p = b, t, p
+		w.attn[l].batchRows, w.ffn[l].p = rows, p
 	}
 }
 
@@ -165,14 +167,14 @@ type textGraph struct {
 	embeddings *gorgonia.Node // (2B, D)
 }
 
-// newTextGraph builds contrastive loss and gradients for pairs of texts of t
-// tokens and weights w, those of adapters too where a is not nil. Embeddings are
+// newTextGraph builds contrastive loss and gradients for pairs of texts that lie as
+// rows says, and weights w, those of adapters too where a is not nil. Embeddings are
 // scaled to length 1 whatever the configuration says: the loss is one of cosines.
-func newTextGraph(c model.TextConfig, w model.Weights, a *adapters, o TextTrainOptions, t int, state *stepState) (*textGraph, error) {
+func newTextGraph(c model.TextConfig, w model.Weights, a *adapters, o TextTrainOptions, rows batchRows, state *stepState) (*textGraph, error) {
 	tw := newTextTower(c, float32(o.Dropout), state)
-	tw.reshape(2*o.Pairs, t)
+	tw.reshape(rows)
 	tw.pool.unit = true
-	g := &textGraph{batch: newTextBatch(2*o.Pairs, t), groups: make([]int, o.Pairs)}
+	g := &textGraph{batch: newTextBatch(rows), groups: make([]int, o.Pairs)}
 	b := newTextGraphBuilder(c, w, o.FrozenLayers, a)
 	enc := b.encoder(tw, g.batch, o.FrozenLayers)
 	g.states = enc.frozen
@@ -197,7 +199,7 @@ type encoderNodes struct {
 func (b *graphBuilder) encoder(tw *textTower, bt *textBatch, frozen int) encoderNodes {
 	n := encoderNodes{lengths: b.index("lengths", bt.lengths)}
 	if b.nodes[model.TextWord] == nil {
-		p, d := tw.b*tw.t, tw.cfg.Dim
+		p, d := tw.places(), tw.cfg.Dim
 		n.frozen = make([]float32, p*d)
 		n.states = b.input("states", []int{p, d}, n.frozen)
 	} else {

@@ -145,7 +145,7 @@ type TextTrainer struct {
 	adapters *adapters     // nil without any
 	state    *stepState
 	adam     *adamW
-	graphs   map[int]*textGraph // by length of the texts in tokens
+	graphs   map[batchRows]*textGraph
 	masked   *maskedLoss        // nil without that loss
 	heads    []model.Spec       // of other heads that are trained
 
@@ -173,7 +173,7 @@ func newTextTrainer(m *model.TextModel, opts TextTrainOptions) (_ *TextTrainer, 
 	t := &TextTrainer{
 		m: m, opts: o, weights: maps.Clone(m.Weights),
 		adapters: newAdapters(m.Config, m.Weights, o.FrozenLayers, o.AdapterRank, o.AdapterScale),
-		state:    &stepState{seed: o.Seed}, adam: newAdamW(o.WeightDecay), graphs: map[int]*textGraph{},
+		state:    &stepState{seed: o.Seed}, adam: newAdamW(o.WeightDecay), graphs: map[batchRows]*textGraph{},
 	}
 	t.adapters.draw(t.weights, o.Seed)
 	if o.Losses.MaskedLM > 0 {
@@ -225,8 +225,8 @@ func (t *TextTrainer) model(trained model.Weights) *model.TextModel {
 // loss or gradient that is not finite gives ErrDiverged and leaves the weights as
 // they were.
 //
-// There is a graph for each power of two to which lengths are rounded up, built
-// when first needed; its memory is kept.
+// Lengths are rounded up to powers of two, those of queries and of items apart.
+// There is a graph for each such shape, built when first needed; its memory is kept.
 func (t *TextTrainer) Step(queries, items [][]int32, rate float64) (float64, error) {
 	b := t.opts.Pairs
 	if len(queries) != len(items) || len(queries) == 0 || len(queries) > b {
@@ -294,16 +294,24 @@ func (t *TextTrainer) padded(texts ...[]int32) (int, error) {
 // fill lays the pairs into the graph of their length.
 func (t *TextTrainer) fill(queries, items [][]int32) (*textGraph, error) {
 	b := t.opts.Pairs
-	length, err := t.padded(slices.Concat(queries, items)...)
+	long, err := t.padded(queries...)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w, of the queries", err)
 	}
-	g := t.graphs[length]
+	short, err := t.padded(items...)
+	if err != nil {
+		return nil, fmt.Errorf("%w, of the items", err)
+	}
+	rows := batchRows{b: b, t: long, short: b, u: short}
+	if short >= long {
+		rows = batchRows{b: 2 * b, t: short}
+	}
+	g := t.graphs[rows]
 	if g == nil {
-		if g, err = newTextGraph(t.m.Config, t.weights, t.adapters, t.opts, length, t.state); err != nil {
+		if g, err = newTextGraph(t.m.Config, t.weights, t.adapters, t.opts, rows, t.state); err != nil {
 			return nil, err
 		}
-		t.graphs[length] = g
+		t.graphs[rows] = g
 	}
 	groups := map[string]int{} // by text: whoever reads it cannot tell two items with the same one apart
 	for i := range b {
@@ -329,7 +337,7 @@ func (t *TextTrainer) freeze(states []float32, bt *textBatch) {
 	if t.frozen == nil {
 		return
 	}
-	t.frozen.reshape(len(bt.lengths), bt.t)
+	t.frozen.reshape(bt.batchRows)
 	t.y = resize(t.y, len(states))
 	t.frozen.embedTokens(states, t.y, t.weights, bt)
 	t.frozen.blocks(states, t.y, t.weights, bt.lengths, 0, t.opts.FrozenLayers)

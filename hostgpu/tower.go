@@ -51,7 +51,7 @@ func newTower(c model.Config, b, t int, share float32, state *stepState) *tower 
 		scale: float32(math.Sqrt(float64(c.Dim))), drop: w.drop(share),
 	}
 	for range c.Layers {
-		w.attn = append(w.attn, &attention{heads: heads{b: b, t: t, d: c.Dim, h: c.Heads}, window: c.Window, drop: w.drop(share)})
+		w.attn = append(w.attn, &attention{heads: heads{batchRows: batchRows{b: b, t: t}, d: c.Dim, h: c.Heads}, window: c.Window, drop: w.drop(share)})
 		w.ffn = append(w.ffn, &feedForward{perceptron: perceptron{d: c.Dim, f: c.FFN}, p: p, drop: w.drop(share)})
 	}
 	w.norm = &normalisation{p: p, norm: layerNorm{d: c.Dim, eps: model.NormEpsilon}}
