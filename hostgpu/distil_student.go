@@ -23,7 +23,8 @@ type StudentOptions struct {
 	Seed      uint64 `json:"model_seed"` // of the weights of the blocks
 }
 
-func (o StudentOptions) withDefaults() StudentOptions {
+// WithDefaults fills in the fields that are zero.
+func (o StudentOptions) WithDefaults() StudentOptions {
 	o.Dim = cmp.Or(o.Dim, 192)
 	o.Layers = cmp.Or(o.Layers, 3)
 	o.Heads = cmp.Or(o.Heads, max(o.Dim/32, 1))
@@ -42,7 +43,7 @@ func (o StudentOptions) config(vocabulary int) model.TextConfig {
 
 // Validate reports the first option that no student can have.
 func (o StudentOptions) Validate() error {
-	if err := o.withDefaults().config(1).Validate(); err != nil {
+	if err := o.WithDefaults().config(1).Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	return nil
@@ -119,7 +120,7 @@ func NewStudent(words *model.Tensor, opts StudentOptions) (*model.TextModel, err
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
-	o := opts.withDefaults()
+	o := opts.WithDefaults()
 	if len(words.Shape) != 2 || words.Shape[1] != o.Dim {
 		return nil, fmt.Errorf("%w: words of shape %v for a student of width %d", ErrOptions, words.Shape, o.Dim)
 	}

@@ -34,7 +34,7 @@ func NewTextEncoder(m *model.TextModel, tokens int) *TextEncoder {
 func (e *TextEncoder) Dim() int { return e.m.Config.Dim }
 
 // lengthStep is what lengths of texts are rounded up to a multiple of.
-const lengthStep = 8
+const lengthStep = 4
 
 // Embed writes the embedding of each text to dst, (len(texts), D). Texts are
 // token ids, [CLS] and [SEP] included; the error for one that the model cannot

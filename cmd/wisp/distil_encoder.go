@@ -56,6 +56,10 @@ Of the first file of --titles, 2,000 titles are held out for wisp results and 1,
 validation, and whatever equals one of these in another source. The metric is the share of the
 teacher's ten nearest neighbours of a validation title that the student finds.
 
+The small encoder is new, but for the embeddings of its words, which are the teacher's; with
+--prune it is what is left of the teacher when the blocks, heads, columns of feed-forward parts
+and dimensions that change its embeddings least are taken away. Either is then trained.
+
 The vocabulary is cut to the most frequent tokens of the texts; single characters stay, so
 that any text still encodes.
 
@@ -64,7 +68,8 @@ encoder in eight bits with its tokenizer; OUT/run has curves, and what the teach
 saves; the same command with --resume goes on. Interrupted while the teacher speaks, the same
 command goes on without it.`,
 		Example: `  wisp distil-encoder --teacher all-MiniLM-L6-v2 --wordnet /usr/share/wordnet --titles movies.dat --out encoder
-  wisp distil-encoder --teacher all-MiniLM-L6-v2 --texts products.txt --titles movies.dat --out tiny --size nano --vocabulary 6000`,
+  wisp distil-encoder --teacher all-MiniLM-L6-v2 --texts products.txt --titles movies.dat --out tiny --size nano --vocabulary 6000
+  wisp distil-encoder --teacher all-MiniLM-L6-v2 --texts products.txt --prune --layers 4 --heads 8 --dim 256 --ffn 1024 --out pruned`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			result, err := r.run(cmd.Context(), newProgress(cmd))
@@ -85,6 +90,7 @@ command goes on without it.`,
 	f.StringArrayVar(&r.titles, "titles", nil, "`file` with film titles, id::title::genres or id;title;genres; may be given more than once")
 	f.IntVar(&r.Augment, "augment", 200_000, "titles that are put together from parts of others")
 	f.StringVar(&r.Size, "size", "micro", "nano, micro or small; the next flags change it")
+	f.BoolVar(&r.Pruned, "prune", false, "start from what is left of the teacher, not anew")
 	f.IntVar(&s.Dim, "dim", 0, "width of the embeddings")
 	f.IntVar(&s.Layers, "layers", 0, "transformer blocks")
 	f.IntVar(&s.Heads, "heads", 0, "attention heads (default as many as make them 32 wide)")
@@ -121,6 +127,7 @@ type distilSettings struct {
 	Augment    int                    `json:"augment"`
 	Size       string                 `json:"size"`
 	Student    hostgpu.StudentOptions `json:"student"`
+	Pruned     bool                   `json:"pruned,omitempty"` // the student was left of the teacher
 	Vocabulary int                    `json:"vocabulary"`
 	Levels     int                    `json:"word_levels"`
 	MaxTokens  int                    `json:"max_tokens"`
@@ -192,11 +199,7 @@ func (r *distilRun) run(ctx context.Context, p *progress) (result distilled, err
 	if err := hostgpu.NewTextEncoder(teacher, 0).Embed(ctx, task.Given, encodeAll(tok, held, teacher.Config.MaxTokens)); err != nil {
 		return result, err
 	}
-	words, err := hostgpu.TokenVectors(ctx, teacher, tok.Special(), from, r.Student.Dim)
-	if err != nil {
-		return result, err
-	}
-	student, err := hostgpu.NewStudent(words, r.Student)
+	student, err := r.student(ctx, teacher, tok.Special(), from, ids, p)
 	if err != nil {
 		return result, err
 	}
@@ -212,6 +215,34 @@ func (r *distilRun) run(ctx context.Context, p *progress) (result distilled, err
 	result.distilSettings = r.distilSettings
 	result.Before, result.Best, result.BestEpoch = run.Best()
 	return r.keep(run.Model(), small, result)
+}
+
+// importanceSample is how many texts the parts of a teacher are weighed on.
+const importanceSample = 4096
+
+// student returns the encoder to train, with the tokens from of the teacher, whose ids
+// of the texts are given.
+func (r *distilRun) student(ctx context.Context, teacher *model.TextModel, special tokenize.SpecialIDs, from []int32, ids [][]int32, p *progress) (*model.TextModel, error) {
+	if !r.Pruned {
+		words, err := hostgpu.TokenVectors(ctx, teacher, special, from, r.Student.Dim)
+		if err != nil {
+			return nil, err
+		}
+		return hostgpu.NewStudent(words, r.Student)
+	}
+	s := r.Student.WithDefaults()
+	o := quantize.TextPruneOptions{Layers: s.Layers, Heads: s.Heads, FFN: s.FFN, Dim: s.Dim, Positions: min(s.Positions, teacher.Config.Positions), Tokens: from}
+	sample := make([][]int32, 0, importanceSample)
+	for _, i := range rand.New(rand.NewPCG(s.Seed, 0x7e)).Perm(len(ids))[:min(importanceSample, len(ids))] {
+		sample = append(sample, ids[i])
+	}
+	// Texts of like length make a batch.
+	slices.SortStableFunc(sample, func(a, b []int32) int { return len(a) - len(b) })
+	importance, err := hostgpu.TextImportance(ctx, teacher, sample, s.Seed, func(read, texts int) { p.stage("weighing the teacher's parts", int64(read), int64(texts)) })
+	if err != nil {
+		return nil, err
+	}
+	return quantize.PruneText(teacher, importance, o)
 }
 
 // keep writes the encoder, its tokenizer and how it came about.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -69,6 +70,35 @@ func TestDistilEncoder(t *testing.T) {
 	v, err := int8Vectors(small, smallTok, []string{"thing1 kind1"})
 	if err != nil || len(v.Data) != 8 {
 		t.Errorf("in int8: %v, %v", v, err)
+	}
+}
+
+// What is left of the teacher is nearer to it than a new encoder, trained or not.
+func TestDistilEncoderPruned(t *testing.T) {
+	teacher, titles, out := tinyEncoder(t, tasteData(t)), madeTitles(t), filepath.Join(t.TempDir(), "out")
+	if _, _, err := distil(t.Context(), quickDistil(teacher, titles, out, "--prune")...); err != nil {
+		t.Fatal(err)
+	}
+	var how distilled
+	if err := json.Unmarshal(get(t, filepath.Join(out, "distil-encoder.json")), &how); err != nil {
+		t.Fatal(err)
+	}
+	if !how.Pruned || !(how.Best > how.Before) {
+		t.Errorf("overlap %v before and %v after, pruned %v", how.Before, how.Best, how.Pruned)
+	}
+	_, m, err := loadEncoder(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, was, err := loadEncoder(teacher)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := m.Config; c.Dim != 8 || c.Heads != 2 || c.Layers != 1 || c.FFN != 16 || c.Types != was.Config.Types {
+		t.Errorf("made %+v of %+v", c, was.Config)
+	}
+	if _, _, err := distil(t.Context(), quickDistil(teacher, titles, filepath.Join(t.TempDir(), "wide"), "--prune", "--dim", "32")...); err == nil || !strings.Contains(err.Error(), "only takes away") {
+		t.Errorf("wider than the teacher: %v", err)
 	}
 }
 
