@@ -146,8 +146,8 @@ type TextTrainer struct {
 	state    *stepState
 	adam     *adamW
 	graphs   map[batchRows]*textGraph
-	masked   *maskedLoss        // nil without that loss
-	heads    []model.Spec       // of other heads that are trained
+	masked   *maskedLoss  // nil without that loss
+	heads    []model.Spec // of other heads that are trained
 
 	// The frozen part runs outside the graphs.
 	frozen *textTower // nil where nothing is frozen

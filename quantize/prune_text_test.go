@@ -93,7 +93,7 @@ func TestPruneTextKeepsWhatMatters(t *testing.T) {
 		out, outNow := m.Weights[model.TextLayerName(from, "attn.o.weight")], small.Weights[model.TextLayerName(to, "attn.o.weight")]
 		for i := range 12 {
 			for j, d := range dims {
-				if now.Row(i)[j] != was.Row(12*heads[from]+i)[d] {
+				if now.Row(i)[j] != was.Row(12*heads[from] + i)[d] {
 					t.Fatalf("block %d: row %d of the queries is not that of head %d", to, i, heads[from])
 				}
 				if outNow.Row(j)[i] != out.Row(d)[12*heads[from]+i] {
