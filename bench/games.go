@@ -124,7 +124,7 @@ func gamesData(ctx context.Context, source func(part string) string, dir string)
 func sasrecOptions(o hostgpu.TrainOptions, threads int) map[string]any {
 	return map[string]any{
 		"threads": threads,
-		"window": o.Window, "dim": o.Dim, "layers": o.Layers, "dropout": o.Dropout, "smoothing": o.Smoothing,
+		"window":  o.Window, "dim": o.Dim, "layers": o.Layers, "dropout": o.Dropout, "smoothing": o.Smoothing,
 		"learning_rate": o.LearningRate, "warmup": o.Warmup, "weight_decay": o.WeightDecay, "clip_norm": o.ClipNorm,
 		"batch": o.Rows * o.Length, "epochs": o.Epochs, "patience": o.Patience, "seed": o.Seed,
 	}
