@@ -89,7 +89,7 @@ func TestTuneEncoderResumes(t *testing.T) {
 	succeed(t, quickTune(c.prepared, encoder, whole)...)
 	args := quickTune(c.prepared, encoder, out)
 	// In the first epoch; in the pass that follows; and after that.
-	for _, at := range []int64{4, 12, 30} {
+	for _, at := range []int64{4, 12, 24} {
 		wantInterrupted(t, wisp(interruptAt(t, at), args...), "--resume")
 		args = quickTune(c.prepared, encoder, out, "--resume")
 	}
