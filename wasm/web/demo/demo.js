@@ -14,7 +14,8 @@ async function open() {
   $('loading').hidden = false
   const start = performance.now()
   try {
-    const { artefact, publicKey } = await (await fetch('/artefact/demo.json')).json()
+    const { artefact, publicKey, report } = await (await fetch('/artefact/demo.json')).json()
+    if (report) fetch(report).then((r) => r.json()).then(compare).catch(() => {}) // the page does without
     wisp = await Recommender.load(artefact, { publicKey, historyLimit: 200, onHistoryChange: update, onProgress: ({ loaded, total }) => { $('progress').value = loaded / total } })
   } catch (error) {
     $('loading').hidden = true
@@ -187,6 +188,42 @@ function weigh(info, took) {
   describe($('quality'), metrics.length > 0 ? metrics.map(({ name, value, low, high }) => [name.replaceAll('.', ' ').replace('ndcg10', 'NDCG@10'), low < high ? `${value.toFixed(3)} (${low.toFixed(3)}–${high.toFixed(3)})` : value.toFixed(3)]) : [['measured', 'not yet']])
   $('origin').textContent = `${manifest.name}, version ${manifest.version}. ${info.trusted ? `Signed with key ${info.keyId.slice(0, 8)}…` : 'Not signed by a trusted key.'} Every bit of its golden answers was right on this device.`
 }
+
+/** Shows what wisp report measured of the model and of the file. */
+function compare({ models, serving, prices }) {
+  const teacher = models.find(({ kind }) => kind === 'teacher')
+  const own = models.find(({ kind }) => kind === 'artefact')
+  if (!teacher || !own) return
+  const rows = [
+    ['bytes', (m) => bytes(m.disk_bytes)], ['parameters', (m) => compact.format(m.parameters)],
+    ['multiplications a request', (m) => compact.format(m.request.macs_total)],
+    ['energy a request', (m) => `${number.format(1000 * m.energy.joules)} mJ`],
+    ['time a request', (m) => `${number.format(m.speed.latency.p50_us / 1000)} ms`],
+    ['NDCG@10', (m) => m.quality.ndcg10.value.toFixed(3)],
+  ]
+  $('compared').replaceChildren(...rows.map(([name, value]) => {
+    const row = document.createElement('tr')
+    const head = element('th', '', name)
+    head.scope = 'row'
+    row.append(head, ...[teacher, own].map((m) => element('td', '', value(m))))
+    return row
+  }))
+  const money = new Intl.NumberFormat('en', { style: 'currency', currency: prices.currency, maximumFractionDigits: 0 })
+  const ways = { llm: 'a language model of 7 B', bert: 'BERT-base', teacher: 'full precision', artefact: 'this file, at the edge', browser: 'this file, here' }
+  let late = false
+  describe($('cost'), Object.entries(ways).flatMap(([way, name]) => {
+    const all = serving.filter((s) => s.way === way)
+    const best = (all.some(({ meets }) => meets) ? all.filter(({ meets }) => meets) : all).sort((a, b) => a.cost_per_month - b.cost_per_month)[0]
+    if (!best) return []
+    late ||= !best.meets
+    return [[best.meets ? name : `${name} *`, money.format(best.cost_per_month)]]
+  }))
+  const { requests_per_day: day, target_ms: target } = prices.workload
+  $('cost-title').textContent = `A month of ${compact.format(day)} requests a day`
+  $('cost-note').textContent = `By example prices; the cheapest machines that answer within ${target} ms.${late ? ' * None does; the cheapest that keep up.' : ''}`
+  $('report').hidden = false
+}
+const compact = new Intl.NumberFormat('en', { notation: 'compact', maximumSignificantDigits: 3 })
 
 const parts = { header: 'map of the model', tokenizer: 'tokenizer', text: 'language model', user: 'user tower', items: 'vectors of films', texts: 'vectors of their texts', labels: 'genres', bounds: 'bounds of scores', attributes: 'what films are made of' }
 

@@ -5,10 +5,26 @@ import { writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { faults, fixtures, inBrowsers, publicKey } from './browsers.mjs'
 
+// What the page reads of a report; quantize/report/REPORT.md describes the whole.
+const model = (kind, disk_bytes, p50_us) => ({
+  kind, disk_bytes, parameters: 1_234_567, request: { macs_total: 4_560_000 }, energy: { joules: 0.002 },
+  speed: { latency: { p50_us } }, quality: { ndcg10: { value: 0.1234 } },
+})
+const serving = (way, cost_per_month, meets) => ({ way, cost_per_month, meets })
+const report = {
+  models: [model('teacher', 92e6, 1500), model('artefact', 280e3, 250)],
+  serving: [serving('llm', 70_000, false), serving('llm', 90_000, false), serving('bert', 800, false), serving('bert', 1168, true), serving('artefact', 584, true)],
+  prices: { currency: 'USD', workload: { requests_per_day: 1e7, target_ms: 150 } },
+}
+
 /** Opens the demo with a fixture as its artefact. */
 async function visit(open, { width, height, scheme }, before = async () => {}) {
   faults.set('/artefact/demo.json', (_, response) => {
-    response.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify({ artefact: '/fixtures/shop.wisp', publicKey }))
+    response.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify({ artefact: '/fixtures/shop.wisp', publicKey, report: '/artefact/report.json' }))
+    return true
+  })
+  faults.set('/artefact/report.json', (_, response) => {
+    response.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(report))
     return true
   })
   const page = await open()
@@ -37,6 +53,11 @@ for (const [name, view] of Object.entries({
   inBrowsers(`the demo works and is accessible: ${name}`, async ({ open, browser }) => {
     const { page, problems } = await visit(open, view)
     await ready(page)
+    await page.waitForSelector('#report:not([hidden])')
+    const panel = await page.$eval('#report', (e) => e.innerText)
+    for (const words of ['92 MB', '280 KB', '1.5 ms', '0.25 ms', '0.123', '10M requests a day', '$70,000', '7 B *', '$1,168', '$584']) {
+      assert.ok(panel.includes(words), `${words} is missing in ${panel}`)
+    }
     await page.type('#query', 'item 7')
     await page.waitForSelector('#found .card')
     const before = await page.$$eval('#recommended .card', (cards) => cards.map((c) => c.dataset.item))
