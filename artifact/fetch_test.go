@@ -242,6 +242,35 @@ func TestFetch(t *testing.T) {
 	}
 }
 
+// What another model's interrupted fetch has got stays, until nobody can want it.
+func TestKeepLeavesWhatGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	store, err := artifact.OpenStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := filepath.Join(dir, "sections", strings.Repeat("ab", sha256.Size)+".part")
+	if err := os.WriteFile(part, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Keep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(part); err != nil {
+		t.Errorf("a fetch that was interrupted just now would begin anew: %v", err)
+	}
+	old := time.Now().Add(-25 * time.Hour)
+	if err := os.Chtimes(part, old, old); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Keep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(part); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("half a section of the day before yesterday stays: %v", err)
+	}
+}
+
 func spoil(t *testing.T, path string) {
 	t.Helper()
 	b, err := os.ReadFile(path)

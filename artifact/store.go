@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/wisp-project/wisp/internal/atomicfile"
 )
@@ -103,7 +104,8 @@ func (s *Store) Publish(ctx context.Context, path, name string) error {
 }
 
 // Keep removes all artefacts but those with the given digests, and the sections
-// that none of these has. Heads that [Store.Publish] has named stay.
+// that none of these has. Heads that [Store.Publish] has named stay, and for a day what
+// an interrupted fetch has got of a section.
 func (s *Store) Keep(ctx context.Context, digests ...[sha256.Size]byte) (err error) {
 	defer func() {
 		if err != nil {
@@ -154,13 +156,23 @@ func (s *Store) Keep(ctx context.Context, digests ...[sha256.Size]byte) (err err
 		return err
 	}
 	for _, f := range files {
-		if !sections[f.Name()] {
+		if !sections[f.Name()] && !goesOn(f) {
 			if err := os.Remove(filepath.Join(s.dir, sectionsDir, f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// partLife is how long what an interrupted fetch has got waits for being gone on with.
+const partLife = 24 * time.Hour
+
+// goesOn says that a file is a part of a section whose fetch was interrupted lately, of
+// another model perhaps.
+func goesOn(f fs.DirEntry) bool {
+	info, err := f.Info()
+	return err == nil && strings.HasSuffix(f.Name(), partSuffix) && time.Since(info.ModTime()) < partLife
 }
 
 func (s *Store) lock(ctx context.Context) (unlock func(), err error) {
