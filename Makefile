@@ -8,7 +8,7 @@ WISP     := bin/wisp
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build wasm wasm-check web test test-web test-race test-arm64 fuzz bench bench-peers bench-guest bench-browser bench-games encoder golden results lint fmt demo check clean setup-demo setup-test setup-encoder setup-web
+.PHONY: help build wasm wasm-check web test test-web test-race test-arm64 fuzz bench bench-peers bench-guest bench-browser bench-recipes bench-games encoder golden results lint fmt demo check clean setup-demo setup-test setup-encoder setup-web
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -75,17 +75,22 @@ bench-browser: build setup-web ## the browser package side by side with onnxrunt
 	@mkdir -p bin && $(GO) -C bench build -trimpath -o ../bin/bench . && \
 	bin/bench -topic browser -shared $(SHARED) -venv $(OUT)/peers/venv -artefact $(OUT)/web/served/demo.wisp
 
+bench-recipes: build ## what public software makes of the encoder's teacher, into docs/results/peers-recipes.* (after wisp results --topic encoder)
+	@mkdir -p bin && $(GO) -C bench build -trimpath -o ../bin/bench . && \
+	bin/bench -topic recipes -shared $(SHARED) -venv $(OUT)/peers/venv -work $(OUT)/results
+
 bench-games: ## quality of a training side by side with PyTorch, into docs/results/peers-games.* (hours; goes on where it was)
 	@mkdir -p bin && $(GO) -C bench build -trimpath -o ../bin/bench . && \
 	bin/bench -topic games -shared $(SHARED) -venv $(OUT)/peers/venv -work $(OUT)/results
 
-encoder: setup-encoder build ## distil the small text encoder from MiniLM in $(SHARED) into $(OUT)/encoder (hours; goes on where it was)
+encoder: setup-encoder build ## distil the built-in text encoder anew from MiniLM in $(SHARED), by way of $(OUT)/encoder (hours; goes on where it was)
 	@mkdir -p $(OUT)
 	@zcat $(SHARED)/data/online-retail/online_retail.csv.gz | cut -d, -f3 | sort -u | iconv -c -f utf-8 -t utf-8 >$(OUT)/retail.txt
 	$(WISP) distil-encoder --teacher $(SHARED)/models/all-MiniLM-L6-v2 --wordnet /usr/share/wordnet \
 	  --titles $(SHARED)/data/movietweetings/movies.dat --titles $(SHARED)/data/movietweetings/dbpedia-mappings.csv \
-	  --texts $(OUT)/retail.txt --epochs 60 --patience 10 --out $(OUT)/encoder \
+	  --texts $(OUT)/retail.txt --epochs 18 --batch 128 --patience 18 --out $(OUT)/encoder \
 	  $(if $(wildcard $(OUT)/encoder/distil-encoder.safetensors),--resume)
+	cp $(OUT)/encoder/encoder.bin quantize/builtin/encoder.bin
 
 golden: ## rewrite golden files (read the diff before you commit it)
 	UPDATE_GOLDEN=1 $(GO) test ./...

@@ -259,6 +259,10 @@ func TestKeepLeavesWhatGoesOn(t *testing.T) {
 	if _, err := os.Stat(part); err != nil {
 		t.Errorf("a fetch that was interrupted just now would begin anew: %v", err)
 	}
+	newer := filepath.Join(dir, "sections", "newer")
+	if err := os.WriteFile(newer, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	old := time.Now().Add(-25 * time.Hour)
 	if err := os.Chtimes(part, old, old); err != nil {
 		t.Fatal(err)

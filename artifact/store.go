@@ -155,8 +155,9 @@ func (s *Store) Keep(ctx context.Context, digests ...[sha256.Size]byte) (err err
 	if err != nil {
 		return err
 	}
+	goesOn := lately(files)
 	for _, f := range files {
-		if !sections[f.Name()] && !goesOn(f) {
+		if !sections[f.Name()] && !goesOn[f.Name()] {
 			if err := os.Remove(filepath.Join(s.dir, sectionsDir, f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
@@ -165,14 +166,28 @@ func (s *Store) Keep(ctx context.Context, digests ...[sha256.Size]byte) (err err
 	return nil
 }
 
-// partLife is how long what an interrupted fetch has got waits for being gone on with.
+// partLife is how long what an interrupted fetch has got waits for being gone on with:
+// so much older than the newest file may it be.
 const partLife = 24 * time.Hour
 
-// goesOn says that a file is a part of a section whose fetch was interrupted lately, of
-// another model perhaps.
-func goesOn(f fs.DirEntry) bool {
-	info, err := f.Info()
-	return err == nil && strings.HasSuffix(f.Name(), partSuffix) && time.Since(info.ModTime()) < partLife
+// lately returns the names of files that are parts of sections whose fetch was
+// interrupted lately, of another model perhaps.
+func lately(files []fs.DirEntry) map[string]bool {
+	changed := map[string]time.Time{}
+	var newest time.Time
+	for _, f := range files {
+		if info, err := f.Info(); err == nil { // else it has gone
+			changed[f.Name()] = info.ModTime()
+			if info.ModTime().After(newest) {
+				newest = info.ModTime()
+			}
+		}
+	}
+	parts := map[string]bool{}
+	for name, at := range changed {
+		parts[name] = strings.HasSuffix(name, partSuffix) && newest.Sub(at) < partLife
+	}
+	return parts
 }
 
 func (s *Store) lock(ctx context.Context) (unlock func(), err error) {

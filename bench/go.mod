@@ -5,6 +5,7 @@ module github.com/wisp-project/wisp/bench
 go 1.26.0
 
 require (
+	github.com/klauspost/compress v1.20.3
 	github.com/tetratelabs/wazero v1.12.0
 	github.com/wisp-project/wisp v0.0.0
 )
@@ -22,7 +23,6 @@ require (
 	github.com/golang/protobuf v1.5.2 // indirect
 	github.com/google/flatbuffers v2.0.6+incompatible // indirect
 	github.com/google/uuid v1.6.0 // indirect
-	github.com/klauspost/compress v1.20.3 // indirect
 	github.com/leesper/go_rng v0.0.0-20190531154944-a612b043e353 // indirect
 	github.com/parquet-go/bitpack v1.0.0 // indirect
 	github.com/parquet-go/jsonlite v1.0.0 // indirect

@@ -27,7 +27,7 @@ func main() {
 	flag.StringVar(&b.venv, "venv", "out/peers/venv", "virtual environment of the peers, made where it is missing")
 	flag.StringVar(&b.peers, "peers", "bench/peers", "folder with the peers' scripts and requirements")
 	flag.StringVar(&b.docs, "docs", "docs/results", "folder for the figures")
-	flag.StringVar(&b.topic, "topic", "peers", "what to compare: peers (training steps), games (the quality of a training), guest (what runs in the sandbox) or browser (the browser package)")
+	flag.StringVar(&b.topic, "topic", "peers", "what to compare: peers (training steps), games (the quality of a training), guest (what runs in the sandbox), recipes (what others make of the encoder) or browser (the browser package)")
 	flag.StringVar(&b.work, "work", "out/results", "folder for the trainings of games, that of wisp results")
 	flag.DurationVar(&b.limit, "limit", 4*time.Hour, "when to break off the trainings of games; they go on the next time")
 	flag.BoolVar(&b.untimed, "untimed", false, "do not wait for a quiet machine, and measure no times of games, only quality")
@@ -72,6 +72,8 @@ func (b *bench) run(ctx context.Context) error {
 		return b.guestTopic(ctx)
 	case "browser":
 		return b.browserTopic(ctx)
+	case "recipes":
+		return b.recipes(ctx)
 	}
 	if info := hostgpu.BLAS(); !info.Fast {
 		return fmt.Errorf("%s is no fair side of a comparison: %s", info.Name, info.Hint)
@@ -87,7 +89,7 @@ func (b *bench) run(ctx context.Context) error {
 	case "games":
 		return b.games(ctx, python)
 	}
-	return fmt.Errorf("-topic %q is unknown; choose peers, games, guest or browser", b.topic)
+	return fmt.Errorf("-topic %q is unknown; choose peers, games, guest, recipes or browser", b.topic)
 }
 
 // speed compares training steps.

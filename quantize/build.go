@@ -28,6 +28,9 @@ type BuildOptions struct {
 	Text     *Text  // the text encoder; nil for none
 	// Attributes are those of the items, to be named in explanations; nil for none.
 	Attributes *Attributes
+	// ItemBits is how many bits a value of an item's vector has, and of that of its text,
+	// 3 to 8; 0 means 8. Fewer make a smaller file.
+	ItemBits int
 }
 
 // goldenRequests is how many requests with exact answers an artefact carries;
@@ -49,7 +52,7 @@ func Build(ctx context.Context, m *model.Model, ds *data.Dataset, histories [][]
 		return nil, fmt.Errorf("quantize: build: %w: the data have %d items, the model knows %d", artifact.ErrContent, len(items), m.Config.Items)
 	}
 	_, labels := artifact.Labels(items)
-	b, err := imageWith(m, histories, o.Text, labels, o.Attributes)
+	b, err := imageWith(m, histories, o.Text, labels, o.Attributes, o.ItemBits)
 	if err != nil {
 		return nil, err
 	}

@@ -189,11 +189,15 @@ func clone(t *model.Tensor) []float32 { return append([]float32(nil), t.Data...)
 // as the guest reads them. labels are the numbers of each item's categories and
 // attributes, see artifact.Labels; nil for none.
 func Image(m *model.Model, histories [][]model.Event, text *Text, labels [][]uint32) ([]byte, error) {
-	return imageWith(m, histories, text, labels, nil)
+	return imageWith(m, histories, text, labels, nil, 0)
 }
 
-// imageWith is Image with what the vectors of the items are made of, nil for none.
-func imageWith(m *model.Model, histories [][]model.Event, text *Text, labels [][]uint32, attributes *Attributes) ([]byte, error) {
+// imageWith is Image with what the vectors of the items are made of, nil for none, and
+// with items in so many bits, 0 for eight.
+func imageWith(m *model.Model, histories [][]model.Event, text *Text, labels [][]uint32, attributes *Attributes, itemBits int) ([]byte, error) {
+	if err := checkItemBits(itemBits); err != nil {
+		return nil, err
+	}
 	var descriptions [][]float32
 	if text != nil {
 		descriptions = text.Descriptions
@@ -205,6 +209,9 @@ func imageWith(m *model.Model, histories [][]model.Event, text *Text, labels [][
 	p, err := Params(m, cal, text)
 	if err != nil {
 		return nil, err
+	}
+	if itemBits != 0 && itemBits != maxItemBits {
+		narrow(&p, m, text, itemBits)
 	}
 	p.Shape.Labels, p.Labels = layout.LabelShapeOf(labels), labels
 	if attributes != nil {

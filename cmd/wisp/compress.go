@@ -40,7 +40,7 @@ trained with them. It must be all that the model knows of texts, as after
 wisp train --features 0 --encoder.
 
 With --budget, --max-latency or --min-retention the model is pruned first, to the smallest
-of several shapes that keeps within them; the table says what each comes to, and which are
+of several shapes that keeps within them, and its items get eight, six or four bits; the table says what each comes to, and which are
 on the Pareto front. Shapes over the budget or too slow are not trained. What is kept is
 compared on validation, in eight bits.
 
@@ -73,10 +73,14 @@ its words, what an encoder reads in its text, or what the item itself is.`,
 				if look.work == "" {
 					look.work = out + ".search"
 				}
-				var err error
-				if dir, err = look.run(cmd.Context(), cmd.OutOrStdout(), dir, dataDir, newProgress(cmd)); err != nil {
+				if o.ItemBits != 0 {
+					look.bits = []int{o.ItemBits}
+				}
+				found, err := look.run(cmd.Context(), cmd.OutOrStdout(), dir, dataDir, newProgress(cmd))
+				if err != nil {
 					return err
 				}
+				dir, o.ItemBits = found.dir, found.bits
 			}
 			m, t, ds, s, err := trained(dir, dataDir)
 			if err != nil {
@@ -131,8 +135,9 @@ its words, what an encoder reads in its text, or what the item itself is.`,
 	f := c.Flags()
 	f.StringVar(&dataDir, "data", "", "the prepared data that the model was trained on")
 	f.StringVar(&out, "out", "", "the artefact to write")
-	f.StringVar(&encoder, "encoder", "", "folder of the text encoder that the model was trained with, to go into the artefact")
+	f.StringVar(&encoder, "encoder", "", "folder of the text encoder that the model was trained with, or "+builtinEncoder+", to go into the artefact")
 	f.BoolVar(&attributes, "attributes", false, "put the vectors of words and categories in, so that explanations can name them")
+	f.IntVar(&o.ItemBits, "item-bits", 0, "bits of a value of an item's vector, 3 to 8 (default 8, or what a search finds)")
 	f.StringVar(&o.Name, "name", "", "name of the model (default: that of the data)")
 	f.Uint64Var(&o.Version, "model-version", 1, "version of the model; a gateway refuses to go back")
 	f.StringVar(&o.Tenant, "tenant", "", "whom the model serves")

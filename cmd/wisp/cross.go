@@ -14,7 +14,6 @@ import (
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/eval"
-	"github.com/wisp-project/wisp/internal/tokenize"
 	"github.com/wisp-project/wisp/model"
 )
 
@@ -174,11 +173,7 @@ func (r *crossRun) run(ctx context.Context, p *progress) (result crossing, err e
 
 // read reads the encoder in dir and puts head on it.
 func (s *crossSettings) read(dir string, head *model.Tensor) (*hostgpu.CrossEncoder, error) {
-	tok, err := tokenize.Load(dir)
-	if err != nil {
-		return nil, err
-	}
-	m, err := model.LoadText(dir)
+	tok, m, err := loadEncoder(dir)
 	if err != nil {
 		return nil, err
 	}

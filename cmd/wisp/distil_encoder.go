@@ -58,7 +58,8 @@ teacher's ten nearest neighbours of a validation title that the student finds.
 
 The small encoder is new, but for the embeddings of its words, which are the teacher's; with
 --prune it is what is left of the teacher when the blocks, heads, columns of feed-forward parts
-and dimensions that change its embeddings least are taken away. Either is then trained.
+and dimensions that change its embeddings least are taken away; with --start it is one that was
+distilled before, with its vocabulary. Each is then trained.
 
 The vocabulary is cut to the most frequent tokens of the texts; single characters stay, so
 that any text still encodes.
@@ -90,6 +91,7 @@ command goes on without it.`,
 	f.StringArrayVar(&r.titles, "titles", nil, "`file` with film titles, id::title::genres or id;title;genres; may be given more than once")
 	f.IntVar(&r.Augment, "augment", 200_000, "titles that are put together from parts of others")
 	f.StringVar(&r.Size, "size", "micro", "nano, micro or small; the next flags change it")
+	f.StringVar(&r.Start, "start", "", "go on with the small encoder in this `folder`, or "+builtinEncoder+", of whatever size it is")
 	f.BoolVar(&r.Pruned, "prune", false, "start from what is left of the teacher, not anew")
 	f.IntVar(&s.Dim, "dim", 0, "width of the embeddings")
 	f.IntVar(&s.Layers, "layers", 0, "transformer blocks")
@@ -128,6 +130,7 @@ type distilSettings struct {
 	Size       string                 `json:"size"`
 	Student    hostgpu.StudentOptions `json:"student"`
 	Pruned     bool                   `json:"pruned,omitempty"` // the student was left of the teacher
+	Start      string                 `json:"start,omitempty"`  // the student was distilled before, and lay there
 	Vocabulary int                    `json:"vocabulary"`
 	Levels     int                    `json:"word_levels"`
 	MaxTokens  int                    `json:"max_tokens"`
@@ -186,7 +189,7 @@ func (r *distilRun) run(ctx context.Context, p *progress) (result distilled, err
 			counts[id]++
 		}
 	}
-	small, from, err := tok.Prune(min(r.Vocabulary, tok.Size()), counts)
+	small, start, from, err := r.reads(tok, counts)
 	if err != nil {
 		return result, err
 	}
@@ -199,9 +202,11 @@ func (r *distilRun) run(ctx context.Context, p *progress) (result distilled, err
 	if err := hostgpu.NewTextEncoder(teacher, 0).Embed(ctx, task.Given, encodeAll(tok, held, teacher.Config.MaxTokens)); err != nil {
 		return result, err
 	}
-	student, err := r.student(ctx, teacher, tok.Special(), from, ids, p)
-	if err != nil {
-		return result, err
+	student := start
+	if student == nil {
+		if student, err = r.student(ctx, teacher, tok.Special(), from, ids, p); err != nil {
+			return result, err
+		}
 	}
 	run, err := hostgpu.NewDistilRun(student, task, r.Options)
 	if err != nil {
@@ -215,6 +220,24 @@ func (r *distilRun) run(ctx context.Context, p *progress) (result distilled, err
 	result.distilSettings = r.distilSettings
 	result.Before, result.Best, result.BestEpoch = run.Best()
 	return r.keep(run.Model(), small, result)
+}
+
+// reads returns the tokenizer of the student, and the student where it was distilled
+// before, or else what of the teacher's vocabulary its own is.
+func (r *distilRun) reads(tok *tokenize.Tokenizer, counts []int) (small *tokenize.Tokenizer, start *model.TextModel, from []int32, err error) {
+	switch {
+	case r.Start == "":
+		small, from, err = tok.Prune(min(r.Vocabulary, tok.Size()), counts)
+		return small, nil, from, err
+	case r.Pruned:
+		return nil, nil, nil, errors.New("--start and --prune: an encoder is one or the other; give one of them")
+	}
+	if small, start, err = loadEncoder(r.Start); err != nil {
+		return nil, nil, nil, err
+	}
+	c := start.Config
+	r.Student = hostgpu.StudentOptions{Dim: c.Dim, Layers: c.Layers, Heads: c.Heads, FFN: c.FFN, Positions: c.Positions, Seed: r.Student.Seed}
+	return small, start, nil, nil
 }
 
 // importanceSample is how many texts the parts of a teacher are weighed on.

@@ -67,7 +67,7 @@ func TestDistilEncoder(t *testing.T) {
 	if _, _, err := distil(t.Context(), quickDistil(teacher, titles, teacher)...); err == nil {
 		t.Error("the teacher's own folder was taken for the student's")
 	}
-	v, err := int8Vectors(small, smallTok, []string{"thing1 kind1"})
+	v, err := sandboxVectors(t.Context(), small, smallTok, []string{"thing1 kind1"})
 	if err != nil || len(v.Data) != 8 {
 		t.Errorf("in int8: %v, %v", v, err)
 	}
@@ -96,6 +96,21 @@ func TestDistilEncoderPruned(t *testing.T) {
 	}
 	if c := m.Config; c.Dim != 8 || c.Heads != 2 || c.Layers != 1 || c.FFN != 16 || c.Types != was.Config.Types {
 		t.Errorf("made %+v of %+v", c, was.Config)
+	}
+	// It can be gone on with, as it is.
+	next := filepath.Join(t.TempDir(), "next")
+	if _, _, err := distil(t.Context(), quickDistil(teacher, titles, next, "--start", out, "--dim", "12")...); err != nil {
+		t.Fatal(err)
+	}
+	first := how
+	if err := json.Unmarshal(get(t, filepath.Join(next, "distil-encoder.json")), &how); err != nil {
+		t.Fatal(err)
+	}
+	if how.Before < first.Best-1e-9 || how.Best < how.Before || how.Student.Dim != 8 || how.Start != out {
+		t.Errorf("it began with overlap %v, and ended with %v, after one that ended with %v: %+v", how.Before, how.Best, first.Best, how.Student)
+	}
+	if _, _, err := distil(t.Context(), quickDistil(teacher, titles, filepath.Join(t.TempDir(), "both"), "--prune", "--start", out)...); err == nil {
+		t.Error("--prune and --start go together")
 	}
 	if _, _, err := distil(t.Context(), quickDistil(teacher, titles, filepath.Join(t.TempDir(), "wide"), "--prune", "--dim", "32")...); err == nil || !strings.Contains(err.Error(), "only takes away") {
 		t.Errorf("wider than the teacher: %v", err)

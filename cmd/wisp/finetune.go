@@ -13,8 +13,6 @@ import (
 
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/data"
-	"github.com/wisp-project/wisp/internal/tokenize"
-	"github.com/wisp-project/wisp/model"
 )
 
 func newFinetune() *cobra.Command {
@@ -116,11 +114,7 @@ func (r *finetuneRun) run(ctx context.Context, p *progress) (result finetuning, 
 	if err != nil {
 		return result, err
 	}
-	tok, err := tokenize.Load(r.encoder)
-	if err != nil {
-		return result, err
-	}
-	m, err := model.LoadText(r.encoder)
+	tok, m, err := loadEncoder(r.encoder)
 	if err != nil {
 		return result, err
 	}

@@ -51,6 +51,9 @@ func (r *trainRun) check(f *pflag.FlagSet, tuning []string) error {
 	if err := r.tuning.losses.check(); err != nil {
 		return err
 	}
+	if r.vectors.Encoder == builtinEncoder {
+		return nil
+	}
 	from, err := os.Stat(r.vectors.Encoder)
 	if err != nil {
 		return err

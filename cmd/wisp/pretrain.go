@@ -14,8 +14,6 @@ import (
 
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/data"
-	"github.com/wisp-project/wisp/internal/tokenize"
-	"github.com/wisp-project/wisp/model"
 )
 
 func newPretrain() *cobra.Command {
@@ -97,18 +95,11 @@ func (r *pretrainRun) run(ctx context.Context, p *progress) (result pretraining,
 	if err != nil {
 		return result, err
 	}
-	tok, err := tokenize.Load(r.encoder)
-	if err != nil {
-		return result, err
-	}
-	m, err := model.LoadText(r.encoder)
+	tok, m, err := loadEncoder(r.encoder)
 	if err != nil {
 		return result, err
 	}
 	c := m.Config
-	if err := tok.CheckSize(c.Vocabulary); err != nil {
-		return result, err
-	}
 	if r.MaxTokens = cmp.Or(r.MaxTokens, c.MaxTokens); r.MaxTokens < 3 || r.MaxTokens > c.Positions {
 		return result, fmt.Errorf("--max-tokens is %d, must lie between 3 and the %d of the encoder", r.MaxTokens, c.Positions)
 	}

@@ -30,6 +30,7 @@ import (
 
 const operateText = `
 What an operator sees, with artefacts of random parameters: width 64, 2 layers, requests of 50 events for ten items.
+In opening and in the soak they have the built-in text encoder inside.
 
 Opening is edge.Open of a signed file and a first answer: signature, digests, decompression, compiling, the golden
 request. Cold has no machine code; warm takes it from the cache. Low and high are the quartiles over the rounds; files are
@@ -40,7 +41,8 @@ excluded: the median, and in a figure of its own the 99th percentile. What slici
 entering the guest takes, over the time of the request.
 
 Swapping replaces the version while every core asks: failed requests, and latencies beside those of the same
-requests when nothing is replaced. In the soak two models answer, one of them replaced again and again, while a tenant with
+requests when nothing is replaced. In the soak two models answer in wiped sandboxes, one of them replaced again and again, while items are
+inserted into both by their texts, and the oldest removed, and a tenant with
 hostile kernels (they trap, loop, grow, answer nonsense) sends as much as it can; after each part of it the resident memory is
 read, after a garbage collection. The slope is that of the line through all points behind the first fifth, with its 95 %
 interval.
@@ -103,7 +105,7 @@ func (o operation) release(a *artifact.Artifact, name, tenant string, version ui
 }
 
 func (o operation) open(ctx context.Context) ([]results.Record, error) {
-	a, err := randomArtefact(o.n.items)
+	a, err := randomTextArtefact(o.n.items)
 	if err != nil {
 		return nil, err
 	}
@@ -362,7 +364,7 @@ func (o operation) soak(ctx context.Context) (_ []results.Record, err error) {
 	if _, ok := resident(); !ok {
 		return nil, nil // the system does not tell
 	}
-	a, err := randomArtefact(o.n.items)
+	a, err := randomTextArtefact(o.n.items)
 	if err != nil {
 		return nil, err
 	}
@@ -411,7 +413,8 @@ func (o operation) soak(ctx context.Context) (_ []results.Record, err error) {
 	histories := randomHistories(o.n.items)
 	part := max(1, o.n.soak/o.n.soakPoints)
 	var x, y []float64
-	var attacks atomic.Int64
+	var attacks, inserted atomic.Int64
+	var refused atomic.Pointer[error] // the first error of an insertion
 	failed, answered := 0, 0
 	begin := time.Now()
 	for answered < o.n.soak {
@@ -426,6 +429,13 @@ func (o operation) soak(ctx context.Context) (_ []results.Record, err error) {
 				}
 			})
 		}
+		for _, m := range models {
+			flood.Go(func() {
+				if err := insertOften(attacking, m, &inserted); err != nil && attacking.Err() == nil {
+					refused.CompareAndSwap(nil, &err)
+				}
+			})
+		}
 		var done atomic.Int64
 		for _, m := range models {
 			times, bad := load(ctx, m, histories, part/len(models), &done)
@@ -436,6 +446,9 @@ func (o operation) soak(ctx context.Context) (_ []results.Record, err error) {
 		flood.Wait()
 		if err := ctx.Err(); err != nil {
 			return nil, err
+		}
+		if err := refused.Load(); err != nil {
+			return nil, *err
 		}
 		version := uint64(len(x) + 2)
 		path, err := o.release(a, "swapped", "good", version)
@@ -453,7 +466,7 @@ func (o operation) soak(ctx context.Context) (_ []results.Record, err error) {
 	took := time.Since(begin)
 	from := len(x) / 5
 	slope, low, high := line(x[from:], y[from:])
-	note := fmt.Sprintf("two models of %d items, %d replacements, %d hostile requests, %v", o.n.items, len(x), attacks.Load(), took.Round(time.Second))
+	note := fmt.Sprintf("two models of %d items, %d replacements, %d insertions, %d hostile requests, %v", o.n.items, len(x), inserted.Load(), attacks.Load(), took.Round(time.Second))
 	svg, err := runlog.Picture(runlog.Chart{
 		Title: "Resident memory, MiB", Axis: fmt.Sprintf("thousands of requests, times %d", max(1, part/1000)),
 		Curves: []runlog.Curve{{Name: "resident", Values: y}},
@@ -472,6 +485,33 @@ func (o operation) soak(ctx context.Context) (_ []results.Record, err error) {
 		{Name: "soak.memory-slope", Value: slope, Low: low, High: high, Unit: "MiB a million requests", N: len(x) - from, Note: note},
 		{Name: "soak.memory", Value: y[len(y)-1], Low: slices.Min(y[from:]), High: slices.Max(y[from:]), Unit: "MiB", N: len(x) - from, Note: "resident at the end; low and high are the extremes"},
 	}, nil
+}
+
+// insertOften inserts an item into m some hundred times a second, and removes those
+// that were inserted before the last few, until the context ends.
+func insertOften(ctx context.Context, m *edge.Model, inserted *atomic.Int64) error {
+	const kept = 16
+	id := func(i int64) string { return fmt.Sprintf("new-%s-%d", m.Name(), i) }
+	var mine []string
+	for ctx.Err() == nil {
+		n := inserted.Add(1)
+		if err := m.Insert(ctx, edge.NewItem{ID: id(n), Text: fmt.Sprintf("thing %d of a kind %d", n, n%7)}); err != nil {
+			return err
+		}
+		if mine = append(mine, id(n)); len(mine) > kept {
+			if err := m.Remove(mine[0]); err != nil {
+				return err
+			}
+			mine = mine[1:]
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, id := range mine {
+		if err := m.Remove(id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // resident returns the resident memory of this process, in bytes.

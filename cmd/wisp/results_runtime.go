@@ -19,6 +19,8 @@ import (
 	"github.com/wisp-project/wisp/internal/layout/layouttest"
 	"github.com/wisp-project/wisp/internal/q8"
 	"github.com/wisp-project/wisp/internal/results"
+	"github.com/wisp-project/wisp/model"
+	"github.com/wisp-project/wisp/quantize"
 	"github.com/wisp-project/wisp/wasm"
 )
 
@@ -63,8 +65,34 @@ func runtimeFigures(ctx context.Context, n runtimeSizes) (results.Topic, error) 
 
 // randomArtefact returns an artefact of random parameters.
 func randomArtefact(items int) (*artifact.Artifact, error) {
-	s := layout.Shape{Items: items, Dim: 64, Layers: 2, Heads: 1, FFN: 64, Window: 50, EventTypes: 1, GapBuckets: 24}
-	packed, err := layout.Pack(layouttest.Params(s, 1))
+	return artefactOf(layouttest.Params(randomShape(items), 1))
+}
+
+// randomTextArtefact returns one with the built-in text encoder inside, which finds and
+// places items by a random map.
+func randomTextArtefact(items int) (*artifact.Artifact, error) {
+	encoder, tok, err := quantize.Builtin()
+	if err != nil {
+		return nil, err
+	}
+	p := layouttest.Params(randomShape(items), 1)
+	itemMap, rng := model.NewTensor(p.Shape.Dim, encoder.Config.Dim), rand.New(rand.NewPCG(1, 3))
+	for i := range itemMap.Data {
+		itemMap.Data[i] = float32(rng.NormFloat64())
+	}
+	if p.Shape.Text, p.Text, err = quantize.TextParams(quantize.Text{Encoder: encoder, Tokenizer: tok, ItemMap: itemMap}); err != nil {
+		return nil, err
+	}
+	return artefactOf(p)
+}
+
+func randomShape(items int) layout.Shape {
+	return layout.Shape{Items: items, Dim: 64, Layers: 2, Heads: 1, FFN: 64, Window: 50, EventTypes: 1, GapBuckets: 24}
+}
+
+func artefactOf(p layout.Params) (*artifact.Artifact, error) {
+	items := p.Shape.Items
+	packed, err := layout.Pack(p)
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,7 @@ type search struct {
 	retention          float64
 	work, teacher, svg string
 	epochs             int
+	bits               []int // of an item's values that are tried; nil for eight, six and four
 }
 
 // asked says that any of its flags was given.
@@ -70,6 +71,7 @@ func (b *byteSize) Set(s string) error {
 // candidate is one shape of the model and what came of it.
 type candidate struct {
 	prune     quantize.PruneOptions
+	bits      int // of an item's values
 	dir       string
 	bytes     int64
 	p50       time.Duration
@@ -78,12 +80,13 @@ type candidate struct {
 }
 
 func (c *candidate) shape() string {
-	return fmt.Sprintf("%d layers, ffn %d, dim %d", c.prune.Layers, c.prune.FFN, c.prune.Dim)
+	return fmt.Sprintf("%d layers, ffn %d, dim %d, items in %d bits", c.prune.Layers, c.prune.FFN, c.prune.Dim, c.bits)
 }
 
 // shapesOf are the shapes that are tried, the whole model first: all or half of the
-// layers, and all, three quarters or half of the widths.
-func shapesOf(c model.Config) []candidate {
+// layers, and all, three quarters or half of the widths; each with items in all the
+// numbers of bits.
+func shapesOf(c model.Config, bits []int) []candidate {
 	var all []candidate
 	layers := []int{c.Layers}
 	for l := c.Layers; l > 1; {
@@ -100,8 +103,11 @@ func shapesOf(c model.Config) []candidate {
 			}
 			for _, narrow := range []float64{1, 0.5} {
 				o := quantize.PruneOptions{Layers: l, FFN: max(1, int(float64(c.FFN)*share*narrow)), Dim: dim}
-				if !slices.ContainsFunc(all, func(x candidate) bool { return x.prune == o }) {
-					all = append(all, candidate{prune: o})
+				if slices.ContainsFunc(all, func(x candidate) bool { return x.prune == o }) {
+					continue
+				}
+				for _, b := range bits {
+					all = append(all, candidate{prune: o, bits: b})
 				}
 			}
 		}
@@ -110,44 +116,47 @@ func shapesOf(c model.Config) []candidate {
 }
 
 // run prunes the model in dir to each shape that the budget and the latency allow, lets
-// it recover, prints the front, and returns the folder of the smallest that keeps within
-// all limits.
-func (s *search) run(ctx context.Context, out io.Writer, dir, dataDir string, p *progress) (string, error) {
+// it recover, prints the front, and returns the smallest that keeps within all limits.
+func (s *search) run(ctx context.Context, out io.Writer, dir, dataDir string, p *progress) (*candidate, error) {
 	defer p.done()
 	m, t, ds, sp, err := trained(dir, dataDir)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	switch {
 	case t.Refit:
-		return "", errors.New("the model knows the validation events, on which candidates are compared: give the one before --refit")
+		return nil, errors.New("the model knows the validation events, on which candidates are compared: give the one before --refit")
 	case s.retention < 0 || s.retention > 1:
-		return "", fmt.Errorf("--min-retention is %v, must lie between 0 and 1", s.retention)
+		return nil, fmt.Errorf("--min-retention is %v, must lie between 0 and 1", s.retention)
 	case len(sp.Valid) == 0:
-		return "", fmt.Errorf("no validation cases: no user has %d events", minEvents)
+		return nil, fmt.Errorf("no validation cases: no user has %d events", minEvents)
 	}
 	counts := make([]int64, len(ds.Items))
 	whole, err := eval.Run(ctx, teacher(m, t.users).scorer, len(ds.Items), sp.Valid, counts, eval.Options{}, nil)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if s.teacher != "" {
 		e, err := loadEnsemble(s.teacher)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		voters, _, err := e.fit(sp.Train, len(ds.Items))
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		if whole, err = eval.Run(ctx, voters, len(ds.Items), sp.Valid, counts, eval.Options{}, nil); err != nil {
-			return "", err
+			return nil, err
 		}
 	}
 	if err := os.MkdirAll(s.work, 0o755); err != nil {
-		return "", err
+		return nil, err
 	}
-	all := shapesOf(m.Config)
+	bits := s.bits
+	if bits == nil {
+		bits = []int{8, 6, 4}
+	}
+	all := shapesOf(m.Config, bits)
 	for i := range all {
 		c := &all[i]
 		if c.prune == (quantize.PruneOptions{Layers: m.Config.Layers, FFN: m.Config.FFN, Dim: m.Config.Dim}) {
@@ -156,26 +165,26 @@ func (s *search) run(ctx context.Context, out io.Writer, dir, dataDir string, p 
 			// Size and time are those of the shape: what no training can change is looked
 			// at before it.
 			if err := s.untrained(ctx, c, m, t, ds, sp); err != nil {
-				return "", err
+				return nil, err
 			}
 			if c.skipped = s.over(c); c.skipped != "" {
 				continue
 			}
 			if err := s.recover(ctx, c, dir, dataDir, p); err != nil {
-				return "", err
+				return nil, err
 			}
 		}
 		if err := s.judge(ctx, c, whole, ds, sp); err != nil {
-			return "", err
+			return nil, err
 		}
 		p.line("%s: %d bytes, %d µs, keeps %.4f", c.shape(), c.bytes, c.p50.Microseconds(), c.retention)
 	}
 	if err := printFront(out, all); err != nil {
-		return "", err
+		return nil, err
 	}
 	if s.svg != "" {
 		if err := atomicfile.Write(s.svg, frontSVG(all)); err != nil {
-			return "", err
+			return nil, err
 		}
 	}
 	return s.choose(all)
@@ -239,7 +248,7 @@ func (s *search) judge(ctx context.Context, c *candidate, whole *eval.Result, ds
 // measure compresses a model to path and measures its size, the time of a request and,
 // unless whole is nil, what it keeps of that.
 func (c *candidate) measure(ctx context.Context, m *model.Model, t training, ds *data.Dataset, sp *data.Split, path string, whole *eval.Result) error {
-	a, _, err := compress(ctx, m, t, ds, sp, quantize.BuildOptions{})
+	a, _, err := compress(ctx, m, t, ds, sp, quantize.BuildOptions{ItemBits: c.bits})
 	if err != nil {
 		return err
 	}
@@ -271,9 +280,9 @@ func (c *candidate) measure(ctx context.Context, m *model.Model, t training, ds 
 	return err
 }
 
-// choose returns the folder of the smallest candidate within all limits, or says which
+// choose returns the smallest candidate within all limits, or says which
 // limit binds and what comes closest.
-func (s *search) choose(all []candidate) (string, error) {
+func (s *search) choose(all []candidate) (*candidate, error) {
 	var best, closest *candidate
 	for i := range all {
 		c := &all[i]
@@ -286,21 +295,21 @@ func (s *search) choose(all []candidate) (string, error) {
 		}
 	}
 	if best != nil {
-		return best.dir, nil
+		return best, nil
 	}
 	if closest != nil {
-		return "", fmt.Errorf("nothing within the size and the time keeps %.4f: --min-retention binds; the closest is %s, which keeps %.4f with %d bytes and %d µs",
+		return nil, fmt.Errorf("nothing within the size and the time keeps %.4f: --min-retention binds; the closest is %s, which keeps %.4f with %d bytes and %d µs",
 			s.retention, closest.shape(), closest.retention, closest.bytes, closest.p50.Microseconds())
 	}
 	small := slices.MinFunc(all, func(a, b candidate) int { return cmp.Compare(a.bytes, b.bytes) })
 	if s.budget > 0 && small.bytes > int64(s.budget) {
-		return "", fmt.Errorf("--budget binds: the smallest shape, %s, has %d bytes of the %d allowed; allow more, or start from a smaller model", small.shape(), small.bytes, s.budget)
+		return nil, fmt.Errorf("--budget binds: the smallest shape, %s, has %d bytes of the %d allowed; allow more, or start from a smaller model", small.shape(), small.bytes, s.budget)
 	}
 	fast := slices.MinFunc(all, func(a, b candidate) int { return cmp.Compare(a.p50, b.p50) })
 	if fast.p50 > s.latency {
-		return "", fmt.Errorf("--max-latency binds: the fastest shape, %s, takes %d µs of the %d allowed", fast.shape(), fast.p50.Microseconds(), s.latency.Microseconds())
+		return nil, fmt.Errorf("--max-latency binds: the fastest shape, %s, takes %d µs of the %d allowed", fast.shape(), fast.p50.Microseconds(), s.latency.Microseconds())
 	}
-	return "", fmt.Errorf("--budget and --max-latency bind together: %s has %d bytes and takes %d µs, %s has %d bytes and takes %d µs",
+	return nil, fmt.Errorf("--budget and --max-latency bind together: %s has %d bytes and takes %d µs, %s has %d bytes and takes %d µs",
 		small.shape(), small.bytes, small.p50.Microseconds(), fast.shape(), fast.bytes, fast.p50.Microseconds())
 }
 
@@ -314,7 +323,7 @@ func onFront(c *candidate, all []candidate) bool {
 // printFront writes the table of candidates, those of the Pareto front marked.
 func printFront(out io.Writer, all []candidate) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "layers\tffn\tdim\tbytes\tp50 µs\tretention\t\t")
+	fmt.Fprintln(w, "layers\tffn\tdim\tbits\tbytes\tp50 µs\tretention\t\t")
 	for i := range all {
 		c := &all[i]
 		kept, mark := fmt.Sprintf("%.4f", c.retention), ""
@@ -323,7 +332,7 @@ func printFront(out io.Writer, all []candidate) error {
 		} else if onFront(c, all) {
 			mark = "front"
 		}
-		fmt.Fprintf(w, "%d\t%d\t%d\t%d\t%d\t%s\t%s\t\n", c.prune.Layers, c.prune.FFN, c.prune.Dim, c.bytes, c.p50.Microseconds(), kept, mark)
+		fmt.Fprintf(w, "%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t\n", c.prune.Layers, c.prune.FFN, c.prune.Dim, c.bits, c.bytes, c.p50.Microseconds(), kept, mark)
 	}
 	return w.Flush()
 }

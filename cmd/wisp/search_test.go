@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/wisp-project/wisp/artifact"
 )
 
 // TestCompressWithin looks for a smaller model within a budget, twice: the second time
@@ -33,6 +36,9 @@ func TestCompressWithin(t *testing.T) {
 	if size >= whole {
 		t.Errorf("%d bytes, and the whole model has %d", size, whole)
 	}
+	if !strings.Contains(table, " 8  ") || !strings.Contains(table, " 4  ") {
+		t.Errorf("not every number of bits is in\n%s", table)
+	}
 	before := get(t, out)
 	o := wisp(t.Context(), within...)
 	if o.code != 0 || strings.Contains(o.stderr, "recovering") {
@@ -54,6 +60,47 @@ func TestCompressWithin(t *testing.T) {
 	said([]string{"--max-latency binds"}, "--max-latency", "1ns")
 	said([]string{"must lie between"}, "--min-retention", "2")
 	said([]string{"is no size"}, "--budget", "much")
+}
+
+// Items in four bits make a smaller file that ranks nearly the same.
+func TestCompressItemBits(t *testing.T) {
+	c := madeChain(t)
+	out := filepath.Join(t.TempDir(), "four.wisp")
+	succeed(t, "compress", c.model, "--data", c.prepared, "--out", out, "--item-bits", "4")
+	small, whole := sectionBytes(t, out, "items"), sectionBytes(t, c.artefact, "items")
+	if small*10 > whole*7 {
+		t.Errorf("items take %d bytes in four bits, %d in eight", small, whole)
+	}
+	path := filepath.Join(t.TempDir(), "figures.json")
+	succeed(t, "eval", "--data", c.prepared, "--model", c.model, "--artefact", out, "--json", path)
+	var rows []figures
+	if err := json.Unmarshal(get(t, path), &rows); err != nil {
+		t.Fatal(err)
+	}
+	by := map[string]figures{}
+	for _, r := range rows {
+		by[r.Stage] = r
+	}
+	if got, want := by[sandboxStage].MRR.Value, by[teacherStage].MRR.Value; got < 0.85*want {
+		t.Errorf("in four bits MRR is %.4f, the teacher's %.4f", got, want)
+	}
+	fail(t, []string{"items in 2 bits", "3 to 8"}, "compress", c.model, "--data", c.prepared, "--out", out, "--item-bits", "2")
+}
+
+// sectionBytes is what the named section of an artefact takes.
+func sectionBytes(t *testing.T, path, name string) int {
+	t.Helper()
+	a, err := artifact.Open(path, artifact.ReadOptions{AllowUnsigned: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range a.Sections {
+		if s.Name == name {
+			return int(s.Stored)
+		}
+	}
+	t.Fatalf("%s has no section %q", path, name)
+	return 0
 }
 
 func TestByteSize(t *testing.T) {
@@ -88,7 +135,11 @@ func TestSearchChooses(t *testing.T) {
 		{search{budget: 40}, "", "--budget binds"},
 		{search{latency: 20e3}, "", "--max-latency binds"},
 	} {
-		dir, err := test.s.choose(all)
+		found, err := test.s.choose(all)
+		dir := ""
+		if found != nil {
+			dir = found.dir
+		}
 		if dir != test.dir || (err == nil) != (test.says == "") || err != nil && !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%+v: %q, %v", test.s, dir, err)
 		}

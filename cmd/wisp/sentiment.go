@@ -19,7 +19,6 @@ import (
 	"github.com/wisp-project/wisp/internal/atomicfile"
 	"github.com/wisp-project/wisp/internal/eval"
 	"github.com/wisp-project/wisp/internal/results"
-	"github.com/wisp-project/wisp/internal/tokenize"
 	"github.com/wisp-project/wisp/model"
 )
 
@@ -195,16 +194,9 @@ func (b *bench) sentiment(ctx context.Context) (results.Topic, error) {
 // tokens reads the encoder in dir and returns it with the token ids of the
 // sentences, cut to the given length, or with 0 to that which the encoder says.
 func (s *sentences) tokens(dir string, length int) (*model.TextModel, [][]int32, error) {
-	tok, err := tokenize.Load(dir)
+	tok, m, err := loadEncoder(dir)
 	if err != nil {
 		return nil, nil, err
-	}
-	m, err := model.LoadText(dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := tok.CheckSize(m.Config.Vocabulary); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	ids := make([][]int32, len(s.texts))
 	for i, text := range s.texts {

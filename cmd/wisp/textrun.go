@@ -38,7 +38,7 @@ func (t *textTraining) description() string { return filepath.Join(t.out, t.comm
 
 // flags adds those that say where the encoder is, and how any is trained.
 func (t *textTraining) flags(f *pflag.FlagSet, o *hostgpu.TextTrainOptions, out string) {
-	f.StringVar(&t.encoder, "encoder", "", "folder of the pretrained text encoder")
+	f.StringVar(&t.encoder, "encoder", "", "folder of the pretrained text encoder, or "+builtinEncoder)
 	f.StringVar(&t.out, "out", "", out)
 	f.BoolVar(&t.resume, "resume", false, "go on with an interrupted run in --out")
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of all chance")
@@ -66,6 +66,9 @@ func (t *textTraining) makeDir() error {
 	entries = slices.DeleteFunc(entries, isRunFolder)
 	if _, err := os.Stat(t.checkpoint()); len(entries) > 0 && err != nil {
 		return fmt.Errorf("%s holds something else than an encoder that wisp %s made (%s); name another folder", t.out, t.command, entries[0].Name())
+	}
+	if t.encoder == builtinEncoder {
+		return nil
 	}
 	from, err := os.Stat(t.encoder)
 	if err != nil {
@@ -142,7 +145,7 @@ func (t *textTraining) epochLine(e hostgpu.TextProgress, valid bool) string {
 // save writes the encoder, and then how it came about.
 func (t *textTraining) save(m *model.TextModel, result any) (err error) {
 	defer func() { err = resumable(err, t.checkpoint(), true) }()
-	if err := model.SaveText(t.out, m, t.encoder); err != nil {
+	if err := saveEncoder(t.out, m, t.encoder); err != nil {
 		return err
 	}
 	b, err := json.MarshalIndent(result, "", "  ")

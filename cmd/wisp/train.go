@@ -63,7 +63,7 @@ machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
 	f.BoolVar(&r.refit, "refit", false, "then train again for the best number of epochs, with the validation events")
 	f.StringVar(&r.protocol, "split", leaveOneOut, "what is held back for validation and test: leave-one-out or time")
 	f.IntVar(&r.vectors.TFIDF, "features", defaultTFIDF, "width of the item vectors made of the words of titles and texts, 0 for none")
-	f.StringVar(&r.vectors.Encoder, "encoder", "", "folder of a pretrained text encoder that makes more item vectors")
+	f.StringVar(&r.vectors.Encoder, "encoder", "", "folder of a pretrained text encoder that makes more item vectors, or "+builtinEncoder)
 	f.BoolVar(&r.vectors.Descriptions, "descriptions", false, "read the users' descriptions and attributes, by --encoder or else by their words")
 	f.BoolVar(&r.vectors.Tuned, "tune-encoder", false, "train --encoder together with the towers, into OUT/encoder")
 	o := &r.options
@@ -171,7 +171,7 @@ func (r *trainRun) save(made fitted, given hostgpu.Vectors, ds *data.Dataset, re
 			return err
 		}
 		result.EncoderDigest = encoderDigest(tok, made.encoder, ds)
-		if err := model.SaveText(filepath.Join(r.out, encoderFolder), made.encoder, r.vectors.Encoder); err != nil {
+		if err := saveEncoder(filepath.Join(r.out, encoderFolder), made.encoder, r.vectors.Encoder); err != nil {
 			return err
 		}
 	}

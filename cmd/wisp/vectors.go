@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/tokenize"
 	"github.com/wisp-project/wisp/model"
+	"github.com/wisp-project/wisp/quantize"
 )
 
 // defaultTFIDF is the width of TF-IDF vectors unless asked otherwise.
@@ -98,8 +100,17 @@ func beside(a, b *model.Tensor) *model.Tensor {
 	return both
 }
 
-// loadEncoder reads a text encoder and its tokenizer.
+// builtinEncoder is what the text encoder that wisp brings along is called where a
+// folder may be named.
+const builtinEncoder = "built-in"
+
+// loadEncoder reads a text encoder and its tokenizer, from a folder or the built-in
+// one.
 func loadEncoder(dir string) (*tokenize.Tokenizer, *model.TextModel, error) {
+	if dir == builtinEncoder {
+		m, t, err := quantize.Builtin()
+		return t, m, err
+	}
 	t, err := tokenize.Load(dir)
 	if err != nil {
 		return nil, nil, err
@@ -112,6 +123,25 @@ func loadEncoder(dir string) (*tokenize.Tokenizer, *model.TextModel, error) {
 		return nil, nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	return t, m, nil
+}
+
+// saveEncoder writes a text encoder to a folder, with the tokenizer of the one it was
+// made from.
+func saveEncoder(dir string, m *model.TextModel, from string) error {
+	if from == builtinEncoder {
+		tok, _, err := loadEncoder(from)
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if err := tok.Save(dir); err != nil {
+			return err
+		}
+		from = dir // the tokenizer is there already
+	}
+	return model.SaveText(dir, m, from)
 }
 
 // embed returns the embeddings by an encoder of n texts, (n, D), those of what is
