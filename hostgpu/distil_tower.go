@@ -17,9 +17,21 @@ type Lesson struct {
 // Lessons are what the towers of a student learn from.
 type Lessons struct {
 	Lessons []Lesson
-	Targets *SoftTargets // what the teacher expects after each event of each lesson, in order
+	Targets *SoftTargets // what the teacher expects after each event of each lesson, in order; nil without a teacher
 	// Start are the weights that the student starts from, nil for those of chance.
 	Start model.Weights
+	// From is the model of older data that goes on, see NewContinuation; nil for none.
+	From *Ancestor
+}
+
+// check reports lessons that are not of the users and items of ds.
+func (l *Lessons) check(ds *data.Dataset) error {
+	for i, lesson := range l.Lessons {
+		if len(lesson.Next) != len(lesson.Events) || lesson.User < 0 || lesson.User >= len(ds.Users) {
+			return fmt.Errorf("%w: lesson %d has %d events, %d next items and user %d of %d", ErrData, i, len(lesson.Events), len(lesson.Next), lesson.User, len(ds.Users))
+		}
+	}
+	return nil
 }
 
 // SoftTerm is how a student's loss reads a teacher's distributions. A zero field
@@ -61,11 +73,14 @@ func NewDistiller(ds *data.Dataset, split *data.Split, given Vectors, lessons Le
 	if err := opts.Soft.validate(); err != nil {
 		return nil, err
 	}
+	if lessons.From != nil {
+		return nil, fmt.Errorf("%w: a student has weights to start from, not a model of other data", ErrOptions)
+	}
+	if err := lessons.check(ds); err != nil {
+		return nil, err
+	}
 	events := 0
-	for i, l := range lessons.Lessons {
-		if len(l.Next) != len(l.Events) || l.User < 0 || l.User >= len(ds.Users) {
-			return nil, fmt.Errorf("%w: lesson %d has %d events, %d next items and user %d of %d", ErrData, i, len(l.Events), len(l.Next), l.User, len(ds.Users))
-		}
+	for _, l := range lessons.Lessons {
 		events += len(l.Events)
 	}
 	if t := lessons.Targets; t == nil || t.Len() != events || t.Items() != len(ds.Items) {
@@ -87,12 +102,16 @@ func material(split *data.Split, lessons *Lessons) ([]sequence, error) {
 	at := 0
 	for _, l := range lessons.Lessons {
 		if len(l.Events) > 0 {
-			seqs = append(seqs, sequence{user: l.User, events: Events(l.Events), next: append([]int32(nil), l.Next...), soft: at})
+			soft := at
+			if lessons.Targets == nil {
+				soft = -1
+			}
+			seqs = append(seqs, sequence{user: l.User, events: Events(l.Events), next: append([]int32(nil), l.Next...), soft: soft})
 		}
 		at += len(l.Events)
 	}
 	if len(seqs) == 0 {
-		return nil, fmt.Errorf("%w: a teacher said nothing: there is no event in %d lessons", ErrData, len(lessons.Lessons))
+		return nil, fmt.Errorf("%w: there is no event in %d lessons", ErrData, len(lessons.Lessons))
 	}
 	return seqs, nil
 }

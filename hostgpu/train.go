@@ -160,6 +160,7 @@ type Trainer struct {
 	average model.Weights
 	best    model.Weights
 	run     runState
+	every   int // steps within an epoch after which Run saves too, 0 for none
 }
 
 // runState is where a run stands; it is part of a checkpoint.
@@ -193,7 +194,8 @@ func newTrainer(ds *data.Dataset, split *data.Split, given Vectors, lessons *Les
 		return nil, err
 	}
 	o := opts.withDefaults(len(ds.Items))
-	if lessons != nil {
+	taught := lessons != nil && lessons.Targets != nil
+	if taught {
 		o.Soft = o.Soft.withDefaults()
 		o.Smoothing, o.Samples = 0, 0 // the teacher says better where the rest belongs
 	}
@@ -243,8 +245,13 @@ func newTrainer(ds *data.Dataset, split *data.Split, given Vectors, lessons *Les
 		}
 		t.weights = cloneWeights(lessons.Start)
 	}
+	if lessons != nil && lessons.From != nil {
+		if t.weights, err = t.inherit(lessons.From, o.Seed); err != nil {
+			return nil, err
+		}
+	}
 	place := t.rank()
-	if lessons != nil {
+	if taught {
 		t.soft = lessons.soft(place, len(t.ranked))
 	}
 	if o.Samples > 0 {
@@ -305,6 +312,10 @@ func (t *Trainer) Best() (float64, int) { return t.run.BestNDCG, t.run.BestEpoch
 
 // Steps returns the number of finished steps of the run.
 func (t *Trainer) Steps() int { return t.run.Total }
+
+// SaveEvery has Run save its state within epochs as well, after each so many steps;
+// 0, the default, is only after epochs. What is trained does not depend on it.
+func (t *Trainer) SaveEvery(steps int) { t.every = max(steps, 0) }
 
 // Close frees the graphs.
 func (t *Trainer) Close() error {
@@ -419,9 +430,14 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 	for r.Epoch < o.Epochs && (r.Epoch-r.BestEpoch < o.Patience || len(t.valid) == 0) {
 		rows := pack(t.seqs, o.Length, rand.New(rand.NewPCG(o.Seed, uint64(r.Epoch)+1)))
 		steps := (len(rows) + o.Rows - 1) / o.Rows
-		for ; r.Step < steps; r.Step++ {
+		for from := r.Step; r.Step < steps; r.Step++ {
 			if err := ctx.Err(); err != nil {
 				return interrupted(err)
+			}
+			if t.every > 0 && r.Step > from && r.Step%t.every == 0 {
+				if err := save(); err != nil {
+					return err
+				}
 			}
 			if t.joint != nil && t.joint.due(r.Step) {
 				err := t.joint.pass(ctx, func(read, texts int) {
