@@ -15,6 +15,22 @@ type Ancestor struct {
 	Items []int32 // of each item of the newer data, its place in Model; -1 for one that Model does not know
 }
 
+// check reports places that are not of the items of ds and of the model; nil is sound.
+func (a *Ancestor) check(ds *data.Dataset) error {
+	if a == nil {
+		return nil
+	}
+	if len(a.Items) != len(ds.Items) {
+		return fmt.Errorf("%w: a model goes on, and of %d items %d have a place in it", ErrData, len(ds.Items), len(a.Items))
+	}
+	for i, j := range a.Items {
+		if int(j) >= a.Model.Config.Items {
+			return fmt.Errorf("%w: item %d is said to be item %d of a model that has %d", ErrData, i, j, a.Model.Config.Items)
+		}
+	}
+	return nil
+}
+
 // NewContinuation prepares to go on with the training of a model, as NewTrainer does
 // from chance: lessons.From is where it stands, lessons.Lessons are the histories that
 // it learns from now, with the item that came after each event, and no teacher. Where
@@ -34,13 +50,11 @@ func NewContinuation(ds *data.Dataset, split *data.Split, given Vectors, lessons
 		return nil, fmt.Errorf("%w: a continuation has no teacher", ErrOptions)
 	case given.Encoder != nil:
 		return nil, fmt.Errorf("%w: a text encoder is not trained by a continuation", ErrOptions)
-	case lessons.From == nil || len(lessons.From.Items) != len(ds.Items):
-		return nil, fmt.Errorf("%w: a continuation needs a model, and the place in it of each of %d items", ErrData, len(ds.Items))
+	case lessons.From == nil:
+		return nil, fmt.Errorf("%w: a continuation needs a model", ErrData)
 	}
-	for i, j := range lessons.From.Items {
-		if int(j) >= lessons.From.Model.Config.Items {
-			return nil, fmt.Errorf("%w: item %d is said to be item %d of a model that has %d", ErrData, i, j, lessons.From.Model.Config.Items)
-		}
+	if err := lessons.From.check(ds); err != nil {
+		return nil, err
 	}
 	if err := lessons.check(ds); err != nil {
 		return nil, err

@@ -20,7 +20,8 @@ type Lessons struct {
 	Targets *SoftTargets // what the teacher expects after each event of each lesson, in order; nil without a teacher
 	// Start are the weights that the student starts from, nil for those of chance.
 	Start model.Weights
-	// From is the model of older data that goes on, see NewContinuation; nil for none.
+	// From is the model of older data that goes on in the place of Start, see
+	// NewContinuation; nil for none.
 	From *Ancestor
 }
 
@@ -73,10 +74,10 @@ func NewDistiller(ds *data.Dataset, split *data.Split, given Vectors, lessons Le
 	if err := opts.Soft.validate(); err != nil {
 		return nil, err
 	}
-	if lessons.From != nil {
-		return nil, fmt.Errorf("%w: a student has weights to start from, not a model of other data", ErrOptions)
-	}
 	if err := lessons.check(ds); err != nil {
+		return nil, err
+	}
+	if err := lessons.From.check(ds); err != nil {
 		return nil, err
 	}
 	events := 0

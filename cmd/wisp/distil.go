@@ -93,7 +93,8 @@ type studentRun struct {
 	trainRun
 	teacherDir, again string
 	size              string
-	fresh             bool // starts from chance in any case
+	fresh             bool              // starts from chance in any case
+	ancestor          *hostgpu.Ancestor // a student of older data that goes on, nil for none
 	lessons           quantize.LessonOptions
 }
 
@@ -194,6 +195,8 @@ func (r *studentRun) learn(ctx context.Context, ds *data.Dataset, fingerprint st
 			return l, err
 		case before != nil:
 			l.Start = before.Weights
+		case r.ancestor != nil:
+			l.From = r.ancestor
 		case !r.fresh:
 			l.Start = e.start(r.options, r.vectors)
 		}

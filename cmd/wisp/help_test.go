@@ -14,7 +14,7 @@ func TestHelpListsCommands(t *testing.T) {
 	help := succeed(t, "--help")
 	for _, want := range []string{
 		"data", "pull", "simulate", "prepare", "pretrain", "finetune", "train", "cross", "ensemble", "distil", "prune", "compress",
-		"eval", "report", "recommend", "inspect", "keygen", "sign", "publish", "verify", "doctor", "results",
+		"eval", "report", "recommend", "inspect", "keygen", "sign", "publish", "verify", "retrain", "doctor", "results",
 	} {
 		if !strings.Contains(help, "\n  "+want+" ") {
 			t.Errorf("wisp --help does not list %s:\n%s", want, help)

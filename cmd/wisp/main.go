@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,12 +13,17 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/wisp-project/wisp/internal/retrain"
 )
 
 // Exit codes of the command.
 const (
 	exitError       = 1   // something was wrong; standard error says what
 	exitUnavailable = 3   // something outside could not be reached (no package registry answers)
+	exitRefused     = 4   // retrain: the candidate may be worse than what serves, nothing was published
+	exitEvents      = 5   // retrain: the new events are unusable, nothing was learnt from them
+	exitLocked      = 6   // retrain: another job is at work on the same state
 	exitInterrupted = 130 // Ctrl-C or SIGTERM; finished work was kept
 )
 
@@ -60,6 +66,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case isInterrupted(err):
 		fmt.Fprintln(stderr, "wisp: interrupted;", interruptedHint(err))
 		return exitInterrupted
+	case errors.Is(err, errRefused):
+		fmt.Fprintln(stderr, "wisp:", err)
+		return exitRefused
+	case errors.Is(err, retrain.ErrEvents):
+		fmt.Fprintln(stderr, "wisp:", withHint(err, ""))
+		return exitEvents
+	case errors.Is(err, retrain.ErrLocked):
+		fmt.Fprintln(stderr, "wisp:", err)
+		return exitLocked
 	case isUnavailable(err):
 		fmt.Fprintln(stderr, "wisp:", err)
 		return exitUnavailable
@@ -80,7 +95,7 @@ the answer on an edge gateway, in a browser and here.
 The commands follow the flow of the work:
 
   data, simulate -> prepare -> distil-encoder, pretrain, finetune -> train, cross -> ensemble, distil, prune
-    -> compress -> eval, report, recommend -> sign
+    -> compress -> eval, report, recommend -> sign, publish -> retrain
 
 --config FILE reads flags of a command from a YAML file, by their names and without
 dashes; what the command line says wins. Paths are as on the command line:
@@ -106,7 +121,7 @@ dashes; what the command line says wins. Paths are as on the command line:
 	root.AddCommand(
 		newData(), newPull(), newSimulate(), newPrepare(), newPretrain(), newDistilEncoder(), newFinetune(), newTrain(), newCross(),
 		newEnsemble(), newDistil(), newPrune(), newCompress(), newEval(), newReport(), newRecommend(), newInspect(), newKeygen(),
-		newSign(), newPublish(), newVerify(), newDoctor(), newResults(),
+		newSign(), newPublish(), newVerify(), newRetrain(), newDoctor(), newResults(),
 	)
 	return root
 }

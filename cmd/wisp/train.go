@@ -93,9 +93,10 @@ type trainRun struct {
 	resume, refit       bool
 	options             hostgpu.TrainOptions
 	tuning              encoderTuning // with vectors.Tuned
+	saveEvery           int // steps after which it is saved within epochs, 0 for none
 	// teach, where it is not nil, says what a teacher expects: the one that trained
 	// without the validation events, or with what it made of the student before, the one
-	// that knows them.
+	// that knows them. Lessons without a teacher are those of a model that goes on.
 	teach     func(ctx context.Context, before *model.Model) (hostgpu.Lessons, error)
 	distilled *distilledFrom
 	pruned    *prunedFrom
@@ -110,6 +111,9 @@ func (r *trainRun) trainer(ctx context.Context, ds *data.Dataset, s *data.Split,
 	lessons, err := r.teach(ctx, before)
 	if err != nil {
 		return nil, err
+	}
+	if lessons.Targets == nil {
+		return hostgpu.NewContinuation(ds, s, given, lessons, o)
 	}
 	return hostgpu.NewDistiller(ds, s, given, lessons, o)
 }
@@ -193,6 +197,7 @@ func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s *data.Split, giv
 		return made, err
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
+	t.SaveEvery(r.saveEvery)
 	if err := makeModelDir(r.out); err != nil {
 		return made, err
 	}

@@ -17,6 +17,10 @@ const (
 	reasonCold      = "item without events"
 )
 
+// ReasonBot is the reason for which a report counts the events of users who are
+// faster than a person.
+const ReasonBot = reasonBot
+
 // botWindow is the time in seconds in which events are counted against bots.
 const botWindow = 60
 

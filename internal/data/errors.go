@@ -25,3 +25,6 @@ var (
 	// ErrUnknownUser reports a user that a simulator does not have.
 	ErrUnknownUser = errors.New("data: unknown user")
 )
+
+// errNoRows reports a source file with a header at most.
+var errNoRows = errors.New("has no rows")

@@ -236,7 +236,7 @@ func scan[T any](path string, open func(*file) (rows[T], error), rep *Report, ti
 	}
 	n := rep.Rows - before
 	if n == 0 {
-		return fmt.Errorf("%w: %s has no rows; export it again", ErrSource, path)
+		return fmt.Errorf("%w: %s %w; export it again", ErrSource, path, errNoRows)
 	}
 	if 2*broken > n {
 		return fmt.Errorf("%w: %d of %d rows of %s are broken, the first at %s; check the format, encoding and mapping", ErrSource, broken, n, path, first)
