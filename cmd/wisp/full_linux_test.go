@@ -206,3 +206,40 @@ func TestFullOutput(t *testing.T) {
 		}
 	}
 }
+
+// TestFullDiskRetrain runs out of room at several moments of a retraining: nothing is
+// published, and with room again the same command goes on to what an unbroken run
+// comes to.
+func TestFullDiskRetrain(t *testing.T) {
+	j := newJob(t)
+	d := newDisk(t, 16)
+	j.state, j.served, j.out = d.path("job"), d.path("served"), d.path("out.wisp")
+	j.add("week-0.jsonl", j.weeks[0])
+	const says = "the disk is full"
+	for _, room := range []int64{0, 64 << 10, 1 << 20} {
+		d.fill(t, room)
+		fail(t, []string{says, "run the command again"}, j.args()...)
+		d.free(t)
+	}
+	for _, stage := range []string{"training on", "epoch   1", "compressing", "comparing"} {
+		var stderr bytes.Buffer
+		code := run(t.Context(), j.args(), io.Discard, writerFunc(func(b []byte) {
+			stderr.Write(b)
+			if bytes.Contains(b, []byte(stage)) {
+				d.fill(t, 0)
+			}
+		}))
+		if code != exitError || !strings.Contains(stderr.String(), says) {
+			t.Fatalf("full at %q: exit %d: %s", stage, code, &stderr)
+		}
+		if exists(j.out) || exists(filepath.Join(j.served, "shop.head")) {
+			t.Fatalf("full at %q, and something was published", stage)
+		}
+		d.free(t)
+	}
+	j.publishes(2)
+	manifest := filepath.Join(j.state, "runs", "000001", "manifest.json")
+	if out := succeed(t, "retrain", "--replay", manifest, "--key", j.key); !strings.Contains(out, "the same bytes") {
+		t.Error(out)
+	}
+}

@@ -106,7 +106,13 @@ func prepareArgs(out string) []string {
 // temporary is a folder for what tests share.
 var temporary string
 
+// commandVariable makes of the test program the program itself, for tests that kill it.
+const commandVariable = "WISP_TEST_COMMAND"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(commandVariable) != "" {
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	}
 	os.Exit(func() int {
 		var err error
 		if temporary, err = os.MkdirTemp("", "wisp-"); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/retrain"
 )
@@ -37,8 +39,8 @@ of NDCG@10 does not reach below --margin, among all users and among those known 
 Otherwise the new events are seen again by the next run, together with later ones.
 
 Nothing is learnt from events that cannot be trusted: too many broken rows, unknown items or
-wrong times, more events in a day than people ever made, too many by users faster than
-a person. --discard leaves the new events out for good.
+wrong times, more events in a day than people ever made, too many by newcomers or by users
+faster than a person. --discard leaves the new events out for good.
 
 A run that was killed is gone on with from its last checkpoint, to the same weights. Each
 has a manifest in --state; --replay does it again from that, without publishing, and compares
@@ -106,6 +108,7 @@ events; 6 another job is running; 130 interrupted; 1 anything else.`,
 	f.Float64Var(&o.Limits.MaxBroken, "max-broken", 0, "share of new rows that may be unusable (default 0.1, negative: any)")
 	f.Float64Var(&o.Limits.MaxUnknown, "max-unknown", 0, "share of new events that may be of items that nobody knows (default 0.5, negative: any)")
 	f.Float64Var(&o.Limits.MaxBots, "max-bots", 0, "share of new events that may be by users faster than a person (default 0.2, negative: any)")
+	f.Float64Var(&o.Limits.MaxNewcomers, "max-newcomers", 0, "share of new events that may be by users who had none before (default 0.5, negative: any)")
 	f.Float64Var(&o.Limits.MaxBurst, "max-burst", 0, "times the busiest day until now that a new day may have (default 4, negative: any)")
 	f.DurationVar(&late, "late", 0, "how long before the last event known an event may still come in (default 168h)")
 	return c
@@ -157,6 +160,12 @@ func (j *retrainJob) run(ctx context.Context) (said string, err error) {
 		return "", err
 	}
 	j.options = j.options.WithDefaults()
+	var key ed25519.PrivateKey
+	if !j.discard { // before anything takes long
+		if key, err = artifact.ReadPrivateKey(j.key); err != nil {
+			return "", err
+		}
+	}
 	unlock, err := j.dir.Lock(ctx, fmt.Sprintf("process %d since %s", os.Getpid(), j.now.UTC().Format(time.RFC3339)))
 	if err != nil {
 		return "", err
@@ -181,7 +190,7 @@ func (j *retrainJob) run(ctx context.Context) (said string, err error) {
 		return j.publish(ctx, last)
 	case last.Outcome == nil && last.Same(m):
 		j.p.line("run %d was cut off: going on with it", last.Run)
-		return j.finish(ctx, last)
+		return j.finish(ctx, last, key)
 	case last.Outcome == nil:
 		j.p.line("run %d was cut off, and had other options or another program: beginning anew", last.Run)
 		if err := j.dir.Remove(last.Run); err != nil {
@@ -202,18 +211,14 @@ func (j *retrainJob) run(ctx context.Context) (said string, err error) {
 	if err := j.dir.SaveManifest(m); err != nil {
 		return "", err
 	}
-	return j.finish(ctx, m)
+	return j.finish(ctx, m, key)
 }
 
 // finish does what is left of a run and publishes what came of it, or says why not.
-func (j *retrainJob) finish(ctx context.Context, m *retrain.Manifest) (string, error) {
-	key, err := j.signer()
-	if err != nil {
-		return "", err
-	}
+func (j *retrainJob) finish(ctx context.Context, m *retrain.Manifest, key ed25519.PrivateKey) (string, error) {
 	e := execution{dir: j.dir, work: j.dir.Path(j.dir.Run(m.Run)), m: m, key: key, p: j.p, spoil: j.spoil}
 	o, err := e.run(ctx)
-	var none *nothingNew
+	var none *noNewsError
 	switch {
 	case errors.As(err, &none):
 		return j.skip(m, none.Error())

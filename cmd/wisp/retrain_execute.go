@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/wisp-project/wisp/artifact"
@@ -34,10 +36,10 @@ type execution struct {
 // spoiler spoils what a candidate learns from, and how.
 type spoiler func(lessons []hostgpu.Lesson, o *hostgpu.TrainOptions)
 
-// nothingNew is the end of a run whose events came to nothing.
-type nothingNew struct{ why string }
+// noNewsError is the end of a run whose events came to nothing.
+type noNewsError struct{ why string }
 
-func (n *nothingNew) Error() string { return n.why }
+func (n *noNewsError) Error() string { return n.why }
 
 // evaluated is the largest number of cases that a candidate is compared on.
 const evaluated = 5000
@@ -134,18 +136,20 @@ func (e *execution) check() error {
 	if digest != m.Before.Accepted.ModelSHA256 {
 		return fmt.Errorf("%w: %s is not the model that goes on", retrain.ErrState, e.dir.Path(m.Before.Accepted.Model))
 	}
-	for _, pattern := range []string{".*.tmp", "*/.*.tmp"} {
-		left, err := filepath.Glob(e.path(pattern))
-		if err != nil {
+	return sweep(e.work)
+}
+
+// sweep removes the temporary files and folders that a kill has left in dir.
+func sweep(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasPrefix(d.Name(), ".") || !strings.HasSuffix(d.Name(), ".tmp") {
 			return err
 		}
-		for _, path := range left {
-			if err := os.RemoveAll(path); err != nil {
-				return err
-			}
+		if err := os.RemoveAll(path); err != nil || !d.IsDir() {
+			return err
 		}
-	}
-	return nil
+		return filepath.SkipDir
+	})
 }
 
 // prepare cleans and indexes all events, old and new.
@@ -183,7 +187,7 @@ func (e *execution) prepare(ctx context.Context) (*data.Manifest, error) {
 		return nil, err
 	}
 	if m.Events <= before.Events {
-		return nil, &nothingNew{fmt.Sprintf("of %d new events none was left (%s)", e.m.Report.Kept, &m.EventReport)}
+		return nil, &noNewsError{fmt.Sprintf("of %d new events none was left (%s)", e.m.Report.Kept, &m.EventReport)}
 	}
 	return m, nil
 }

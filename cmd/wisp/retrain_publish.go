@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,9 +12,6 @@ import (
 	"github.com/wisp-project/wisp/internal/atomicfile"
 	"github.com/wisp-project/wisp/internal/retrain"
 )
-
-// signer reads the private key, before anything takes long.
-func (j *retrainJob) signer() (ed25519.PrivateKey, error) { return artifact.ReadPrivateKey(j.key) }
 
 // publish puts what a run has made where it is to be found, and then remembers it. Each
 // step may be done again: a kill between them changes nothing.

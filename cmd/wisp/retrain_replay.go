@@ -74,8 +74,13 @@ func differences(a, b *retrain.Outcome) []string {
 		name string
 		a, b any
 	}{
-		{"prepared data", a.Prepared, b.Prepared}, {"model", a.Next.ModelSHA256, b.Next.ModelSHA256}, {"student", a.Student, b.Student},
-		{"artefact", a.Next.Digest, b.Next.Digest}, {"signed artefact", a.Signed, b.Signed}, {"verdict", a.Verdict, b.Verdict}, {"reason", a.Reason, b.Reason},
+		{"prepared data", a.Prepared, b.Prepared},
+		{"model", a.Next.ModelSHA256, b.Next.ModelSHA256},
+		{"student", a.Student, b.Student},
+		{"artefact", a.Next.Digest, b.Next.Digest},
+		{"signed artefact", a.Signed, b.Signed},
+		{"verdict", a.Verdict, b.Verdict},
+		{"reason", a.Reason, b.Reason},
 	} {
 		x, xerr := json.Marshal(part.a)
 		y, yerr := json.Marshal(part.b)

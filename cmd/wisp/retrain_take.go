@@ -195,7 +195,10 @@ func (j *retrainJob) take(ctx context.Context, m *retrain.Manifest) (news bool, 
 // catalogue writes the items and users of a run, those of the given files before those
 // that are known from ds.
 func (j *retrainJob) catalogue(ctx context.Context, ds *data.Dataset, m *retrain.Manifest) (retrain.Known, error) {
-	known := retrain.Known{Items: map[string]bool{}}
+	known := retrain.Known{Items: map[string]bool{}, Users: map[string]bool{}}
+	for _, u := range ds.Users {
+		known.Users[u.ID] = true
+	}
 	var items []data.Item
 	var users []data.User
 	var err error

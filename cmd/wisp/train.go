@@ -93,7 +93,7 @@ type trainRun struct {
 	resume, refit       bool
 	options             hostgpu.TrainOptions
 	tuning              encoderTuning // with vectors.Tuned
-	saveEvery           int // steps after which it is saved within epochs, 0 for none
+	saveEvery           int           // steps after which it is saved within epochs, 0 for none
 	// teach, where it is not nil, says what a teacher expects: the one that trained
 	// without the validation events, or with what it made of the student before, the one
 	// that knows them. Lessons without a teacher are those of a model that goes on.

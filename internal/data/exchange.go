@@ -11,7 +11,7 @@ import (
 
 // ReadEvents calls visit for each sound event of the event file of src, in the order
 // of the file. An event for which it returns a reason is dropped and counted in the
-// report like a broken row. A file without rows has an empty report. The error wraps
+// report, as broken rows are. A file without rows has an empty report. The error wraps
 // ErrSource, also where most rows are broken, ErrOptions, or is that of ctx.
 func ReadEvents(ctx context.Context, src Source, visit func(e Event) (reason string)) (*Report, error) {
 	if err := src.check(); err != nil {
@@ -45,9 +45,10 @@ func ReadUsers(ctx context.Context, src Source) ([]User, error) {
 
 func readAll[T any](ctx context.Context, path string, open func(*file) (rows[T], error), visit func(T) string) (*Report, error) {
 	rep := &Report{}
-	err := scan(path, open, rep, func(int64, int64) error { return ctx.Err() }, func(_ int64, v T) *fault {
+	err := scan(path, open, rep, func(int64, int64) error { return ctx.Err() }, func(line int64, v T) *fault {
 		if reason := visit(v); reason != "" {
-			return &fault{reason: reason}
+			rep.drop(reason, 1, place(path, line)+": "+reason) // sound for all that, so that it is no fault
+			return nil
 		}
 		rep.Kept++
 		return nil

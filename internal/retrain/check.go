@@ -13,6 +13,9 @@ type Limits struct {
 	MaxBroken  float64 `json:"max_broken"`  // share of rows that cannot be used (0.1)
 	MaxUnknown float64 `json:"max_unknown"` // share of events with items that nobody has heard of (0.5)
 	MaxBots    float64 `json:"max_bots"`    // share of events by users faster than a person (0.2)
+	// MaxNewcomers is the share of events by users who had none before (0.5): accounts
+	// are easily made.
+	MaxNewcomers float64 `json:"max_newcomers"`
 	// MaxBurst is how many times the events of the busiest day until now a new day may
 	// have (4).
 	MaxBurst float64 `json:"max_burst"`
@@ -27,7 +30,7 @@ func (l Limits) WithDefaults() Limits {
 	for _, f := range []struct {
 		v *float64
 		d float64
-	}{{&l.MaxBroken, 0.1}, {&l.MaxUnknown, 0.5}, {&l.MaxBots, 0.2}, {&l.MaxBurst, 4}} {
+	}{{&l.MaxBroken, 0.1}, {&l.MaxUnknown, 0.5}, {&l.MaxBots, 0.2}, {&l.MaxNewcomers, 0.5}, {&l.MaxBurst, 4}} {
 		switch {
 		case *f.v == 0:
 			*f.v = f.d
@@ -49,7 +52,7 @@ func (l Limits) Validate() error {
 	for _, f := range []struct {
 		name    string
 		v, most float64
-	}{{"share of broken rows", l.MaxBroken, 1}, {"share of unknown items", l.MaxUnknown, 1}, {"share of bots", l.MaxBots, 1}, {"burst", l.MaxBurst, 1e9}} {
+	}{{"share of broken rows", l.MaxBroken, 1}, {"share of unknown items", l.MaxUnknown, 1}, {"share of bots", l.MaxBots, 1}, {"share of newcomers", l.MaxNewcomers, 1}, {"burst", l.MaxBurst, 1e9}} {
 		if math.IsNaN(f.v) || f.v > f.most {
 			return fmt.Errorf("%w: %s is %v, must not exceed %v", ErrOptions, f.name, f.v, f.most)
 		}
@@ -70,6 +73,7 @@ const (
 // Known is what new events are compared with.
 type Known struct {
 	Items              map[string]bool // ids
+	Users              map[string]bool // ids of those with events
 	RatingLo, RatingHi float32
 	To                 int64         // time of the last event
 	Now                int64         // the present
@@ -83,15 +87,14 @@ func day(t int64) int64 { return t / 86400 }
 type Watch struct {
 	known   Known
 	limits  Limits
-	unknown int64
+	unknown int64 // events with unknown items
+	newly   int64 // events by newcomers
 	days    map[int64]int
-	First   int64 // time of the first event kept
-	Last    int64 // and of the last one
 }
 
 // NewWatch compares events with what is known.
 func NewWatch(known Known, limits Limits) *Watch {
-	return &Watch{known: known, limits: limits.WithDefaults(), days: map[int64]int{}, First: math.MaxInt64, Last: math.MinInt64}
+	return &Watch{known: known, limits: limits.WithDefaults(), days: map[int64]int{}}
 }
 
 // See returns why an event must be left out, nothing where it is kept.
@@ -108,8 +111,10 @@ func (w *Watch) See(e data.Event) string {
 	if !k.Items[e.Item] {
 		w.unknown++
 	}
+	if !k.Users[e.User] {
+		w.newly++
+	}
 	w.days[day(e.Time)]++
-	w.First, w.Last = min(w.First, e.Time), max(w.Last, e.Time)
 	return ""
 }
 
@@ -141,6 +146,10 @@ func (w *Watch) Judge(rep *data.Report) error {
 	if share := part(w.unknown, rep.Kept); l.MaxUnknown >= 0 && share > l.MaxUnknown {
 		return fmt.Errorf("%w: %s of the new events are of items that nobody knows, at most %s may be: have the ids changed? If they are new, give them with --items",
 			ErrEvents, percent(share), percent(l.MaxUnknown))
+	}
+	if share := part(w.newly, rep.Kept); l.MaxNewcomers >= 0 && share > l.MaxNewcomers {
+		return fmt.Errorf("%w: %s of the new events are by users who had none before, at most %s may be: are they people? If so, allow more with --max-newcomers, else leave them out with --discard",
+			ErrEvents, percent(share), percent(l.MaxNewcomers))
 	}
 	busiest, usual := busiestDay(w.days), busiestDay(w.known.Days)
 	if l.MaxBurst >= 0 && usual > 0 && float64(busiest) > l.MaxBurst*float64(usual) {

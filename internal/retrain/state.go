@@ -2,7 +2,6 @@ package retrain
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -106,49 +105,6 @@ type Outcome struct {
 	Signed   string            `json:"signed_sha256,omitempty"` // of the artefact with its signature
 }
 
-// Options are all choices that bear on what comes out of a run. A zero field means its
-// default.
-type Options struct {
-	Seed         uint64  `json:"seed"`
-	Epochs       int     `json:"epochs"`            // over the new events and the rehearsed ones (3)
-	LearningRate float64 `json:"learning_rate"`     // (0.001)
-	Rehearsal    float64 `json:"rehearsal"`         // old events learnt from again, as a multiple of the new ones (1); negative for none
-	Holdout      float64 `json:"holdout"`           // share of the new events that is held out to compare on (0.2)
-	SaveEvery    int     `json:"save_every"`        // steps between checkpoints (200)
-	Student      string  `json:"student,omitempty"` // size of the student that is distilled, empty for none
-	Encoder      string  `json:"encoder,omitempty"` // folder of the text encoder
-	BotPerMinute int     `json:"bot_per_minute"`    // as data.PrepareOptions has it
-	Limits       Limits  `json:"limits"`
-	Gate         Gate    `json:"gate"`
-}
-
-// WithDefaults returns the options with defaults filled in.
-func (o Options) WithDefaults() Options {
-	o.Epochs, o.SaveEvery = cmp.Or(o.Epochs, 3), cmp.Or(o.SaveEvery, 200)
-	o.LearningRate, o.Holdout = cmp.Or(o.LearningRate, 0.001), cmp.Or(o.Holdout, 0.2)
-	o.Rehearsal = max(cmp.Or(o.Rehearsal, 1), -1)
-	o.Limits, o.Gate = o.Limits.WithDefaults(), o.Gate.WithDefaults()
-	return o
-}
-
-// Validate reports the first option that has no meaning.
-func (o Options) Validate() error {
-	switch {
-	case o.Epochs < 0 || o.SaveEvery < 0:
-		return fmt.Errorf("%w: %d epochs, saved every %d steps; neither may be negative", ErrOptions, o.Epochs, o.SaveEvery)
-	case !(o.LearningRate >= 0 && o.LearningRate <= 1):
-		return fmt.Errorf("%w: learning rate %v; must lie between 0 and 1", ErrOptions, o.LearningRate)
-	case !(o.Rehearsal <= 1000):
-		return fmt.Errorf("%w: rehearsal %v; must not exceed 1000", ErrOptions, o.Rehearsal)
-	case !(o.Holdout >= 0 && o.Holdout <= 0.9):
-		return fmt.Errorf("%w: holdout %v; must lie between 0 and 0.9", ErrOptions, o.Holdout)
-	}
-	if err := o.Limits.Validate(); err != nil {
-		return err
-	}
-	return o.Gate.Validate()
-}
-
 // Same says that a run that m describes comes to the same as n does.
 func (m *Manifest) Same(n *Manifest) bool {
 	return m.Options == n.Options && m.Wisp == n.Wisp && m.Go == n.Go && m.BLAS == n.BLAS && m.Threads == n.Threads && reflect.DeepEqual(m.Before, n.Before)
@@ -177,7 +133,8 @@ func (f Folder) Lock(ctx context.Context, who string) (unlock func(), err error)
 	unlock, err = atomicfile.Lock(short, f.Path(lockFile))
 	switch {
 	case err == nil:
-		return unlock, os.WriteFile(f.Path(lockFile), []byte(who+"\n"), 0o644)
+		_ = os.WriteFile(f.Path(lockFile), []byte(who+"\n"), 0o644) // it locks without a word, too
+		return unlock, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.Is(err, context.DeadlineExceeded):
