@@ -138,6 +138,7 @@ func (b *bench) run(ctx context.Context) error {
 		{"security", b.security},
 		{"guest", b.guest},
 		{"lightweight", b.lightweight},
+		{"retrain", b.retraining},
 		{"scale", b.scale},
 		{"times", b.times},
 	}

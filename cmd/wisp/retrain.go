@@ -27,7 +27,7 @@ func newRetrain() *cobra.Command {
 		Short: "Go on with what serves on new events, and publish it if it is not worse",
 		Long: `One command for a scheduler (examples/retrain has a crontab line, a systemd timer and a
 Kubernetes CronJob). The first run begins from a model, its data and its artefact, which
-are copied into --state; --model, --data and --artefact are not looked at again.
+are copied into --state; --model, --data, --known and --artefact are not looked at again.
 
 A run takes what --events has beyond the last run: new files of a folder, which must not
 change once they are there (write them under a name that ends in .tmp, and rename), or the
@@ -85,6 +85,7 @@ events; 6 another job is running; 130 interrupted; 1 anything else.`,
 	f.StringVar(&j.source.Users, "users", "", "file of users (optional)")
 	f.StringVar(&j.model, "model", "", "folder of the model to begin from")
 	f.StringVar(&j.data, "data", "", "the prepared data that it was trained on")
+	f.StringVar(&j.known, "known", "", "the events that --data was prepared from, in --format, where it has not all of them, as after --core (default: those of --data)")
 	f.StringVar(&j.artefact, "artefact", "", "the artefact that serves in the beginning")
 	f.StringVar(&o.Encoder, "encoder", "", "folder of the text encoder, where the model has one and it is not where it was")
 	f.StringVar(&j.key, "key", "", "private key to sign with")
@@ -108,7 +109,7 @@ events; 6 another job is running; 130 interrupted; 1 anything else.`,
 	f.Float64Var(&o.Limits.MaxBroken, "max-broken", 0, "share of new rows that may be unusable (default 0.1, negative: any)")
 	f.Float64Var(&o.Limits.MaxUnknown, "max-unknown", 0, "share of new events that may be of items that nobody knows (default 0.5, negative: any)")
 	f.Float64Var(&o.Limits.MaxBots, "max-bots", 0, "share of new events that may be by users faster than a person (default 0.2, negative: any)")
-	f.Float64Var(&o.Limits.MaxNewcomers, "max-newcomers", 0, "share of new events that may be by users who had none before (default 0.5, negative: any)")
+	f.Float64Var(&o.Limits.MaxNewcomers, "max-newcomers", 0, "share of new events that may be by users who had none before (default 0.6, negative: any)")
 	f.Float64Var(&o.Limits.MaxBurst, "max-burst", 0, "times the busiest day until now that a new day may have (default 4, negative: any)")
 	f.DurationVar(&late, "late", 0, "how long before the last event known an event may still come in (default 168h)")
 	return c
@@ -119,6 +120,7 @@ type retrainJob struct {
 	dir                   retrain.Folder
 	source                data.Source // of the new events, and the files of items and users
 	model, data, artefact string      // where it begins
+	known                 string      // file of the events that data was prepared from, empty for those of data
 	key, to, as, out      string
 	options               retrain.Options
 	discard               bool

@@ -175,7 +175,7 @@ func (e *execution) prepare(ctx context.Context) (*data.Manifest, error) {
 		}
 		m, err = data.Prepare(ctx, src, data.PrepareOptions{
 			Name: e.m.Before.Name, Core: e.m.Before.Core, RatingLo: e.m.Before.RatingLo, RatingHi: e.m.Before.RatingHi,
-			BotPerMinute: e.m.Options.BotPerMinute,
+			NoColdItems: e.m.Before.NoCold, BotPerMinute: e.m.Options.BotPerMinute,
 		}, out, e.p.stage)
 		e.p.done()
 		if err = errors.Join(err, os.Remove(all)); err != nil {

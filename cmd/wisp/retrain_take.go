@@ -69,7 +69,7 @@ func (j *retrainJob) begin(ctx context.Context) (*retrain.State, error) {
 	}
 	place := func(name string) string { return filepath.Join(retrain.BaseDir, name) }
 	s := &retrain.State{
-		Name: ds.Name, Core: prepared.Core, RatingLo: prepared.RatingLo, RatingHi: prepared.RatingHi,
+		Name: ds.Name, Core: prepared.Core, NoCold: prepared.ItemReport != nil && prepared.ItemReport.Count(data.ReasonCold) > 0, RatingLo: prepared.RatingLo, RatingHi: prepared.RatingHi,
 		Accepted: retrain.Accepted{
 			Prepared: place(retrain.PreparedDir), Model: place(retrain.ModelDir), Artefact: place("serving.wisp"),
 			Version: a.Manifest.Version, Digest: fmt.Sprintf("%x", a.Digest), Horizon: learntUntil(t, ds, prepared),
@@ -90,7 +90,7 @@ func (j *retrainJob) begin(ctx context.Context) (*retrain.State, error) {
 	if s.Accepted.ModelSHA256, err = fileDigest(j.dir.Path(s.Accepted.Model, modelFile)); err != nil {
 		return nil, err
 	}
-	events, err := data.WriteEvents(j.dir.Path(place("events.jsonl")), ds.All())
+	events, err := j.ledger(ctx, j.dir.Path(place("events.jsonl")), ds)
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +100,30 @@ func (j *retrainJob) begin(ctx context.Context) (*retrain.State, error) {
 		return nil, err
 	}
 	return s, j.dir.Save(s)
+}
+
+// ledger writes all events that are known in the beginning: those of ds, or where it
+// was prepared with less than there was, those that it was prepared from.
+func (j *retrainJob) ledger(ctx context.Context, path string, ds *data.Dataset) (data.File, error) {
+	if j.known == "" {
+		return data.WriteEvents(path, ds.All())
+	}
+	src := j.source
+	src.Events = j.known
+	var failed error
+	n := 0
+	f, err := data.WriteEvents(path, func(yield func(data.Event) bool) {
+		full := false
+		_, failed = data.ReadEvents(ctx, src, func(e data.Event) string {
+			n++
+			full = full || !yield(e)
+			return ""
+		})
+	})
+	if err = cmp.Or(failed, err); err == nil && n < ds.Events() {
+		err = fmt.Errorf("--known %s has %d events and the prepared data %d: give the file that the data was prepared from", j.known, n, ds.Events())
+	}
+	return f, err
 }
 
 // learntUntil is the moment from which on the events of ds are new to a model that was
@@ -156,15 +180,14 @@ func (j *retrainJob) take(ctx context.Context, m *retrain.Manifest) (news bool, 
 	if err != nil {
 		return false, "", err
 	}
-	known, err := j.catalogue(ctx, ds, m)
+	known, err := j.compared(ctx, m)
 	if err != nil {
 		return false, "", err
 	}
-	known.RatingLo, known.RatingHi, known.Now, known.Days = m.Before.RatingLo, m.Before.RatingHi, m.Now, retrain.Days(ds)
-	for _, h := range ds.Histories {
-		known.To = max(known.To, h[len(h)-1].Time)
+	if err := j.catalogue(ctx, ds, m, known); err != nil {
+		return false, "", err
 	}
-	watch := retrain.NewWatch(known, m.Options.Limits)
+	watch := retrain.NewWatch(*known, m.Options.Limits)
 	var got *retrain.News
 	var failed error
 	batch, err := data.WriteEvents(j.dir.Path(dir, retrain.BatchFile), func(yield func(data.Event) bool) {
@@ -192,47 +215,58 @@ func (j *retrainJob) take(ctx context.Context, m *retrain.Manifest) (news bool, 
 	return true, "", nil
 }
 
-// catalogue writes the items and users of a run, those of the given files before those
-// that are known from ds.
-func (j *retrainJob) catalogue(ctx context.Context, ds *data.Dataset, m *retrain.Manifest) (retrain.Known, error) {
-	known := retrain.Known{Items: map[string]bool{}, Users: map[string]bool{}}
-	for _, u := range ds.Users {
-		known.Users[u.ID] = true
+// compared reads what new events are compared with out of the ledger: prepared data have
+// no users and items outside the k-core.
+func (j *retrainJob) compared(ctx context.Context, m *retrain.Manifest) (*retrain.Known, error) {
+	k := retrain.NewKnown(m.Before.RatingLo, m.Before.RatingHi, m.Now)
+	for _, f := range m.Before.Ledger {
+		_, err := data.ReadEvents(ctx, data.Source{Format: "jsonl", Events: j.dir.Path(f.Name)}, func(e data.Event) string {
+			k.Add(e)
+			return ""
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
+	return k, nil
+}
+
+// catalogue writes the items and users of a run, those of the given files before those
+// that are known from ds, and adds the items to what is known.
+func (j *retrainJob) catalogue(ctx context.Context, ds *data.Dataset, m *retrain.Manifest, known *retrain.Known) error {
 	var items []data.Item
 	var users []data.User
 	var err error
 	if j.source.Items != "" {
 		if items, err = data.ReadItems(ctx, j.source); err != nil {
-			return known, err
+			return err
 		}
 	}
 	if j.source.Users != "" {
 		if users, err = data.ReadUsers(ctx, j.source); err != nil {
-			return known, err
-		}
-	}
-	for _, it := range items {
-		known.Items[it.ID] = true
-	}
-	for _, it := range ds.Items {
-		if !known.Items[it.ID] {
-			known.Items[it.ID] = true
-			items = append(items, it)
+			return err
 		}
 	}
 	given := map[string]bool{}
+	for _, it := range items {
+		given[it.ID] = true
+	}
+	items = append(items, slices.DeleteFunc(slices.Clone(ds.Items), func(it data.Item) bool { return given[it.ID] })...)
+	for _, it := range items {
+		known.Items[it.ID] = true
+	}
+	clear(given)
 	for _, u := range users {
 		given[u.ID] = true
 	}
 	users = append(users, slices.DeleteFunc(slices.Clone(ds.Users), func(u data.User) bool { return given[u.ID] })...)
 	dir := j.dir.Run(m.Run)
 	if m.Items, err = data.WriteItems(j.dir.Path(dir, retrain.ItemsFile), items); err != nil {
-		return known, err
+		return err
 	}
 	m.Users, err = data.WriteUsers(j.dir.Path(dir, retrain.UsersFile), users)
 	m.Items.Name, m.Users.Name = filepath.Join(dir, m.Items.Name), filepath.Join(dir, m.Users.Name)
-	return known, err
+	return err
 }
 
 // skip moves the cursor beyond the events of a run that has nothing to learn from, and

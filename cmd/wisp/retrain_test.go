@@ -347,19 +347,6 @@ func (j *job) spoilt(spoil spoiler, change func(o *retrain.Options)) error {
 	return err
 }
 
-// shuffled gives each event the item that came after another one.
-func shuffled(lessons []hostgpu.Lesson, _ *hostgpu.TrainOptions) {
-	var all []int32
-	for _, l := range lessons {
-		all = append(all, l.Next...)
-	}
-	rand.New(rand.NewPCG(9, 9)).Shuffle(len(all), func(i, k int) { all[i], all[k] = all[k], all[i] })
-	for i := range lessons {
-		n := len(lessons[i].Next)
-		lessons[i].Next, all = all[:n:n], all[n:]
-	}
-}
-
 // TestRetrainGate breaks the retraining on purpose, and nothing is published; the same
 // events are published when it is whole, with the same options.
 func TestRetrainGate(t *testing.T) {
@@ -371,7 +358,7 @@ func TestRetrainGate(t *testing.T) {
 		spoil  spoiler
 		change func(o *retrain.Options)
 	}{
-		{"shuffled labels", shuffled, hard},
+		{"shuffled labels", shuffleLabels, hard},
 		{"a learning rate 100 times too high", nil, func(o *retrain.Options) { hard(o); o.LearningRate *= 100 }},
 		{"one label", func(l []hostgpu.Lesson, _ *hostgpu.TrainOptions) {
 			for i := range l {
@@ -597,5 +584,35 @@ func TestRetrainExitCodes(t *testing.T) {
 		if !strings.Contains(help, fmt.Sprintf("%d ", code)) {
 			t.Errorf("the help does not say what %d is", code)
 		}
+	}
+}
+
+// TestRetrainKnown begins from data that were prepared with less than there was: users
+// and items that were left out come back when they have done enough.
+func TestRetrainKnown(t *testing.T) {
+	j := newJob(t)
+	dir := t.TempDir()
+	all := filepath.Join(filepath.Dir(j.items), "events.jsonl")
+	j.prepared, j.model, j.artefact = filepath.Join(dir, "prepared"), filepath.Join(dir, "model"), filepath.Join(dir, "shop.wisp")
+	succeed(t, "prepare", "--format", "jsonl", "--events", all, "--items", j.items, "--core", "30", "--no-cold-items", "--name", "shop", "--out", j.prepared)
+	succeed(t, quickTrain(j.prepared, j.model)...)
+	succeed(t, "compress", j.model, "--data", j.prepared, "--out", j.artefact)
+	j.add("week-0.jsonl", j.weeks[0])
+	fail(t, []string{"--known", "the file that the data was prepared from"}, j.args("--known", filepath.Join(j.feed, "week-0.jsonl"))...)
+	j.publishes(2, "--known", all, "--margin", "0.5", "--min-cases", "5")
+	m := j.manifest(1)
+	if lines := bytes.Count(get(t, all), []byte("\n")); bytes.Count(get(t, filepath.Join(j.state, m.Before.Ledger[0].Name)), []byte("\n")) != lines {
+		t.Errorf("the ledger does not have all %d events", lines)
+	}
+	was, err := data.ReadManifest(j.prepared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is, err := data.ReadManifest(filepath.Join(j.state, m.Outcome.Next.Prepared))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if is.Core != 30 || is.ColdItems != 0 || is.Events <= was.Events+int64(len(j.weeks[0])) {
+		t.Errorf("core %d, %d cold items, %d events after %d", is.Core, is.ColdItems, is.Events, was.Events)
 	}
 }

@@ -17,9 +17,11 @@ const (
 	reasonCold      = "item without events"
 )
 
-// ReasonBot is the reason for which a report counts the events of users who are
-// faster than a person.
-const ReasonBot = reasonBot
+// Reasons that others look for in reports.
+const (
+	ReasonBot  = reasonBot  // events of users who are faster than a person
+	ReasonCold = reasonCold // items without events, where they are left out
+)
 
 // botWindow is the time in seconds in which events are counted against bots.
 const botWindow = 60

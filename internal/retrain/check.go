@@ -13,7 +13,7 @@ type Limits struct {
 	MaxBroken  float64 `json:"max_broken"`  // share of rows that cannot be used (0.1)
 	MaxUnknown float64 `json:"max_unknown"` // share of events with items that nobody has heard of (0.5)
 	MaxBots    float64 `json:"max_bots"`    // share of events by users faster than a person (0.2)
-	// MaxNewcomers is the share of events by users who had none before (0.5): accounts
+	// MaxNewcomers is the share of events by users who had none before (0.6): accounts
 	// are easily made.
 	MaxNewcomers float64 `json:"max_newcomers"`
 	// MaxBurst is how many times the events of the busiest day until now a new day may
@@ -30,7 +30,7 @@ func (l Limits) WithDefaults() Limits {
 	for _, f := range []struct {
 		v *float64
 		d float64
-	}{{&l.MaxBroken, 0.1}, {&l.MaxUnknown, 0.5}, {&l.MaxBots, 0.2}, {&l.MaxNewcomers, 0.5}, {&l.MaxBurst, 4}} {
+	}{{&l.MaxBroken, 0.1}, {&l.MaxUnknown, 0.5}, {&l.MaxBots, 0.2}, {&l.MaxNewcomers, 0.6}, {&l.MaxBurst, 4}} {
 		switch {
 		case *f.v == 0:
 			*f.v = f.d
@@ -78,6 +78,18 @@ type Known struct {
 	To                 int64         // time of the last event
 	Now                int64         // the present
 	Days               map[int64]int // events of each day, by Unix time over a day
+}
+
+// NewKnown knows nothing yet but the ends of the scale of ratings and the present.
+func NewKnown(ratingLo, ratingHi float32, now int64) *Known {
+	return &Known{Items: map[string]bool{}, Users: map[string]bool{}, RatingLo: ratingLo, RatingHi: ratingHi, Now: now, Days: map[int64]int{}}
+}
+
+// Add adds an event to what is known.
+func (k *Known) Add(e data.Event) {
+	k.Items[e.Item], k.Users[e.User] = true, true
+	k.To = max(k.To, e.Time)
+	k.Days[day(e.Time)]++
 }
 
 // day is the number of a day since 1970.
@@ -176,17 +188,6 @@ func busiestDay(days map[int64]int) int {
 		most = max(most, n)
 	}
 	return most
-}
-
-// Days returns how many events of d each day has.
-func Days(d *data.Dataset) map[int64]int {
-	days := map[int64]int{}
-	for _, h := range d.Histories {
-		for _, e := range h {
-			days[day(e.Time)]++
-		}
-	}
-	return days
 }
 
 func part(n, of int64) float64 {

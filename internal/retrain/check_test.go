@@ -13,12 +13,9 @@ import (
 // TestWatch has new events of many kinds judged; the known ones end at day 100.
 func TestWatch(t *testing.T) {
 	const dayLong, end = 86400, 100 * 86400
-	known := retrain.Known{
-		Items: map[string]bool{"a": true, "b": true}, Users: map[string]bool{}, RatingLo: 1, RatingHi: 5, To: end, Now: end + 7*dayLong,
-		Days: map[int64]int{98: 7, 99: 10},
-	}
-	for i := range 100 {
-		known.Users[fmt.Sprint("u", i)] = true
+	known := *retrain.NewKnown(1, 5, end+7*dayLong)
+	for i := range 101 { // at most ten a day
+		known.Add(data.Event{User: fmt.Sprint("u", i), Item: "a", Time: end - int64((100-i)/10)*dayLong})
 	}
 	usual := func(n int) []data.Event {
 		var all []data.Event
@@ -95,12 +92,12 @@ func TestWatch(t *testing.T) {
 		"newcomers": {
 			events: func() []data.Event {
 				e := usual(70)
-				for i := range 40 {
+				for i := range 50 {
 					e[i].User = "new-" + e[i].User
 				}
 				return e
 			},
-			says: []string{"57.1 %", "users who had none before", "--max-newcomers", "--discard"},
+			says: []string{"71.4 %", "users who had none before", "--max-newcomers", "--discard"},
 		},
 		"newcomers allowed": {
 			events: func() []data.Event {

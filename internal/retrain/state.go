@@ -60,8 +60,9 @@ type Accepted struct {
 // State is what a job has come to.
 type State struct {
 	Version  int         `json:"version"`
-	Name     string      `json:"name"` // of the data set
-	Core     int         `json:"core"` // of the k-core that is kept
+	Name     string      `json:"name"`    // of the data set
+	Core     int         `json:"core"`    // of the k-core that is kept
+	NoCold   bool        `json:"no_cold"` // items without events are left out
 	RatingLo float32     `json:"rating_lo"`
 	RatingHi float32     `json:"rating_hi"`
 	Ledger   []data.File `json:"ledger"` // files of events that are known, in order, relative to the folder
