@@ -102,6 +102,7 @@ events; 6 another job is running; 130 interrupted; 1 anything else.`,
 	f.Float64Var(&o.Holdout, "holdout", 0, "share of the new events, the newest, that the candidate is compared on (default 0.2)")
 	f.IntVar(&o.SaveEvery, "save-every", 0, "steps between checkpoints; one is also made after each epoch (default 200)")
 	f.StringVar(&o.Student, "distil", "", "publish a student of this `size` that learns from the model: nano, micro or small (default: the model itself)")
+	f.IntVar(&o.ItemBits, "item-bits", 0, "bits of a value of an item's vector, 3 to 8, as wisp compress has it (default 8)")
 	f.IntVar(&o.BotPerMinute, "bot-per-minute", 0, "drop users with more events a minute than this (default 60, negative: never)")
 	f.Float64Var(&o.Gate.Margin, "margin", 0, "NDCG@10 by which the candidate may be worse (default 0.01)")
 	f.IntVar(&o.Gate.MinCases, "min-cases", 0, "cases that are needed to tell (default 50)")

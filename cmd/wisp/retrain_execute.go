@@ -361,7 +361,7 @@ func (e *execution) compress(ctx context.Context, from string, ds *data.Dataset,
 		return nil, err
 	}
 	o := quantize.BuildOptions{
-		Name: was.Name, Version: e.m.Release, Tenant: was.Tenant, Licences: was.Licences,
+		Name: was.Name, Version: e.m.Release, Tenant: was.Tenant, Licences: was.Licences, ItemBits: e.m.Options.ItemBits,
 		Created: time.Unix(e.m.Now, 0).UTC().Format(time.RFC3339),
 	}
 	if was.Model.Text.Vocabulary > 0 {

@@ -483,6 +483,7 @@ func TestRetrainRefuses(t *testing.T) {
 		"no beginning":    {[]string{"retrain", "--state", filepath.Join(t.TempDir(), "job"), "--events", j.feed, "--key", j.key, "--to", j.served}, []string{"--model, --data and --artefact"}},
 		"no feed":         {j.args("--state", filepath.Join(t.TempDir(), "job"), "--events", filepath.Join(j.feed, "absent")), []string{"absent"}},
 		"a wrong option":  {j.args("--margin", "-1"), []string{"margin"}},
+		"wrong bits":      {j.args("--item-bits", "2"), []string{"3 to 8"}},
 		"a wrong size":    {j.args("--distil", "huge"), []string{"nano, micro or small"}},
 		"other data":      {j.args("--state", filepath.Join(t.TempDir(), "job"), "--data", c.prepared), []string{"was trained on"}},
 		"other artefact":  {j.args("--state", filepath.Join(t.TempDir(), "job"), "--artefact", j.items), []string{j.items}},
@@ -528,7 +529,7 @@ func TestRetrainStudent(t *testing.T) {
 		t.Skip("trains four models")
 	}
 	j := newJob(t)
-	loose := []string{"--distil", "nano", "--margin", "0.5"}
+	loose := []string{"--distil", "nano", "--margin", "0.5", "--item-bits", "6"}
 	j.add("week-0.jsonl", j.weeks[0])
 	j.publishes(2, loose...)
 	j.add("week-1.jsonl", j.weeks[1])
@@ -614,5 +615,30 @@ func TestRetrainKnown(t *testing.T) {
 	}
 	if is.Core != 30 || is.ColdItems != 0 || is.Events <= was.Events+int64(len(j.weeks[0])) {
 		t.Errorf("core %d, %d cold items, %d events after %d", is.Core, is.ColdItems, is.Events, was.Events)
+	}
+}
+
+// TestRetrainInterrupted stops a run as a scheduler does that wants its machine back.
+func TestRetrainInterrupted(t *testing.T) {
+	j := newJob(t)
+	j.add("week-0.jsonl", j.weeks[0])
+	for _, stage := range []string{"clean", "epoch   1", "comparing"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		var stderr bytes.Buffer
+		code := run(ctx, j.args(), &stderr, writerFunc(func(b []byte) {
+			stderr.Write(b)
+			if bytes.HasPrefix(b, []byte(stage)) {
+				cancel()
+			}
+		}))
+		cancel()
+		wantInterrupted(t, outcome{code: code, stderr: stderr.String()}, "run the same command again to go on")
+		if exists(j.out) || exists(j.served) {
+			t.Fatalf("interrupted at %q, and something was published", stage)
+		}
+	}
+	j.publishes(2)
+	if out := succeed(t, "retrain", "--replay", retrain.Folder(j.state).Manifest(1), "--key", j.key); !strings.Contains(out, "the same bytes") {
+		t.Error(out)
 	}
 }

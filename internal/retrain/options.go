@@ -9,14 +9,15 @@ import (
 // default.
 type Options struct {
 	Seed         uint64  `json:"seed"`
-	Epochs       int     `json:"epochs"`            // over the new events and the rehearsed ones (3)
-	LearningRate float64 `json:"learning_rate"`     // (0.001)
-	Rehearsal    float64 `json:"rehearsal"`         // old events learnt from again, as a multiple of the new ones (1); negative for none
-	Holdout      float64 `json:"holdout"`           // share of the new events that is held out to compare on (0.2)
-	SaveEvery    int     `json:"save_every"`        // steps between checkpoints (200)
-	Student      string  `json:"student,omitempty"` // size of the student that is distilled, empty for none
-	Encoder      string  `json:"encoder,omitempty"` // folder of the text encoder
-	BotPerMinute int     `json:"bot_per_minute"`    // as data.PrepareOptions has it
+	Epochs       int     `json:"epochs"`              // over the new events and the rehearsed ones (3)
+	LearningRate float64 `json:"learning_rate"`       // (0.001)
+	Rehearsal    float64 `json:"rehearsal"`           // old events learnt from again, as a multiple of the new ones (1); negative for none
+	Holdout      float64 `json:"holdout"`             // share of the new events that is held out to compare on (0.2)
+	SaveEvery    int     `json:"save_every"`          // steps between checkpoints (200)
+	Student      string  `json:"student,omitempty"`   // size of the student that is distilled, empty for none
+	Encoder      string  `json:"encoder,omitempty"`   // folder of the text encoder
+	BotPerMinute int     `json:"bot_per_minute"`      // as data.PrepareOptions has it
+	ItemBits     int     `json:"item_bits,omitempty"` // as quantize.BuildOptions has it
 	Limits       Limits  `json:"limits"`
 	Gate         Gate    `json:"gate"`
 }
@@ -35,6 +36,8 @@ func (o Options) Validate() error {
 	switch {
 	case o.Epochs < 0 || o.SaveEvery < 0:
 		return fmt.Errorf("%w: %d epochs, saved every %d steps; neither may be negative", ErrOptions, o.Epochs, o.SaveEvery)
+	case o.ItemBits != 0 && (o.ItemBits < 3 || o.ItemBits > 8):
+		return fmt.Errorf("%w: items in %d bits; must be 3 to 8", ErrOptions, o.ItemBits)
 	case !(o.LearningRate >= 0 && o.LearningRate <= 1):
 		return fmt.Errorf("%w: learning rate %v; must lie between 0 and 1", ErrOptions, o.LearningRate)
 	case !(o.Rehearsal <= 1000):
