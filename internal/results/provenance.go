@@ -1,7 +1,6 @@
 package results
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -26,9 +25,15 @@ func Machine() string {
 
 // Commit names the source in the working folder, as git describes it.
 func Commit(ctx context.Context) string {
-	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=12").Output()
-	if err != nil {
+	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--abbrev=12").Output()
+	commit := strings.TrimSpace(string(out))
+	if err != nil || commit == "" {
 		return "unknown"
 	}
-	return cmp.Or(strings.TrimSpace(string(out)), "unknown")
+	// The figures that a run writes are no change to what makes them.
+	changed, err := exec.CommandContext(ctx, "git", "status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)docs/results").Output()
+	if err != nil || len(changed) > 0 {
+		commit += "-dirty"
+	}
+	return commit
 }
