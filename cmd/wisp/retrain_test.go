@@ -352,7 +352,7 @@ func (j *job) spoilt(spoil spoiler, change func(o *retrain.Options)) error {
 func TestRetrainGate(t *testing.T) {
 	j := newJob(t)
 	j.add("weeks.jsonl", append(slices.Clone(j.weeks[0]), j.weeks[1]...))
-	hard := func(o *retrain.Options) { o.LearningRate, o.Epochs, o.Rehearsal, o.Gate.Margin = 0.003, 20, 4, 0.05 }
+	hard := func(o *retrain.Options) { o.LearningRate, o.Epochs, o.Rehearsal, o.Gate.Margin = 0.001, 12, 12, 0.04 }
 	for _, test := range []struct {
 		name   string
 		spoil  spoiler
