@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"slices"
 )
 
 // Rule changes which items a ranking may hold, or in which order. In a request
@@ -188,13 +187,10 @@ func checkSet(what string, set []uint32, n int) error {
 	if len(set) > 0 && int64(set[len(set)-1]) >= int64(n) {
 		return fmt.Errorf("it names %s %d, there are %d", what, set[len(set)-1], n)
 	}
-	if !slices.IsSortedFunc(set, func(a, b uint32) int {
-		if a < b {
-			return -1
+	for i := 1; i < len(set); i++ {
+		if set[i] <= set[i-1] {
+			return fmt.Errorf("its %ss do not rise: %d comes after %d", what, set[i], set[i-1])
 		}
-		return 1
-	}) {
-		return fmt.Errorf("its %ss do not rise", what)
 	}
 	return nil
 }
