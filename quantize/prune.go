@@ -41,34 +41,29 @@ func Prune(m *model.Model, importance model.Weights, o PruneOptions) (model.Conf
 	if err := importance.Check(was); err != nil {
 		return c, nil, fmt.Errorf("%w: importance: %w", ErrPrune, err)
 	}
-	p := pruner{from: m.Weights, importance: importance, was: was, now: c}
-
 	layers := make([]float64, was.Layers)
 	for l := range layers {
-		for name, x := range importance {
-			if p.inBlock(name, l) {
-				layers[l] += total(x.Data)
-			}
-		}
+		layers[l] = blockImportance(importance, towerBlock(l)) + total(importance[towerBlock(l)(distanceBias)].Data)
 	}
 	kept := mostImportant(layers, c.Layers)
-	p.dims = mostImportant(p.dimensions(kept), c.Dim)
+	d := mostImportant(towerDimensions(importance, was, kept), c.Dim)
 
 	w := model.Weights{}
-	d := p.dims
-	w[model.ItemEmbedding] = cut(p.from[model.ItemEmbedding], nil, d)
+	w[model.ItemEmbedding] = cut(m.Weights[model.ItemEmbedding], nil, d)
 	if c.Features > 0 {
-		w[model.ItemFeatures] = cut(p.from[model.ItemFeatures], d, nil)
+		w[model.ItemFeatures] = cut(m.Weights[model.ItemFeatures], d, nil)
 	}
-	w[model.UserType], w[model.UserGap] = cut(p.from[model.UserType], nil, d), cut(p.from[model.UserGap], nil, d)
+	w[model.UserType], w[model.UserGap] = cut(m.Weights[model.UserType], nil, d), cut(m.Weights[model.UserGap], nil, d)
 	for _, name := range []string{model.UserNormGain, model.UserNormBias, model.UserCold} {
-		w[name] = cut(p.from[name], d, nil)
+		w[name] = cut(m.Weights[name], d, nil)
 	}
 	if c.Descriptions > 0 {
-		w[model.UserDescription] = cut(p.from[model.UserDescription], d, nil)
+		w[model.UserDescription] = cut(m.Weights[model.UserDescription], d, nil)
 	}
+	b := blockPruner{from: m.Weights, importance: importance, to: w, dims: d, dimWas: was.Dim, dimNow: c.Dim, headsWas: was.Heads, headsNow: c.Heads, ffn: c.FFN}
 	for to, from := range kept {
-		p.block(w, from, to)
+		b.prune(towerBlock(from), towerBlock(to))
+		w[towerBlock(to)(distanceBias)] = cut(m.Weights[towerBlock(from)(distanceBias)], nil, nil)
 	}
 	// The tower reads sqrt(D)·v, and scores are u·v: what v gains u loses.
 	gain := float32(math.Sqrt(float64(was.Dim) / float64(c.Dim)))
@@ -81,109 +76,35 @@ func Prune(m *model.Model, importance model.Weights, o PruneOptions) (model.Conf
 	return c, w, nil
 }
 
-// pruner prunes one model.
-type pruner struct {
-	from, importance model.Weights
-	was, now         model.Config
-	dims             []int // of the residual stream that stay
+// distanceBias is the tensor that a block of the user tower has beside those of any.
+const distanceBias = "attn.distance.bias"
+
+// towerBlock names the tensors of block l.
+func towerBlock(l int) blockNames {
+	return func(name string) string { return model.LayerName(l, name) }
 }
 
-// inBlock says that a tensor belongs to block l.
-func (p *pruner) inBlock(name string, l int) bool {
-	for _, s := range blockTensors {
-		if name == model.LayerName(l, s) {
-			return true
-		}
-	}
-	return false
-}
-
-var blockTensors = []string{
-	"attn.norm.weight", "attn.norm.bias", "attn.q.weight", "attn.q.bias", "attn.k.weight", "attn.k.bias", "attn.v.weight", "attn.v.bias",
-	"attn.o.weight", "attn.o.bias", "attn.distance.bias", "ffn.norm.weight", "ffn.norm.bias", "ffn.up.weight", "ffn.up.bias", "ffn.down.weight", "ffn.down.bias",
-}
-
-// dimensions returns the importance of each dimension of the residual stream, with the
-// given blocks.
-func (p *pruner) dimensions(layers []int) []float64 {
-	sums := make([]float64, p.was.Dim)
-	rows := func(name string) { addTo(sums, byRow(p.importance[name])) }
-	columns := func(name string) { addTo(sums, byColumn(p.importance[name])) }
+// towerDimensions returns the importance of each dimension of the residual stream of a
+// model, with the given blocks.
+func towerDimensions(importance model.Weights, c model.Config, layers []int) []float64 {
+	sums := make([]float64, c.Dim)
+	rows := func(name string) { addTo(sums, byRow(importance[name])) }
+	columns := func(name string) { addTo(sums, byColumn(importance[name])) }
 	columns(model.ItemEmbedding)
 	columns(model.UserType)
 	columns(model.UserGap)
 	rows(model.UserNormGain)
 	rows(model.UserNormBias)
-	if p.was.Features > 0 {
+	if c.Features > 0 {
 		rows(model.ItemFeatures)
 	}
-	if p.was.Descriptions > 0 {
+	if c.Descriptions > 0 {
 		rows(model.UserDescription)
 	}
 	for _, l := range layers {
-		for _, name := range []string{"attn.norm.weight", "attn.norm.bias", "attn.o.weight", "attn.o.bias", "ffn.norm.weight", "ffn.norm.bias", "ffn.down.weight", "ffn.down.bias"} {
-			rows(model.LayerName(l, name))
-		}
-		for _, name := range []string{"attn.q.weight", "attn.k.weight", "attn.v.weight", "ffn.up.weight"} {
-			columns(model.LayerName(l, name))
-		}
+		addStream(sums, importance, towerBlock(l))
 	}
 	return sums
-}
-
-// block prunes block from into block to of w.
-func (p *pruner) block(w model.Weights, from, to int) {
-	old := func(name string) *model.Tensor { return p.from[model.LayerName(from, name)] }
-	weighed := func(name string) *model.Tensor { return p.importance[model.LayerName(from, name)] }
-	set := func(name string, rows, columns []int) *model.Tensor {
-		t := cut(old(name), rows, columns)
-		w[model.LayerName(to, name)] = t
-		return t
-	}
-	for _, name := range []string{"attn.norm.weight", "attn.norm.bias", "attn.o.bias", "ffn.norm.weight", "ffn.norm.bias", "ffn.down.bias"} {
-		set(name, p.dims, nil)
-	}
-	set("attn.distance.bias", nil, nil)
-
-	// Of each head as many inner dimensions as the narrower model has.
-	headWas, headNow := p.was.Dim/p.was.Heads, p.now.Dim/p.now.Heads
-	inner := func(in []string, out string) []int {
-		sums := make([]float64, p.was.Dim)
-		for _, name := range in {
-			addTo(sums, byRow(weighed(name+".weight")))
-			addTo(sums, byRow(weighed(name+".bias")))
-		}
-		if out != "" {
-			addTo(sums, byColumn(weighed(out)))
-		}
-		var kept []int
-		for h := range p.was.Heads {
-			for _, j := range mostImportant(sums[h*headWas:(h+1)*headWas], headNow) {
-				kept = append(kept, h*headWas+j)
-			}
-		}
-		return kept
-	}
-	matched := inner([]string{"attn.q", "attn.k"}, "")
-	passed := inner([]string{"attn.v"}, "attn.o.weight")
-	set("attn.k.weight", matched, p.dims)
-	set("attn.k.bias", matched, nil)
-	// Scores are divided by the root of a head's width.
-	root := float32(math.Sqrt(float64(headNow) / float64(headWas)))
-	scale(set("attn.q.weight", matched, p.dims), root)
-	scale(set("attn.q.bias", matched, nil), root)
-	set("attn.v.weight", passed, p.dims)
-	set("attn.v.bias", passed, nil)
-	set("attn.o.weight", p.dims, passed)
-
-	sums := make([]float64, p.was.FFN)
-	addTo(sums, byRow(weighed("ffn.up.weight")))
-	addTo(sums, byRow(weighed("ffn.up.bias")))
-	addTo(sums, byColumn(weighed("ffn.down.weight")))
-	hidden := mostImportant(sums, p.now.FFN)
-	set("ffn.up.weight", hidden, p.dims)
-	set("ffn.up.bias", hidden, nil)
-	set("ffn.down.weight", p.dims, hidden)
 }
 
 // cut returns the given rows and columns of t, nil for all; a vector has rows only.

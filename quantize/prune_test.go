@@ -14,9 +14,9 @@ import (
 )
 
 // bySize is an importance for tests: the size of each weight.
-func bySize(m *model.Model) model.Weights {
+func bySize(weights model.Weights) model.Weights {
 	w := model.Weights{}
-	for name, x := range m.Weights {
+	for name, x := range weights {
 		w[name] = model.NewTensor(x.Shape...)
 		for i, v := range x.Data {
 			w[name].Data[i] = float32(math.Abs(float64(v)))
@@ -46,7 +46,7 @@ func clearColumns(x *model.Tensor, columns ...int) {
 func TestPruneExactly(t *testing.T) {
 	m := random(t, layout.Shape{Items: 20, Dim: 8, Layers: 3, Heads: 2, FFN: 6, Window: 5, EventTypes: 3, GapBuckets: 4}, 5)
 	at := func(l int, name string) *model.Tensor { return m.Weights[model.LayerName(l, name)] }
-	importance := bySize(m)
+	importance := bySize(m.Weights)
 	for _, name := range []string{"attn.o.weight", "attn.o.bias", "ffn.down.weight", "ffn.down.bias"} {
 		clear(at(1, name).Data)
 	}
@@ -97,7 +97,7 @@ func TestPruneExactly(t *testing.T) {
 // and as much of each head.
 func TestPruneDimensions(t *testing.T) {
 	m := random(t, layout.Shape{Items: 7, Dim: 8, Layers: 1, Heads: 2, FFN: 6, Window: 5, EventTypes: 3, GapBuckets: 4}, 6)
-	importance := bySize(m)
+	importance := bySize(m.Weights)
 	for _, x := range importance {
 		for i := range x.Data {
 			x.Data[i] = 0.001
@@ -141,14 +141,14 @@ func TestPruneDimensions(t *testing.T) {
 
 func TestPruneRefuses(t *testing.T) {
 	m := random(t, layout.Shape{Items: 7, Dim: 8, Layers: 1, Heads: 2, FFN: 6, Window: 5, EventTypes: 3, GapBuckets: 4}, 6)
-	broken := bySize(m)
+	broken := bySize(m.Weights)
 	broken[model.UserCold].Data[0] = float32(math.NaN())
 	for name, test := range map[string]struct {
 		importance model.Weights
 		o          quantize.PruneOptions
 	}{
-		"more layers": {bySize(m), quantize.PruneOptions{Layers: 2}}, "wider": {bySize(m), quantize.PruneOptions{Dim: 16}},
-		"heads that do not divide": {bySize(m), quantize.PruneOptions{Dim: 5}}, "nothing left": {bySize(m), quantize.PruneOptions{FFN: -1}},
+		"more layers": {bySize(m.Weights), quantize.PruneOptions{Layers: 2}}, "wider": {bySize(m.Weights), quantize.PruneOptions{Dim: 16}},
+		"heads that do not divide": {bySize(m.Weights), quantize.PruneOptions{Dim: 5}}, "nothing left": {bySize(m.Weights), quantize.PruneOptions{FFN: -1}},
 		"no number": {broken, quantize.PruneOptions{Dim: 4}}, "no importance": {nil, quantize.PruneOptions{Dim: 4}},
 	} {
 		if _, _, err := quantize.Prune(m, test.importance, test.o); !errors.Is(err, quantize.ErrPrune) {

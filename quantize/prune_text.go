@@ -3,7 +3,6 @@ package quantize
 import (
 	"cmp"
 	"fmt"
-	"math"
 
 	"github.com/wisp-project/wisp/model"
 )
@@ -56,114 +55,43 @@ func PruneText(m *model.TextModel, importance model.Weights, o TextPruneOptions)
 	if err := importance.Check(was); err != nil {
 		return nil, fmt.Errorf("%w: importance: %w", ErrPrune, err)
 	}
-	p := textPruner{from: m.Weights, importance: importance, was: was, now: c, w: model.Weights{}}
 	layers := make([]float64, was.Layers)
 	for l := range layers {
-		for _, name := range textBlockTensors {
-			layers[l] += total(importance[model.TextLayerName(l, name)].Data)
-		}
+		layers[l] = blockImportance(importance, textBlock(l))
 	}
 	kept := mostImportant(layers, c.Layers)
-	p.dims = mostImportant(p.dimensions(kept), c.Dim)
-	p.w[model.TextWord] = cut(m.Weights[model.TextWord], tokens, p.dims)
-	p.w[model.TextPosition] = cut(m.Weights[model.TextPosition], upTo(c.Positions), p.dims)
-	p.w[model.TextType] = cut(m.Weights[model.TextType], nil, p.dims)
+	dims := mostImportant(textDimensions(importance, was.Dim, kept), c.Dim)
+	w := model.Weights{}
+	w[model.TextWord] = cut(m.Weights[model.TextWord], tokens, dims)
+	w[model.TextPosition] = cut(m.Weights[model.TextPosition], upTo(c.Positions), dims)
+	w[model.TextType] = cut(m.Weights[model.TextType], nil, dims)
 	for _, name := range []string{model.TextNormGain, model.TextNormBias} {
-		p.w[name] = cut(m.Weights[name], p.dims, nil)
+		w[name] = cut(m.Weights[name], dims, nil)
 	}
+	b := blockPruner{from: m.Weights, importance: importance, to: w, dims: dims, dimWas: was.Dim, dimNow: c.Dim, headsWas: was.Heads, headsNow: c.Heads, ffn: c.FFN}
 	for to, from := range kept {
-		p.block(from, to)
+		b.prune(textBlock(from), textBlock(to))
 	}
-	return model.NewText(c, p.w)
+	return model.NewText(c, w)
 }
 
-// textBlockTensors are the tensors of a block: those with a row for each dimension of
-// the residual stream, and those with a column for each.
-var (
-	textOutputs      = []string{"attn.norm.weight", "attn.norm.bias", "attn.o.weight", "attn.o.bias", "ffn.norm.weight", "ffn.norm.bias", "ffn.down.weight", "ffn.down.bias"}
-	textInputs       = []string{"attn.q.weight", "attn.k.weight", "attn.v.weight", "ffn.up.weight"}
-	textBlockTensors = append(append([]string{"attn.q.bias", "attn.k.bias", "attn.v.bias", "ffn.up.bias"}, textOutputs...), textInputs...)
-)
-
-// textPruner prunes one text encoder into w.
-type textPruner struct {
-	from, importance, w model.Weights
-	was, now            model.TextConfig
-	dims                []int // of the residual stream that stay
+// textBlock names the tensors of block l.
+func textBlock(l int) blockNames {
+	return func(name string) string { return model.TextLayerName(l, name) }
 }
 
-// dimensions returns the importance of each dimension of the residual stream, with the
-// given blocks.
-func (p *textPruner) dimensions(layers []int) []float64 {
-	sums := make([]float64, p.was.Dim)
+// textDimensions returns the importance of each of the dim dimensions of the residual
+// stream, with the given blocks.
+func textDimensions(importance model.Weights, dim int, layers []int) []float64 {
+	sums := make([]float64, dim)
 	for _, name := range []string{model.TextWord, model.TextPosition, model.TextType} {
-		addTo(sums, byColumn(p.importance[name]))
+		addTo(sums, byColumn(importance[name]))
 	}
 	for _, name := range []string{model.TextNormGain, model.TextNormBias} {
-		addTo(sums, byRow(p.importance[name]))
+		addTo(sums, byRow(importance[name]))
 	}
 	for _, l := range layers {
-		for _, name := range textOutputs {
-			addTo(sums, byRow(p.importance[model.TextLayerName(l, name)]))
-		}
-		for _, name := range textInputs {
-			addTo(sums, byColumn(p.importance[model.TextLayerName(l, name)]))
-		}
+		addStream(sums, importance, textBlock(l))
 	}
 	return sums
-}
-
-// block prunes block from into block to.
-func (p *textPruner) block(from, to int) {
-	weighed := func(name string) *model.Tensor { return p.importance[model.TextLayerName(from, name)] }
-	set := func(name string, rows, columns []int) *model.Tensor {
-		t := cut(p.from[model.TextLayerName(from, name)], rows, columns)
-		p.w[model.TextLayerName(to, name)] = t
-		return t
-	}
-	for _, name := range []string{"attn.norm.weight", "attn.norm.bias", "attn.o.bias", "ffn.norm.weight", "ffn.norm.bias", "ffn.down.bias"} {
-		set(name, p.dims, nil)
-	}
-	matched, passed := make([]float64, p.was.Dim), make([]float64, p.was.Dim)
-	for _, name := range []string{"attn.q", "attn.k"} {
-		addTo(matched, byRow(weighed(name+".weight")))
-		addTo(matched, byRow(weighed(name+".bias")))
-	}
-	addTo(passed, byRow(weighed("attn.v.weight")))
-	addTo(passed, byRow(weighed("attn.v.bias")))
-	addTo(passed, byColumn(weighed("attn.o.weight")))
-
-	widthWas, widthNow := p.was.Dim/p.was.Heads, p.now.Dim/p.now.Heads
-	heads := make([]float64, p.was.Heads)
-	for i := range p.was.Dim {
-		heads[i/widthWas] += matched[i] + passed[i]
-	}
-	var in, out []int
-	for _, h := range mostImportant(heads, p.now.Heads) {
-		lo, hi := h*widthWas, (h+1)*widthWas
-		for _, j := range mostImportant(matched[lo:hi], widthNow) {
-			in = append(in, lo+j)
-		}
-		for _, j := range mostImportant(passed[lo:hi], widthNow) {
-			out = append(out, lo+j)
-		}
-	}
-	// Scores are divided by the root of a head's width.
-	root := float32(math.Sqrt(float64(widthNow) / float64(widthWas)))
-	scale(set("attn.q.weight", in, p.dims), root)
-	scale(set("attn.q.bias", in, nil), root)
-	set("attn.k.weight", in, p.dims)
-	set("attn.k.bias", in, nil)
-	set("attn.v.weight", out, p.dims)
-	set("attn.v.bias", out, nil)
-	set("attn.o.weight", p.dims, out)
-
-	sums := make([]float64, p.was.FFN)
-	addTo(sums, byRow(weighed("ffn.up.weight")))
-	addTo(sums, byRow(weighed("ffn.up.bias")))
-	addTo(sums, byColumn(weighed("ffn.down.weight")))
-	hidden := mostImportant(sums, p.now.FFN)
-	set("ffn.up.weight", hidden, p.dims)
-	set("ffn.up.bias", hidden, nil)
-	set("ffn.down.weight", p.dims, hidden)
 }

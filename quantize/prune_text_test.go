@@ -10,18 +10,6 @@ import (
 	"github.com/wisp-project/wisp/quantize"
 )
 
-// textBySize is an importance for tests: the size of each weight.
-func textBySize(m *model.TextModel) model.Weights {
-	w := model.Weights{}
-	for name, x := range m.Weights {
-		w[name] = model.NewTensor(x.Shape...)
-		for i, v := range x.Data {
-			w[name].Data[i] = float32(math.Abs(float64(v)))
-		}
-	}
-	return w
-}
-
 // What does nothing can be taken away and nothing changes: columns of a feed-forward
 // part that nothing leads out of, tokens that no text has, positions beyond them.
 func TestPruneTextExactly(t *testing.T) {
@@ -30,7 +18,7 @@ func TestPruneTextExactly(t *testing.T) {
 	for l := range m.Config.Layers {
 		clearColumns(m.Weights[model.TextLayerName(l, "ffn.down.weight")], silent...)
 	}
-	importance := textBySize(m)
+	importance := bySize(m.Weights)
 	for l := range m.Config.Layers {
 		clearRows(importance[model.TextLayerName(l, "ffn.up.weight")], silent...)
 		clearRows(importance[model.TextLayerName(l, "ffn.up.bias")], silent...)
@@ -124,7 +112,7 @@ func TestPruneTextKeepsWhatMatters(t *testing.T) {
 
 func TestPruneTextRefuses(t *testing.T) {
 	m, _ := textEncoder(t, nil)
-	importance := textBySize(m)
+	importance := bySize(m.Weights)
 	for name, o := range map[string]quantize.TextPruneOptions{
 		"more layers":    {Layers: 4},
 		"more heads":     {Heads: 4},
