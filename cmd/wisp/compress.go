@@ -40,9 +40,9 @@ trained with them. It must be all that the model knows of texts, as after
 wisp train --features 0 --encoder.
 
 With --budget, --max-latency or --min-retention the model is pruned first, to the smallest
-of several shapes that keeps within them, and its items get eight, six or four bits; the table says what each comes to, and which are
-on the Pareto front. Shapes over the budget or too slow are not trained. What is kept is
-compared on validation, in eight bits.
+of several shapes that keeps within them, and its items get eight, six or four bits; the
+table says what each comes to, and which are on the Pareto front. Shapes over the budget or
+too slow are not trained. What is kept is compared on validation, as it is packed.
 
 With --attributes explanations also name what of an item speaks for it: its categories,
 its words, what an encoder reads in its text, or what the item itself is.`,
