@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/pflag"
@@ -51,15 +50,11 @@ func (r *trainRun) check(f *pflag.FlagSet, tuning []string) error {
 	if err := r.tuning.losses.check(); err != nil {
 		return err
 	}
-	if r.vectors.Encoder == builtinEncoder {
-		return nil
-	}
-	from, err := os.Stat(r.vectors.Encoder)
+	same, err := isEncoder(filepath.Join(r.out, encoderFolder), r.vectors.Encoder)
 	if err != nil {
 		return err
 	}
-	to, err := os.Stat(filepath.Join(r.out, encoderFolder))
-	if err == nil && os.SameFile(from, to) {
+	if same {
 		return fmt.Errorf("--encoder is the folder %s that --tune-encoder writes; name another --out", r.vectors.Encoder)
 	}
 	return nil

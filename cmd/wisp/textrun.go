@@ -67,18 +67,11 @@ func (t *textTraining) makeDir() error {
 	if _, err := os.Stat(t.checkpoint()); len(entries) > 0 && err != nil {
 		return fmt.Errorf("%s holds something else than an encoder that wisp %s made (%s); name another folder", t.out, t.command, entries[0].Name())
 	}
-	if t.encoder == builtinEncoder {
-		return nil
-	}
-	from, err := os.Stat(t.encoder)
+	same, err := isEncoder(t.out, t.encoder)
 	if err != nil {
 		return err
 	}
-	to, err := os.Stat(t.out)
-	if err != nil {
-		return err
-	}
-	if os.SameFile(from, to) {
+	if same {
 		return fmt.Errorf("--encoder and --out are the same folder, %s; name another for the new encoder", t.out)
 	}
 	return nil

@@ -125,6 +125,20 @@ func loadEncoder(dir string) (*tokenize.Tokenizer, *model.TextModel, error) {
 	return t, m, nil
 }
 
+// isEncoder says that out, if it is there, is the folder that the encoder lies in, which
+// must be there unless it is the built-in one.
+func isEncoder(out, encoder string) (bool, error) {
+	if encoder == builtinEncoder {
+		return false, nil
+	}
+	from, err := os.Stat(encoder)
+	if err != nil {
+		return false, err
+	}
+	to, err := os.Stat(out)
+	return err == nil && os.SameFile(from, to), nil
+}
+
 // saveEncoder writes a text encoder to a folder, with the tokenizer of the one it was
 // made from.
 func saveEncoder(dir string, m *model.TextModel, from string) error {
