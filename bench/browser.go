@@ -56,15 +56,9 @@ func (b *bench) browserTopic(ctx context.Context) error {
 	if err := webPackages(ctx, filepath.Join(b.peers, "web", "package.json"), web); err != nil {
 		return err
 	}
-	onnx := filepath.Join(out, "minilm-int8.onnx")
-	if _, err := os.Stat(onnx); err != nil {
-		python, err := environment(ctx, filepath.Join(out, "venv"), filepath.Join(b.peers, "guest-requirements.txt"))
-		if err != nil {
-			return err
-		}
-		if err := command(ctx, python, filepath.Join(b.peers, "minilm_onnx.py"), filepath.Join(b.shared, "models", "all-MiniLM-L6-v2"), onnx); err != nil {
-			return err
-		}
+	onnx, err := b.minilmONNX(ctx, out)
+	if err != nil {
+		return err
 	}
 	ids, err := b.browserArtefacts(ctx, served)
 	if err != nil {

@@ -40,7 +40,7 @@ func (b *bench) guestTopic(ctx context.Context) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	python, err := environment(ctx, filepath.Join(out, "venv"), filepath.Join(b.peers, "guest-requirements.txt"))
+	python, err := b.guestEnvironment(ctx, out)
 	if err != nil {
 		return err
 	}
@@ -195,6 +195,25 @@ func command(ctx context.Context, args ...string) error {
 	return nil
 }
 
+// guestEnvironment returns the Python with what the guest is compared with, in folder out.
+func (b *bench) guestEnvironment(ctx context.Context, out string) (python string, err error) {
+	return environment(ctx, filepath.Join(out, "venv"), filepath.Join(b.peers, "guest-requirements.txt"))
+}
+
+// minilmONNX returns the path of MiniLM as ONNX Runtime quantizes it, made unless it is
+// in folder out.
+func (b *bench) minilmONNX(ctx context.Context, out string) (string, error) {
+	path := filepath.Join(out, "minilm-int8.onnx")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	python, err := b.guestEnvironment(ctx, out)
+	if err != nil {
+		return "", err
+	}
+	return path, command(ctx, python, filepath.Join(b.peers, "minilm_onnx.py"), filepath.Join(b.shared, "models", "all-MiniLM-L6-v2"), path)
+}
+
 // encoders compares MiniLM in the sandbox with ONNX Runtime in a browser.
 func (b *bench) encoders(ctx context.Context, python, out string) (records []results.Record, err error) {
 	const tokens = 32
@@ -202,11 +221,9 @@ func (b *bench) encoders(ctx context.Context, python, out string) (records []res
 	if err := webPackages(ctx, filepath.Join(b.peers, "web", "package.json"), web); err != nil {
 		return nil, err
 	}
-	onnx := filepath.Join(out, "minilm-int8.onnx")
-	if _, err := os.Stat(onnx); err != nil {
-		if err := command(ctx, python, filepath.Join(b.peers, "minilm_onnx.py"), filepath.Join(b.shared, "models", "all-MiniLM-L6-v2"), onnx); err != nil {
-			return nil, err
-		}
+	onnx, err := b.minilmONNX(ctx, out)
+	if err != nil {
+		return nil, err
 	}
 	browser, err := exec.LookPath(b.browser)
 	if err != nil {

@@ -32,7 +32,7 @@ correlation of all cosines (spearman), against the model in float32.
 // recipes measures what other software makes of the teacher of the built-in encoder.
 func (b *bench) recipes(ctx context.Context) error {
 	out := filepath.Join(filepath.Dir(b.venv), "guest") // the peer is the same
-	python, err := environment(ctx, filepath.Join(out, "venv"), filepath.Join(b.peers, "guest-requirements.txt"))
+	python, err := b.guestEnvironment(ctx, out)
 	if err != nil {
 		return err
 	}
@@ -43,11 +43,9 @@ func (b *bench) recipes(ctx context.Context) error {
 	}
 	titles := strings.Split(strings.TrimSuffix(string(content), "\n"), "\n")
 	folder := filepath.Join(b.shared, "models", "all-MiniLM-L6-v2")
-	onnx := filepath.Join(out, "minilm-int8.onnx")
-	if _, err := os.Stat(onnx); err != nil {
-		if err := command(ctx, python, filepath.Join(b.peers, "minilm_onnx.py"), folder, onnx); err != nil {
-			return err
-		}
+	onnx, err := b.minilmONNX(ctx, out)
+	if err != nil {
+		return err
 	}
 	tok, err := tokenize.Load(folder)
 	if err != nil {
