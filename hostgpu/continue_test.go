@@ -53,16 +53,8 @@ func nextItems(histories [][]data.Interaction) hostgpu.Lessons {
 
 func newContinuation(t *testing.T, d *data.Dataset, s *data.Split, given hostgpu.Vectors, l hostgpu.Lessons, o hostgpu.TrainOptions) *hostgpu.Trainer {
 	t.Helper()
-	tr, err := hostgpu.NewContinuation(d, s, given, l, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := tr.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return tr
+	run, err := hostgpu.NewContinuation(d, s, given, l, o)
+	return opened(t, run, err)
 }
 
 // A model that goes on is the same function until it has learnt something: its items

@@ -103,16 +103,8 @@ func newCross(t *testing.T, tok *tokenize.Tokenizer) *hostgpu.CrossEncoder {
 
 func newCrossRun(t *testing.T, e *hostgpu.CrossEncoder, task hostgpu.CrossTask, o hostgpu.TextTrainOptions) *hostgpu.CrossRun {
 	t.Helper()
-	r, err := hostgpu.NewCrossRun(e, task, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return r
+	run, err := hostgpu.NewCrossRun(e, task, o)
+	return opened(t, run, err)
 }
 
 func quickCross() hostgpu.TextTrainOptions {

@@ -345,16 +345,8 @@ func rhymeModel(t *testing.T) *model.TextModel {
 
 func newPretrainRun(t *testing.T, m *model.TextModel, texts [][]int32, o hostgpu.TextTrainOptions) *hostgpu.TextRun {
 	t.Helper()
-	r, err := hostgpu.NewPretrainRun(m, texts, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return r
+	run, err := hostgpu.NewPretrainRun(m, texts, o)
+	return opened(t, run, err)
 }
 
 func quickPretrain() hostgpu.TextTrainOptions {

@@ -207,16 +207,8 @@ func chainLessons(t *testing.T, d *data.Dataset, s *data.Split) hostgpu.Lessons 
 
 func newDistiller(t *testing.T, d *data.Dataset, s *data.Split, l hostgpu.Lessons, o hostgpu.TrainOptions) *hostgpu.Trainer {
 	t.Helper()
-	tr, err := hostgpu.NewDistiller(d, s, hostgpu.Vectors{}, l, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := tr.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return tr
+	run, err := hostgpu.NewDistiller(d, s, hostgpu.Vectors{}, l, o)
+	return opened(t, run, err)
 }
 
 // A student of somebody who knows learns more from so few users than their events

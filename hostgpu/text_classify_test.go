@@ -50,16 +50,8 @@ func TestClassificationByHand(t *testing.T) {
 
 func newTextClassifier(t *testing.T, m *model.TextModel, classes int, opts hostgpu.TextClassifyOptions) *hostgpu.TextClassifier {
 	t.Helper()
-	c, err := hostgpu.NewTextClassifier(m, classes, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
+	run, err := hostgpu.NewTextClassifier(m, classes, opts)
+	return opened(t, run, err)
 }
 
 // praise makes n texts with one of two words in one of many places, which says

@@ -91,16 +91,8 @@ func tasteTask(t *testing.T, ds *data.Dataset, tok *tokenize.Tokenizer, m *model
 
 func newTextRun(t *testing.T, m *model.TextModel, task hostgpu.TextTask, o hostgpu.TextTrainOptions) *hostgpu.TextRun {
 	t.Helper()
-	r, err := hostgpu.NewTextRun(m, task, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return r
+	run, err := hostgpu.NewTextRun(m, task, o)
+	return opened(t, run, err)
 }
 
 func quickText() hostgpu.TextTrainOptions {

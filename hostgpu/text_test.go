@@ -134,16 +134,8 @@ func TestTextEncoderRefuses(t *testing.T) {
 
 func newTextTrainer(t testing.TB, m *model.TextModel, opts hostgpu.TextTrainOptions) *hostgpu.TextTrainer {
 	t.Helper()
-	trainer, err := hostgpu.NewTextTrainer(m, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := trainer.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return trainer
+	run, err := hostgpu.NewTextTrainer(m, opts)
+	return opened(t, run, err)
 }
 
 // The gradients of the whole graph against differences of its loss, and its

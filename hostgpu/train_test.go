@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -45,18 +46,24 @@ func quick() hostgpu.TrainOptions {
 	}
 }
 
-func newTrainer(t *testing.T, d *data.Dataset, s *data.Split, given hostgpu.Vectors, o hostgpu.TrainOptions) *hostgpu.Trainer {
+// opened returns v, which is closed when the test ends.
+func opened[T io.Closer](t testing.TB, v T, err error) T {
 	t.Helper()
-	tr, err := hostgpu.NewTrainer(d, s, given, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := tr.Close(); err != nil {
+		if err := v.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return tr
+	return v
+}
+
+func newTrainer(t *testing.T, d *data.Dataset, s *data.Split, given hostgpu.Vectors, o hostgpu.TrainOptions) *hostgpu.Trainer {
+	t.Helper()
+	run, err := hostgpu.NewTrainer(d, s, given, o)
+	return opened(t, run, err)
 }
 
 // A pattern that is nine parts in ten regular is learnt, by both losses and with

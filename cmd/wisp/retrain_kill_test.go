@@ -17,11 +17,8 @@ import (
 	"github.com/wisp-project/wisp/internal/retrain"
 )
 
-// child runs the command in a process of its own and kills it, as a machine that
-// fails would, when a line of its standard error begins with the given words, or when
-// the file at path has been replaced that many times. It reports whether the process
-// was killed, and had not ended by itself.
-func (j *job) child(line, path string, times int, more ...string) (killed bool, stderr string) {
+// process is the command in a process of its own.
+func (j *job) process(more ...string) *exec.Cmd {
 	j.t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -29,6 +26,16 @@ func (j *job) child(line, path string, times int, more ...string) (killed bool, 
 	}
 	c := exec.CommandContext(j.t.Context(), exe, j.args(more...)...)
 	c.Env = append(os.Environ(), commandVariable+"=1")
+	return c
+}
+
+// child runs the command in a process of its own and kills it, as a machine that
+// fails would, when a line of its standard error begins with the given words, or when
+// the file at path has been replaced that many times. It reports whether the process
+// was killed, and had not ended by itself.
+func (j *job) child(line, path string, times int, more ...string) (killed bool, stderr string) {
+	j.t.Helper()
+	c := j.process(more...)
 	pipe, err := c.StderrPipe()
 	if err != nil {
 		j.t.Fatal(err)
@@ -179,19 +186,14 @@ func TestRetrainKilledAnywhere(t *testing.T) {
 // childFor runs the command in a process of its own and kills it after a while.
 func (j *job) childFor(wait time.Duration, more ...string) (killed bool, stderr string) {
 	j.t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		j.t.Fatal(err)
-	}
-	c := exec.CommandContext(j.t.Context(), exe, j.args(more...)...)
-	c.Env = append(os.Environ(), commandVariable+"=1")
+	c := j.process(more...)
 	var b strings.Builder
 	c.Stderr = &b
 	if err := c.Start(); err != nil {
 		j.t.Fatal(err)
 	}
 	timer := time.AfterFunc(wait, func() { _ = c.Process.Kill() }) // it may have ended
-	err = c.Wait()
+	err := c.Wait()
 	timer.Stop()
 	if err != nil && c.ProcessState.ExitCode() != -1 {
 		j.t.Fatal(fmt.Errorf("%w: %s", err, &b))
