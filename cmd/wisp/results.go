@@ -53,7 +53,7 @@ are measured, and the pages keep what they have of others.`,
 	f.StringSliceVar(&b.topics, "topic", nil, "only these topics, the names of the pages in docs/results")
 	f.StringSliceVar(&b.only, "set", nil, "only these data sets")
 	f.IntVar(&b.swapped, "swap-requests", 1_000_000, "requests while versions are replaced, of topic operate")
-	f.IntVar(&b.soak, "soak-requests", 10_000_000, "requests of the soak of topic operate, 0 for none")
+	f.IntVar(&b.soaked, "soak-requests", 10_000_000, "requests of topic soak")
 	f.IntVar(&b.inputs, "inputs", 10_000_000, "hostile inputs of topic security; fewer for a look")
 	f.IntVar(&b.seeds, "seeds", 3, "models to train of each kind")
 	return c
@@ -64,7 +64,7 @@ type bench struct {
 	shared, work, docs string
 	topics, only       []string
 	seeds, inputs      int
-	swapped, soak      int
+	swapped, soaked    int
 	p                  *progress
 	machine, commit    string
 }
@@ -134,6 +134,7 @@ func (b *bench) run(ctx context.Context) error {
 		{"speed", b.speed},
 		{"runtime", b.runtime},
 		{"operate", b.operate},
+		{"soak", b.soak},
 		{"history", b.history},
 		{"security", b.security},
 		{"guest", b.guest},
