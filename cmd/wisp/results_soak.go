@@ -25,7 +25,7 @@ import (
 
 const soakText = `
 What a gateway's memory does over a long time. Two models of random parameters (width 64, 2 layers, the built-in text
-encoder inside) answer requests of ten events for ten items in wiped sandboxes. One of them is replaced again and again,
+encoder inside) answer requests of four events for ten items in wiped sandboxes. One of them is replaced again and again,
 items are inserted into both by their texts and the oldest removed, and a tenant with hostile kernels (they trap, loop,
 grow, answer nonsense) sends some hundred requests a second. After each part the resident memory is read, after a garbage
 collection. The slope is that of the line through all points behind the first fifth, with its 95 % interval.
@@ -38,7 +38,7 @@ type soakSizes struct{ items, requests, points int }
 
 // soak lets a gateway work for long, beside what should not trouble it.
 func (b *bench) soak(ctx context.Context) (results.Topic, error) {
-	return soakFigures(ctx, soakSizes{items: 10_000, requests: b.soaked, points: 200}, b.docs, b.p)
+	return soakFigures(ctx, soakSizes{items: 2_000, requests: b.soaked, points: 200}, b.docs, b.p)
 }
 
 // hostile returns an artefact whose kernel answers its golden request and then does
@@ -123,7 +123,7 @@ func soakFigures(ctx context.Context, n soakSizes, docs string, p *progress) (t 
 
 	histories := randomHistories(n.items)
 	for i, h := range histories {
-		histories[i] = h[:min(len(h), 10)]
+		histories[i] = h[:min(len(h), 4)]
 	}
 	part := max(1, n.requests/n.points)
 	var x, y []float64
