@@ -48,7 +48,7 @@ func (s *Scorer) Sequence(ctx context.Context, dst []float32, user int32, histor
 		}
 		to := min(lo+sequenceBlock, hi)
 		from := max(0, lo-(c.Reach()-1))
-		s.all.bt.fill(nil, nil, s.all.tw.t, c)
+		_ = s.all.bt.fill(nil, nil, s.all.tw.t, c) // nothing is read
 		for i := from; i < to; i++ {
 			s.all.bt.put(i-from, events[i], 0, c)
 		}

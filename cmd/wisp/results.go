@@ -77,7 +77,7 @@ type set struct {
 }
 
 // setNames are the data sets that figures are made of.
-var setNames = []string{"ml-100k", "movietweetings", "ml-latest-small", "games"}
+var setNames = []string{"simulated", "ml-100k", "movietweetings", "ml-latest-small", "games"}
 
 func (b *bench) sets() []set {
 	at := func(parts ...string) string { return filepath.Join(append([]string{b.shared, "data"}, parts...)...) }
@@ -128,6 +128,7 @@ func (b *bench) run(ctx context.Context) error {
 		{"cold", b.cold},
 		{"controls", b.controls},
 		{"games", b.games},
+		{"stream", b.stream},
 		{"ratings", b.ratings},
 		{"sentiment", b.sentiment},
 		{"encoder", b.encoder},
@@ -224,7 +225,8 @@ func (v variant) made(t training) bool {
 	o := t.Options
 	return t.Vectors == v.vectors && t.Refit == v.refit &&
 		(v.options.Epochs == 0 || v.options.Epochs == o.Epochs) && (v.options.Dropout == 0 || v.options.Dropout == o.Dropout) &&
-		v.options.IDDropout == o.IDDropout
+		v.options.IDDropout == o.IDDropout && (v.options.Samples == 0 || v.options.Samples == o.Samples) &&
+		(v.options.Smoothing == 0 || max(v.options.Smoothing, 0) == o.Smoothing)
 }
 
 // usual is the model of the chain.
