@@ -13,7 +13,7 @@ import (
 // TowerRatingOptions are the hyper-parameters of a rating head on frozen towers. A zero
 // field means its default; the defaults were chosen on validation data.
 type TowerRatingOptions struct {
-	Epochs       int     `json:"epochs"`        // over the ratings (10)
+	Epochs       int     `json:"epochs"`        // over the ratings, at most (10)
 	Batch        int     `json:"batch"`         // ratings a step (1024)
 	LearningRate float64 `json:"learning_rate"` // falls to 0 along a cosine (0.001); must be positive
 	L2           float64 `json:"l2"`            // weight of the squared map (0.01); negative for none
@@ -66,19 +66,29 @@ func (o TowerRatingOptions) Validate() error {
 	return nil
 }
 
+// TowerRatingFit says how a rating head was found.
+type TowerRatingFit struct {
+	Epochs int     `json:"epochs"` // behind the map; 0 where mean and biases alone do best
+	Cases  int     `json:"cases"`  // validation ratings
+	RMSE   float64 `json:"rmse"`   // on them, in the scale of the data
+	Biases float64 `json:"biases"` // the same of mean and biases alone
+}
+
 // TrainTowerRatings fits a rating head on the frozen towers of m: biases of items as
 // shrunken means that leave the users' biases out, and the map by gradient descent
 // (Adam) on the mean squared error of each rating in train, predicted from the events
-// before it, with L2. train are the histories of users, all events; ds names their
+// before it, with L2. Where valid has targets that are ratings, the epoch of the least
+// error on them is kept. train are the histories of users, all events; ds names their
 // types, of which those called "rating" carry ratings. descriptions are the given
 // vectors of the users' descriptions, (U, F_u), nil for none. The same arguments give
 // the same head.
 //
 // The error is ErrOptions, ErrData where there is no rating or one is not finite,
 // ErrDiverged, an error of model, or the context's.
-func TrainTowerRatings(ctx context.Context, m *model.Model, ds *data.Dataset, train [][]data.Interaction, descriptions *model.Tensor, opts TowerRatingOptions) (*model.RatingHead, error) {
+func TrainTowerRatings(ctx context.Context, m *model.Model, ds *data.Dataset, train [][]data.Interaction, valid []data.Case, descriptions *model.Tensor, opts TowerRatingOptions) (*model.RatingHead, TowerRatingFit, error) {
+	var fit TowerRatingFit
 	if err := opts.Validate(); err != nil {
-		return nil, err
+		return nil, fit, err
 	}
 	opts = opts.WithDefaults()
 	rated := make([]bool, len(ds.Types))
@@ -87,22 +97,27 @@ func TrainTowerRatings(ctx context.Context, m *model.Model, ds *data.Dataset, tr
 	}
 	h, err := newRatingHead(m.Config, rated, train, opts)
 	if err != nil {
-		return nil, err
+		return nil, fit, err
 	}
-	x := &towerRatings{head: h, m: m, rated: rated}
 	scorer := NewScorer("", m).WithDescriptions(descriptions)
+	x, held := &towerRatings{head: h, m: m, rated: rated}, &towerRatings{head: h, m: m, rated: rated}
 	for _, u := range rand.New(rand.NewPCG(opts.Seed, 0)).Perm(len(train)) {
-		if len(x.rest) >= opts.Ratings {
+		if len(x.value) >= opts.Ratings {
 			break
 		}
-		if err := x.add(ctx, scorer, int32(u), train[u]); err != nil {
-			return nil, err
+		if err := x.add(ctx, scorer, int32(u), train[u], 0); err != nil {
+			return nil, fit, err
 		}
 	}
-	if err := x.descend(ctx, opts); err != nil {
-		return nil, err
+	for _, c := range valid {
+		if err := held.add(ctx, scorer, c.User, append(c.History[:len(c.History):len(c.History)], c.Target), len(c.History)); err != nil {
+			return nil, fit, err
+		}
 	}
-	return h, h.Validate(m.Config)
+	if fit, err = x.descend(ctx, held, opts); err != nil {
+		return nil, fit, err
+	}
+	return h, fit, h.Validate(m.Config)
 }
 
 // newRatingHead returns a head without a map: means, levels and biases.
@@ -174,90 +189,4 @@ func itemBiases(items []float32, train [][]data.Interaction, rated []bool, mean 
 			}
 		}
 	}
-}
-
-// towerRatings are ratings with what is known before each of them.
-type towerRatings struct {
-	head  *model.RatingHead
-	m     *model.Model
-	rated []bool
-
-	users []float32 // (n, D) user vectors
-	item  []int32
-	rest  []float32 // what mean and biases leave unexplained
-}
-
-// add adds the ratings of a user.
-func (x *towerRatings) add(ctx context.Context, s *Scorer, user int32, history []data.Interaction) error {
-	if len(history) == 0 {
-		return nil
-	}
-	d, reach := x.m.Config.Dim, x.m.Config.Reach()
-	before := append([]float32(nil), x.m.Weights[model.UserCold].Data...) // of no events
-	if s.descriptions != nil {
-		if err := s.describe(before, user); err != nil {
-			return err
-		}
-	}
-	if err := s.Users(ctx, user, history, 0, len(history)-1, func(u []float32) { before = append(before, u...) }); err != nil {
-		return err
-	}
-	events := Events(history)
-	for t, e := range history {
-		if !x.rated[e.Type] {
-			continue
-		}
-		x.users = append(x.users, before[t*d:(t+1)*d]...)
-		x.item = append(x.item, e.Item)
-		x.rest = append(x.rest, e.Value-x.head.Mean-x.head.Items[e.Item]-x.head.UserBias(events[max(0, t-reach):t]))
-	}
-	return nil
-}
-
-// descend fits map and bias to what is left.
-func (x *towerRatings) descend(ctx context.Context, opts TowerRatingOptions) error {
-	n, d := len(x.rest), x.m.Config.Dim
-	order := rand.New(rand.NewPCG(opts.Seed, 1))
-	batch := min(opts.Batch, n)
-	weight, bias := x.head.Map, &model.Tensor{Shape: []int{d}, Data: x.head.MapBias}
-	u, q, dq, du := make([]float32, batch*d), make([]float32, batch*d), make([]float32, batch*d), make([]float32, batch*d)
-	dw, db := make([]float32, d*d), make([]float32, d)
-	adam := newAdamW(0) // L2 is part of the loss
-	s := Schedule{Peak: opts.LearningRate, Steps: opts.Epochs * (n / batch)}
-	for step := 0; step < s.Steps; {
-		places := order.Perm(n)
-		for ; len(places) >= batch; places = places[batch:] {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			for r, i := range places[:batch] {
-				copy(u[r*d:(r+1)*d], x.users[i*d:])
-			}
-			linear(q, u, weight.Data, bias.Data, d, d)
-			var loss float64
-			for r, i := range places[:batch] {
-				v := x.m.ItemVectors.Row(int(x.item[i]))
-				e := -x.rest[i]
-				for j, y := range q[r*d : (r+1)*d] {
-					e += y * v[j]
-				}
-				loss += float64(e) * float64(e)
-				for j := range v {
-					dq[r*d+j] = 2 * e / float32(batch) * v[j]
-				}
-			}
-			if math.IsNaN(loss) || math.IsInf(loss, 0) {
-				return fmt.Errorf("%w: ratings: the loss is %v after %d steps; a smaller learning rate may help", ErrDiverged, loss, step)
-			}
-			linearBackward(du, dw, db, dq, u, weight.Data, d, d)
-			for i, w := range weight.Data {
-				dw[i] += float32(2*opts.L2) * w
-			}
-			adam.next()
-			adam.update("map", weight, dw, s.Rate(step), 1)
-			adam.update("bias", bias, db, s.Rate(step), 1)
-			step++
-		}
-	}
-	return nil
 }

@@ -98,17 +98,17 @@ func (t *Text) shape() (layout.TextShape, error) {
 			return layout.TextShape{}, fmt.Errorf("%w: the %s has shape %v, the vectors of the text encoder have %d values", ErrModel, name, w.Shape, c.Dim)
 		}
 	}
-	classes := 0
+	sorts := 0
 	if t.Classes != nil {
 		if err := t.Classes.Validate(c.Dim); err != nil {
 			return layout.TextShape{}, fmt.Errorf("%w: %w", ErrModel, err)
 		}
-		classes = len(t.Classes.Names)
+		sorts = len(t.Classes.Names)
 	}
 	return layout.TextShape{
 		Vocabulary: c.Vocabulary, Tokens: tokens, Dim: c.Dim, Layers: c.Layers, Heads: c.Heads, FFN: c.FFN,
 		CLS: c.Pooling == model.PoolCLS, Normalise: c.Normalise,
-		ItemMap: t.ItemMap != nil, UserMap: t.UserMap != nil, ItemTexts: t.ItemTexts != nil, Classes: classes,
+		ItemMap: t.ItemMap != nil, UserMap: t.UserMap != nil, ItemTexts: t.ItemTexts != nil, Classes: sorts,
 	}, nil
 }
 

@@ -11,9 +11,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strings"
-
-	"golang.org/x/text/encoding/charmap"
 
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/atomicfile"
@@ -79,24 +76,8 @@ func readSentences(dir string) (*sentences, error) {
 	s := &sentences{}
 	h := sha256.New()
 	for class, name := range []string{"rt-polarity.neg", "rt-polarity.pos"} {
-		raw, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
+		if err := s.readLines(filepath.Join(dir, name), class, true, h); err != nil {
 			return nil, err
-		}
-		h.Write(raw)
-		h.Write([]byte{0})
-		text, err := charmap.ISO8859_1.NewDecoder().Bytes(raw)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		before := len(s.texts)
-		for line := range strings.Lines(string(text)) {
-			if line = strings.TrimSpace(line); line != "" {
-				s.texts, s.classes = append(s.texts, line), append(s.classes, class)
-			}
-		}
-		if len(s.texts) == before {
-			return nil, fmt.Errorf("%s has no sentences", filepath.Join(dir, name))
 		}
 	}
 	s.digest = fmt.Sprintf("%x", h.Sum(nil))
