@@ -81,6 +81,7 @@ func TestWebFixtures(t *testing.T) {
 	file("shop.wisp", shop, key, false)
 	file("other-key.wisp", shop, other, false)
 	file("unsigned.wisp", shop, nil, true)
+	file("bare.wisp", build(t), key, false) // without a text encoder and heads
 	next := *shop
 	next.Manifest.Version++
 	next.Items = append([]artifact.Item(nil), shop.Items...)

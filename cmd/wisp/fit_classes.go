@@ -173,7 +173,7 @@ func loadClasses(path string, tok *tokenize.Tokenizer, m *model.TextModel) (*mod
 		return nil, "", err
 	}
 	if f.Encoder != encoderOnly(tok, m) {
-		return nil, "", fmt.Errorf("the classes in %s are of another text encoder than --encoder: fit them again with wisp fit-classes", path)
+		return nil, "", fmt.Errorf("the classes in %s are of another text encoder than that of --encoder: fit them again with wisp fit-classes", path)
 	}
 	return h, f.Command, nil
 }
