@@ -27,6 +27,9 @@ first; each fold is predicted by a model fitted on the other nine. Intervals: St
 over the folds.
 
 - bag-of-words: logistic regression on TF-IDF of words and pairs of words.
+- built-in-fp32: logistic regression on the embeddings of the built-in encoder.
+- built-in: the same in int8 in the sandbox, encoder and head: what an artefact answers
+  that was made with wisp compress --classes.
 - frozen: logistic regression on the embeddings of all-MiniLM-L6-v2.
 - rt-polarity.accuracy: the same encoder with a classification head, both trained; see
   the note for what is frozen and for the options.
@@ -147,6 +150,9 @@ func (b *bench) sentiment(ctx context.Context) (results.Topic, error) {
 	if err := add("bag-of-words.", fmt.Sprint("weight of L2 the best of ", bagOfWordsL2), s.bagOfWords(folds)); err != nil {
 		return t, err
 	}
+	if err := s.builtIn(folds, add); err != nil {
+		return t, err
+	}
 	encoder := filepath.Join(b.shared, "models", "all-MiniLM-L6-v2")
 	if _, err := os.Stat(encoder); err != nil {
 		b.p.line("no pretrained encoder: %v", err)
@@ -157,7 +163,7 @@ func (b *bench) sentiment(ctx context.Context) (results.Topic, error) {
 		return t, err
 	}
 	s.digest += " " + digestOf(m, ids)
-	if err := add("frozen.", fmt.Sprint("weight of L2 the best of ", frozenL2), s.frozen(m, ids, folds)); err != nil {
+	if err := add("frozen.", fmt.Sprint("weight of L2 the best of ", frozenL2), s.frozen(m, ids, folds, frozenL2, nil)); err != nil {
 		return t, err
 	}
 	c, err := hostgpu.NewTextClassifier(m, 2, sentimentOptions)
@@ -203,16 +209,17 @@ func digestOf(m *model.TextModel, ids [][]int32) string {
 
 // bagOfWords returns the predictor from words and pairs of words.
 func (s *sentences) bagOfWords(folds []int) foldPredictor {
-	return s.logistic(folds, bagOfWordsL2, func(_ context.Context, train, test []int) (*sparseRows, *sparseRows, error) {
+	return s.logistic(folds, bagOfWordsL2, func(_ context.Context, train, test []int) (*sparseRows, verdict, error) {
 		b := newBagOfWords(pick(s.texts, train))
-		return b.rows(pick(s.texts, train)), b.rows(pick(s.texts, test)), nil
+		return b.rows(pick(s.texts, train)), byRows(b.rows(pick(s.texts, test))), nil
 	})
 }
 
-// frozen returns the predictor from the embeddings that m gives.
-func (s *sentences) frozen(m *model.TextModel, ids [][]int32, folds []int) foldPredictor {
+// frozen returns the predictor from the embeddings that m gives, judged by these or,
+// where by is not nil, by what it returns.
+func (s *sentences) frozen(m *model.TextModel, ids [][]int32, folds []int, l2 []float64, by func(test []int) verdict) foldPredictor {
 	var vectors []float32 // of all sentences, made when first needed
-	return s.logistic(folds, frozenL2, func(ctx context.Context, train, test []int) (*sparseRows, *sparseRows, error) {
+	return s.logistic(folds, l2, func(ctx context.Context, train, test []int) (*sparseRows, verdict, error) {
 		if d := m.Config.Dim; vectors == nil {
 			all := make([]float32, len(ids)*d)
 			if err := hostgpu.NewTextEncoder(m, 0).Embed(ctx, all, ids); err != nil {
@@ -220,14 +227,26 @@ func (s *sentences) frozen(m *model.TextModel, ids [][]int32, folds []int) foldP
 			}
 			vectors = all
 		}
-		return denseRows(vectors, m.Config.Dim, train), denseRows(vectors, m.Config.Dim, test), nil
+		x := denseRows(vectors, m.Config.Dim, train)
+		if by != nil {
+			return x, by(test), nil
+		}
+		return x, byRows(denseRows(vectors, m.Config.Dim, test)), nil
 	})
 }
 
+// verdict returns the classes of some sentences by a logistic regression.
+type verdict func(ctx context.Context, l *logistic) ([]int, error)
+
+// byRows judges by the rows of sentences.
+func byRows(y *sparseRows) verdict {
+	return func(_ context.Context, l *logistic) ([]int, error) { return l.predict(y), nil }
+}
+
 // logistic returns the predictor by logistic regression on the rows that features
-// makes of sentences. The weight of L2 is the one of l2 that does best on a part
-// of the first training set.
-func (s *sentences) logistic(folds []int, l2 []float64, features func(ctx context.Context, train, test []int) (x, y *sparseRows, err error)) foldPredictor {
+// makes of sentences, with what judges those to be predicted. The weight of L2 is the
+// one of l2 that does best on a part of the first training set.
+func (s *sentences) logistic(folds []int, l2 []float64, features func(ctx context.Context, train, test []int) (*sparseRows, verdict, error)) foldPredictor {
 	fit := func(ctx context.Context, train, test []int, weight float64) ([]int, error) {
 		x, y, err := features(ctx, train, test)
 		if err != nil {
@@ -237,7 +256,7 @@ func (s *sentences) logistic(folds []int, l2 []float64, features func(ctx contex
 		if err != nil {
 			return nil, err
 		}
-		return l.predict(y), nil
+		return y(ctx, l)
 	}
 	chosen := 0.0 // when first needed
 	return func(ctx context.Context, train, test []int) ([]int, error) {
