@@ -1,6 +1,7 @@
 package quantize_test
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -102,6 +103,17 @@ func TestClassesAreCloseToTheModel(t *testing.T) {
 	})
 	if !slices.Equal(a.Manifest.Classes, h.Names) {
 		t.Errorf("classes %q", a.Manifest.Classes)
+	}
+	// What is read back from the artefact makes the same bits again.
+	read, err := quantize.ClassesOf(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := build(t, m, catalogue(m.Config), calibration(m.Config, 8, 1), quantize.BuildOptions{
+		Kernel: wasm.Kernel, Text: &quantize.Text{Encoder: encoder, Tokenizer: tokenizer, Classes: read},
+	})
+	if !bytes.Equal(image(again), image(a)) {
+		t.Error("the classes of an artefact do not make the same image again")
 	}
 	run, err := edge.New(t.Context(), a, edge.Options{Sandboxes: 1})
 	if err != nil {

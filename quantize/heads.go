@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/internal/layout"
 	"github.com/wisp-project/wisp/model"
 )
@@ -55,4 +56,22 @@ func classes(h *model.TextClasses) layout.Linear {
 	l := matrix(h.Weight)
 	l.Bias = append([]float32(nil), h.Bias...)
 	return l
+}
+
+// ClassesOf returns the classes of texts of an artefact, nil where it has none, with the
+// weights that its eight bits stand for: for another artefact with the same text encoder.
+func ClassesOf(a *artifact.Artifact) (*model.TextClasses, error) {
+	if a.Manifest.Model.Text.Classes == 0 {
+		return nil, nil
+	}
+	image, err := a.Image()
+	if err != nil {
+		return nil, err
+	}
+	l := image.Params().Text.ClassMap
+	h := &model.TextClasses{Names: a.Manifest.Classes, Weight: model.NewTensor(l.Rows, l.Cols), Bias: l.Bias}
+	for i, v := range l.W {
+		h.Weight.Data[i] = float32(v) * l.Scale[i/l.Cols]
+	}
+	return h, nil
 }
