@@ -110,6 +110,9 @@ func saveModel(dir string, m *model.Model, given hostgpu.Vectors, t training) er
 	if err != nil {
 		return fmt.Errorf("save model: %w", err)
 	}
+	if _, err := os.Stat(filepath.Join(dir, ratingFile)); err == nil {
+		old = append(old, filepath.Join(dir, ratingFile))
+	}
 	for _, path := range old {
 		if filepath.Base(path) != t.FeaturesFile {
 			if err := os.Remove(path); err != nil {

@@ -203,7 +203,8 @@ class Builder {
   finish() {
     const kernel = /** @type {Kernel} */ (this.#kernel).open(this.#imageBytes)
     const { model, limits } = this.#manifest
-    if (kernel.items !== model.items || kernel.maxHistory !== limits.max_history || kernel.maxK !== limits.max_k || kernel.textDim !== (model.text?.dim ?? 0) || kernel.attributes.length !== (model.attributes ?? 0)) {
+    if (kernel.items !== model.items || kernel.maxHistory !== limits.max_history || kernel.maxK !== limits.max_k || kernel.textDim !== (model.text?.dim ?? 0) || kernel.attributes.length !== (model.attributes ?? 0) ||
+      kernel.classes !== (model.text?.classes ?? 0) || kernel.ratings !== Number(model.ratings ?? false)) {
       throw C.formatError('the manifest states other dimensions than the image has')
     }
     const catalogue = new Catalogue(this.#items)
@@ -238,6 +239,10 @@ function readManifest(raw) {
   if (!whole(m.limits?.memory_pages, 65536) || !whole(m.model?.items, 2 ** 26)) throw C.formatError('the manifest states no limits or no items')
   if (!Array.isArray(m.event_types) || m.event_types.length !== m.model.event_types || !m.event_types.every((/** @type {any} */ t) => t?.name && typeof t.name === 'string')) {
     throw C.formatError('the event types of the manifest are not those of its model')
+  }
+  const classes = m.classes ?? []
+  if (!Array.isArray(classes) || classes.length !== (m.model.text?.classes ?? 0) || !classes.every((c) => c && typeof c === 'string')) {
+    throw C.formatError('the classes of texts of the manifest are not those of its model')
   }
   return m
 }

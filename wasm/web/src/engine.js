@@ -59,6 +59,33 @@ import { encodeRules } from './rules.js'
  */
 
 /**
+ * @typedef {object} RateRequest
+ * @property {string[]} items ids
+ * @property {Event[]} [history] the user's events, whose ratings say how high the user rates; those kept on the device if absent
+ * @property {string} [description] what the user is like, in words
+ */
+
+/**
+ * @typedef {object} Rating
+ * @property {string} item id
+ * @property {string} [title]
+ * @property {number} rating that the user is expected to give, in the data set's own scale
+ */
+
+/**
+ * @typedef {object} Ratings
+ * @property {Rating[]} items in the order of the request
+ * @property {string[]} [unknown] ids of the history that the catalogue does not have
+ * @property {boolean} [coldStart] no event of the history was known
+ */
+
+/**
+ * @typedef {object} Classification How likely a text is of each class.
+ * @property {string} best the most probable class
+ * @property {{name: string, probability: number}[]} classes all of them, in the order of the artefact
+ */
+
+/**
  * @typedef {object} Reason A past event whose removal lowers an item's score.
  * @property {number} event index into the history
  * @property {string} item id
@@ -199,11 +226,7 @@ export class Engine {
    */
   score(q, session, signal) {
     const text = this.#description(q.description)
-    const list = array(q.items, 'items').map((id) => {
-      const item = this.catalogue.find(id)
-      if (item === undefined) throw new WispError('request', `item ${JSON.stringify(id)} is not in the catalogue`)
-      return item
-    })
+    const list = this.#list(q.items)
     return this.#exclusive(signal, async (run) => {
       const scores = []
       for (let at = 0; at < list.length; at += this.kernel.maxList) {
@@ -211,6 +234,45 @@ export class Engine {
         scores.push(...hits.map(({ score, acc }) => ({ value: score, integer: acc })))
       }
       return scores
+    })
+  }
+
+  /**
+   * @param {RateRequest} q
+   * @param {Session} session
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Ratings>}
+   */
+  rate(q, session, signal) {
+    if (!this.kernel.ratings) throw new WispError('no-head', 'the artefact predicts no ratings; fit them with `wisp fit-ratings` and make it again')
+    const text = this.#description(q.description)
+    const list = this.#list(q.items)
+    return this.#exclusive(signal, async (run) => {
+      /** @type {Ratings} */
+      const ratings = { items: [] }
+      const { events, unknown } = session
+      const history = gaps(events, Math.max(0, events.length - this.kernel.maxHistory))
+      for (let at = 0; at < list.length; at += this.kernel.maxList) {
+        const { hits } = await run({ kind: L.KIND_RATE, history, list: list.slice(at, at + this.kernel.maxList), text })
+        ratings.items.push(...this.#recommendations(hits).map(({ score, ...item }) => ({ ...item, rating: score })))
+      }
+      if (unknown.length > 0) ratings.unknown = [...unknown]
+      if (events.length === 0) ratings.coldStart = true
+      return ratings
+    })
+  }
+
+  /**
+   * @param {string} text
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Classification>}
+   */
+  classify(text, signal) {
+    if (!this.kernel.classes) throw new WispError('no-head', 'the artefact knows no classes of texts; make it with `wisp compress --classes`')
+    return this.#exclusive(signal, async (run) => {
+      const { hits } = await run({ kind: L.KIND_CLASSIFY, text: this.#cut(text) })
+      const classes = hits.map(({ score }, i) => ({ name: this.manifest.classes[i], probability: score }))
+      return { best: classes.reduce((best, c) => (c.probability > best.probability ? c : best)).name, classes }
     })
   }
 
@@ -281,6 +343,15 @@ export class Engine {
   embed(text, signal) {
     if (!this.kernel.textDim) throw new WispError('no-text', 'the artefact has no text encoder; make one with `wisp compress --encoder`')
     return this.#exclusive(signal, async (run) => (await run({ kind: L.KIND_EMBED, text: this.#cut(text) })).vector)
+  }
+
+  /** @param {string[]} ids */
+  #list(ids) {
+    return array(ids, 'items').map((id) => {
+      const item = this.catalogue.find(id)
+      if (item === undefined) throw new WispError('request', `item ${JSON.stringify(id)} is not in the catalogue`)
+      return item
+    })
   }
 
   /** @param {number | undefined} k */

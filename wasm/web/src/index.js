@@ -14,6 +14,10 @@ export { WispError }
 /** @typedef {import('./rules.js').Rules} Rules */
 /** @typedef {import('./rules.js').Label} Label */
 /** @typedef {import('./engine.js').ScoreRequest} ScoreRequest */
+/** @typedef {import('./engine.js').RateRequest} RateRequest */
+/** @typedef {import('./engine.js').Rating} Rating */
+/** @typedef {import('./engine.js').Ratings} Ratings */
+/** @typedef {import('./engine.js').Classification} Classification */
 /** @typedef {import('./engine.js').Response} Response */
 /** @typedef {import('./engine.js').Recommendation} Recommendation */
 /** @typedef {import('./engine.js').Reason} Reason */
@@ -170,6 +174,27 @@ export class Recommender {
    */
   score(request, options) {
     return this.#call('score', [request], options)
+  }
+
+  /**
+   * Returns the ratings that the user would give to the named items.
+   * @param {RateRequest} request
+   * @param {{signal?: AbortSignal}} [options]
+   * @returns {Promise<Ratings>}
+   */
+  rate(request, options) {
+    return this.#call('rate', [request], options)
+  }
+
+  /**
+   * Returns how likely a text is of each class that the artefact knows, such as positive and
+   * negative: its sentiment.
+   * @param {string} text
+   * @param {{signal?: AbortSignal}} [options]
+   * @returns {Promise<Classification>}
+   */
+  classify(text, options) {
+    return this.#call('classify', [String(text)], options)
   }
 
   /**

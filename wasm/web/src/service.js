@@ -73,6 +73,22 @@ export class Service {
   }
 
   /**
+   * @param {import('./engine.js').RateRequest} q
+   * @param {Call} call
+   */
+  async rate(q, { signal } = {}) {
+    return this.#ready().rate(q, await this.#session(q.history), signal)
+  }
+
+  /**
+   * @param {string} text
+   * @param {Call} call
+   */
+  async classify(text, { signal } = {}) {
+    return this.#ready().classify(text, signal)
+  }
+
+  /**
    * @param {import('./engine.js').SearchRequest} q
    * @param {Call} call
    */
