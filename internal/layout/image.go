@@ -14,6 +14,9 @@ import (
 // ratings.
 var Segments = []string{"header", "tokenizer", "text", "user", "items", "texts", "labels", "bounds", "attributes", "ratings"}
 
+// TextSegments are those that only requests with a text need.
+var TextSegments = []string{"tokenizer", "text", "texts"}
+
 // Image is a validated image. It shares the bytes it was opened on.
 type Image struct {
 	Shape Shape

@@ -22,6 +22,7 @@ func JSModule() string {
 	b.WriteString("// Generated from internal/layout by `go generate ./internal/layout`; do not edit.\n")
 	fmt.Fprintf(&b, "export const MAGIC = %d\n", uint32(Magic))
 	fmt.Fprintf(&b, "export const SEGMENTS = ['%s']\n", strings.Join(Segments, "', '"))
+	fmt.Fprintf(&b, "export const TEXT_SEGMENTS = ['%s']\n", strings.Join(TextSegments, "', '"))
 	for line := range strings.Lines(CHeader()) {
 		var name string
 		var value int

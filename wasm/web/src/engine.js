@@ -2,7 +2,7 @@
 // indices, times become gaps, the kernel does the rest.
 import { checkItem } from './catalogue.js'
 import { WispError } from './errors.js'
-import { decodeAnswer, encodeRequest } from './kernel.js'
+import { decodeAnswer, encodeRequest, hasText } from './kernel.js'
 import * as L from './layout.js'
 import { encodeRules } from './rules.js'
 
@@ -138,23 +138,61 @@ export class Engine {
   /** @type {Promise<unknown>} */
   #last = Promise.resolve()
   #broken = false
+  /** @type {Promise<void> | undefined} */
+  #texts
+  #knowsTexts = false // what they need is in the image
 
-  /** @param {Pick<import('./artefact.js').Artefact, 'kernel' | 'manifest' | 'catalogue' | 'goldens'>} artefact */
-  constructor({ kernel, manifest, catalogue, goldens }) {
+  /** @param {Pick<import('./artefact.js').Artefact, 'kernel' | 'manifest' | 'catalogue' | 'goldens' | 'rest'>} artefact */
+  constructor({ kernel, manifest, catalogue, goldens, rest }) {
     this.kernel = kernel
     this.manifest = manifest
     this.catalogue = catalogue
     this.goldens = goldens
+    this.rest = rest
   }
 
-  /** Answers the golden requests and compares every bit. */
-  async checkGoldens() {
+  /**
+   * Answers the golden requests, those with a text or the others, and compares every bit.
+   * @param {boolean} texts
+   */
+  async checkGoldens(texts) {
     for (const [i, { request, answer }] of this.goldens.entries()) {
+      if (hasText(request) !== texts) continue
       const got = await this.kernel.run(request, async () => {})
       if (got.length !== answer.length || got.some((b, j) => b !== answer[j])) {
         throw new WispError('golden', `golden request ${i} of ${this.goldens.length} is not answered with the exact bits: this device or its browser is not to be trusted with the artefact; ask the gateway instead`)
       }
     }
+  }
+
+  /**
+   * Puts what texts need into the image; requests with a text wait for it. Where that fails it
+   * is tried again the next time.
+   * @returns {Promise<void>}
+   */
+  texts() {
+    return this.#texts ??= this.rest().then((parts) => this.#exclusive(undefined, async () => {
+      for (const { at, raw } of parts) this.kernel.bytes.set(raw, L.IMAGE_BASE + at)
+      this.#knowsTexts = true
+      this.rest = async () => []
+      await this.checkGoldens(true)
+    })).catch((error) => {
+      this.#texts = undefined
+      throw error
+    })
+  }
+
+  /**
+   * Does what #exclusive does, once the kernel can read texts, if there is one.
+   * @template T
+   * @param {boolean} text
+   * @param {AbortSignal | undefined} signal
+   * @param {(run: (request: import('./kernel.js').GuestRequest) => Promise<import('./kernel.js').Answer>) => Promise<T>} work
+   * @returns {Promise<T>}
+   */
+  async #reading(text, signal, work) {
+    if (text) await this.texts()
+    return this.#exclusive(signal, work)
   }
 
   /**
@@ -173,7 +211,8 @@ export class Engine {
       signal?.throwIfAborted()
       if (this.#broken) {
         this.kernel = await this.kernel.clone()
-        await this.checkGoldens()
+        await this.checkGoldens(false)
+        if (this.#knowsTexts) await this.checkGoldens(true)
         this.catalogue.lay(this.kernel)
         this.#broken = false
       }
@@ -203,7 +242,7 @@ export class Engine {
     const text = this.#description(q.description)
     const reasons = q.reasons || 3
     if (!Number.isInteger(reasons) || reasons < 1 || reasons > L.MAX_REASONS) throw new WispError('request', `reasons is ${reasons}, must lie between 1 and ${L.MAX_REASONS}`)
-    return this.#exclusive(signal, async (run) => {
+    return this.#reading(text.length > 0, signal, async (run) => {
       const list = this.#leaveOut(q.includeSeen ? [] : session.seen(), q.exclude)
       const { hits } = await session.run(run, { kind: L.KIND_RECOMMEND, k, list, text, rules: this.#rules(q, k) })
       /** @type {Response} */
@@ -227,7 +266,7 @@ export class Engine {
   score(q, session, signal) {
     const text = this.#description(q.description)
     const list = this.#list(q.items)
-    return this.#exclusive(signal, async (run) => {
+    return this.#reading(text.length > 0, signal, async (run) => {
       const scores = []
       for (let at = 0; at < list.length; at += this.kernel.maxList) {
         const { hits } = await session.run(run, { kind: L.KIND_SCORE, list: list.slice(at, at + this.kernel.maxList), text })
@@ -247,7 +286,7 @@ export class Engine {
     if (!this.kernel.ratings) throw new WispError('no-head', 'the artefact predicts no ratings; fit them with `wisp fit-ratings` and make it again')
     const text = this.#description(q.description)
     const list = this.#list(q.items)
-    return this.#exclusive(signal, async (run) => {
+    return this.#reading(text.length > 0, signal, async (run) => {
       /** @type {Ratings} */
       const ratings = { items: [] }
       const { events, unknown } = session
@@ -269,8 +308,9 @@ export class Engine {
    */
   classify(text, signal) {
     if (!this.kernel.classes) throw new WispError('no-head', 'the artefact knows no classes of texts; make it with `wisp compress --classes`')
-    return this.#exclusive(signal, async (run) => {
-      const { hits } = await run({ kind: L.KIND_CLASSIFY, text: this.#cut(text) })
+    const bytes = this.#cut(text)
+    return this.#reading(true, signal, async (run) => {
+      const { hits } = await run({ kind: L.KIND_CLASSIFY, text: bytes })
       const classes = hits.map(({ score }, i) => ({ name: this.manifest.classes[i], probability: score }))
       return { best: classes.reduce((best, c) => (c.probability > best.probability ? c : best)).name, classes }
     })
@@ -285,8 +325,9 @@ export class Engine {
     const k = this.#hits(q.k)
     if (!(this.kernel.textFlags & L.TEXT_ITEM_TEXTS)) throw new WispError('no-text', 'the artefact does not hold the texts of its items, so that they cannot be searched; make one with `wisp compress --encoder`')
     if (typeof q.text !== 'string') throw new WispError('request', 'a search needs a text')
-    return this.#exclusive(signal, async (run) => {
-      const { hits } = await run({ kind: L.KIND_SEARCH, k, list: this.#leaveOut([], q.exclude), text: this.#cut(q.text), rules: this.#rules(q, k) })
+    const text = this.#cut(q.text)
+    return this.#reading(true, signal, async (run) => {
+      const { hits } = await run({ kind: L.KIND_SEARCH, k, list: this.#leaveOut([], q.exclude), text, rules: this.#rules(q, k) })
       return { items: this.#recommendations(hits) }
     })
   }
@@ -315,9 +356,10 @@ export class Engine {
   insert({ text: given, ...item }, signal) {
     const text = checkItem({ ...item, text: given })
     if (!(this.kernel.textFlags & L.TEXT_ITEM_MAP)) throw new WispError('no-text', 'the artefact does not lead from texts to items, so that none can be inserted; make one with `wisp compress --encoder`')
-    return this.#exclusive(signal, async (run) => {
+    const bytes = this.#cut(text)
+    return this.#reading(true, signal, async (run) => {
       if ((this.catalogue.find(item.id) ?? Infinity) < this.catalogue.items.length) throw new WispError('request', `item ${JSON.stringify(item.id)} is in the catalogue already`)
-      const { row, scale, vector } = await run({ kind: L.KIND_EMBED, flags: L.FLAG_ITEM_ROW, text: this.#cut(text) })
+      const { row, scale, vector } = await run({ kind: L.KIND_EMBED, flags: L.FLAG_ITEM_ROW, text: bytes })
       this.catalogue.insert({ item, row, scale, vector }, this.kernel)
       this.catalogue.lay(this.kernel)
     })
@@ -342,7 +384,8 @@ export class Engine {
    */
   embed(text, signal) {
     if (!this.kernel.textDim) throw new WispError('no-text', 'the artefact has no text encoder; make one with `wisp compress --encoder`')
-    return this.#exclusive(signal, async (run) => (await run({ kind: L.KIND_EMBED, text: this.#cut(text) })).vector)
+    const bytes = this.#cut(text)
+    return this.#reading(true, signal, async (run) => (await run({ kind: L.KIND_EMBED, text: bytes })).vector)
   }
 
   /** @param {string[]} ids */

@@ -95,7 +95,8 @@ export class Recommender {
   }
 
   /**
-   * Loads an artefact, checks all of it, and answers its golden requests.
+   * Loads an artefact, checks all of it, and answers its golden requests; those with texts, and
+   * what only these need, come behind the first requests (see complete).
    * @param {string | URL} url
    * @param {LoadOptions} [options]
    * @returns {Promise<Recommender>}
@@ -119,6 +120,16 @@ export class Recommender {
       }
     }
     return new Recommender(...await open({ signal, onProgress }), () => open({}), timeout)
+  }
+
+  /**
+   * Resolves once the artefact is here to the last byte, and kept on the device if it can be. load
+   * does not wait for what only texts need; a search or a description does.
+   * @param {{signal?: AbortSignal}} [options]
+   * @returns {Promise<void>}
+   */
+  complete(options) {
+    return this.#call('complete', [], options)
   }
 
   /** Where the model runs: in a worker, or on the page's own thread. */

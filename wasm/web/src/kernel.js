@@ -156,6 +156,15 @@ export function encodeRequest({ kind, flags = 0, k = 0, history = [], list = [],
   return bytes
 }
 
+/**
+ * Whether an encoded request is about a text.
+ * @param {Uint8Array} request
+ */
+export function hasText(request) {
+  const v = new DataView(request.buffer, request.byteOffset)
+  return v.getUint32(24, true) > 0 || [L.KIND_SEARCH, L.KIND_EMBED, L.KIND_CLASSIFY].includes(v.getUint32(4, true))
+}
+
 /** @param {DataView} v of an answer */
 function answerLength(v) {
   const [hits, vector, row, state] = [4, 8, 12, 16].map((at) => v.getUint32(at, true))

@@ -1,6 +1,7 @@
 // Generated from internal/layout by `go generate ./internal/layout`; do not edit.
 export const MAGIC = 1886611831
 export const SEGMENTS = ['header', 'tokenizer', 'text', 'user', 'items', 'texts', 'labels', 'bounds', 'attributes', 'ratings']
+export const TEXT_SEGMENTS = ['tokenizer', 'text', 'texts']
 export const WISP_ABI = 6
 export const IMAGE_BASE = 131072
 export const H_MAGIC = 0

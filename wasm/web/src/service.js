@@ -17,6 +17,9 @@ import { Store } from './store.js'
  * @property {number} historyLimit
  */
 
+// The time that what was asked for at once has for itself, in milliseconds.
+const FIRST = 50
+
 /**
  * @typedef {object} Call
  * @property {AbortSignal} [signal]
@@ -45,11 +48,12 @@ export class Service {
     const warn = (/** @type {WispError} */ error) => this.notify('warning', error)
     const trust = { keys: keys.map(parseKey), allowUnsigned }
     const store = cache ? await Store.open(warn) : new Store(null)
-    const { table, manifest, kernel, catalogue, goldens, received, offline } = await loadArtefact(url, { trust, retries, store, warn, signal, onProgress })
-    const engine = new Engine({ kernel, manifest, catalogue, goldens })
-    await engine.checkGoldens()
+    const { table, manifest, kernel, catalogue, goldens, rest, received, offline } = await loadArtefact(url, { trust, retries, store, warn, signal, onProgress })
+    const engine = new Engine({ kernel, manifest, catalogue, goldens, rest })
+    await engine.checkGoldens(false)
     signal?.throwIfAborted()
     this.#engine = engine
+    setTimeout(() => engine.texts().catch(warn), FIRST)
     if (history !== false) {
       this.#history = await History.open(history, { limit: historyLimit, warn, changed: () => { this.#own = undefined; this.notify('change') } })
     }
@@ -158,6 +162,10 @@ export class Service {
   async erase() {
     await this.#kept().erase()
     this.#own = undefined
+  }
+
+  async complete() {
+    await this.#ready().texts()
   }
 
   close() {

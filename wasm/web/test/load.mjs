@@ -72,6 +72,41 @@ inBrowsers('comes from the device at the second visit, offline as well, and an u
   assert.equal(held.filter((u) => u.includes('/section/')).length, update.info.weights.length, 'sections of the old version were dropped')
 })
 
+inBrowsers('recommends before what only texts need is in place, and fetches that again where it was damaged', async ({ page }) => {
+  const visit = () => page.evaluate(async (publicKey) => {
+    const { Recommender } = await import('/dist/index.js')
+    const r = await Recommender.load('/fixtures/shop.wisp', { publicKey })
+    const order = []
+    await Promise.all([
+      r.recommend({ k: 3 }).then(() => order.push('recommend')), r.search('a warm coat').then(() => order.push('search')), r.complete().then(() => order.push('complete')),
+    ])
+    const found = (await r.search('a warm coat')).items.map(({ item }) => item)
+    const { received, size, weights } = r.info
+    r.close()
+    return { order, found, received, size, weights }
+  }, publicKey)
+  const first = await visit()
+  assert.deepEqual([first.order[0], first.received], ['recommend', first.size])
+  // Damage the text encoder on the device.
+  await page.evaluate(async () => {
+    const cache = await caches.open('wisp-sections-1')
+    let largest
+    for (const key of await cache.keys()) {
+      const response = await cache.match(key)
+      const bytes = new Uint8Array(await response.arrayBuffer())
+      if (bytes.length > (largest?.bytes.length ?? 0)) largest = { key, bytes, headers: response.headers }
+    }
+    largest.bytes[100] ^= 1
+    await cache.put(largest.key, new Response(largest.bytes, { headers: largest.headers }))
+  })
+  await page.reload()
+  asked('shop.wisp')
+  const second = await visit()
+  assert.deepEqual([second.found, second.order[0]], [first.found, 'recommend'])
+  const ranges = asked('shop.wisp')
+  assert.ok(ranges.length === 2 && ranges.every((r) => /^bytes=\d+-\d+$/.test(r)), `${ranges}`)
+})
+
 /** Answers with another fixture's bytes, ranges included. */
 function serveOther(path) {
   return (request, response) => {
