@@ -31,7 +31,7 @@ host and guest. An input that makes a reader panic is kept, and counted. The inp
 is the same input, and an interrupted run goes on where it was.
 
 Memory is all that reading allocates, garbage included, over what the file declares: its length and the lengths
-of its sections after decompression. It is measured on every fiftieth mutant of an artefact with segments of some
+of its sections after decompression. It is measured on every hundredth mutant of an artefact with segments of some
 megabytes; the figure is the largest.
 `
 
