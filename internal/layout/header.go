@@ -231,7 +231,7 @@ var headerNames = [headerWords]string{
 	hLabels: "LABELS", hLabelEntries: "LABEL_ENTRIES",
 	hAttributes: "ATTRIBUTES", hAttributeEntries: "ATTRIBUTE_ENTRIES", hAttributeNameBytes: "ATTRIBUTE_NAME_BYTES",
 	hRatings: "RATINGS",
-	hReach: "REACH", hDimK: "DIM_K", hFFNK: "FFN_K", hHeadDim: "HEAD_DIM", hHeadPad: "HEAD_PAD", hInner: "INNER", hInnerK: "INNER_K", hItemK: "ITEM_K",
+	hReach:   "REACH", hDimK: "DIM_K", hFFNK: "FFN_K", hHeadDim: "HEAD_DIM", hHeadPad: "HEAD_PAD", hInner: "INNER", hInnerK: "INNER_K", hItemK: "ITEM_K",
 	hTextDimK: "TEXT_DIM_K", hTextFFNK: "TEXT_FFN_K", hTextPad: "TEXT_PAD", hTextHeadPad: "TEXT_HEAD_PAD", hTextInner: "TEXT_INNER", hTextInnerK: "TEXT_INNER_K",
 	hTokenizer: "TOKENIZER", hWord: "WORD", hWordScale: "WORD_SCALE", hPosition: "POSITION", hPositionScale: "POSITION_SCALE",
 	hTextNormGain: "TEXT_NORM_GAIN", hTextNormBias: "TEXT_NORM_BIAS",
