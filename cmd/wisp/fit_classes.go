@@ -19,6 +19,7 @@ import (
 
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/eval"
+	"github.com/wisp-project/wisp/internal/layout"
 	"github.com/wisp-project/wisp/internal/tokenize"
 	"github.com/wisp-project/wisp/model"
 )
@@ -206,8 +207,8 @@ func readTexts(args []string, latin1 bool) (*sentences, []string, error) {
 			classes = append(classes, class)
 		}
 	}
-	if len(classes) < 2 || len(classes) > 256 {
-		return nil, nil, fmt.Errorf("texts of %d classes; it takes 2 to 256", len(classes))
+	if len(classes) < 2 || len(classes) > layout.MaxClasses {
+		return nil, nil, fmt.Errorf("texts of %d classes; it takes 2 to %d", len(classes), layout.MaxClasses)
 	}
 	return s, classes, nil
 }

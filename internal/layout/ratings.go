@@ -125,6 +125,9 @@ func unpackRatings(b []byte, h *header, s Shape) *Ratings {
 // whatever packing them again does not write.
 func openRatings(b []byte, h *header, s Shape) (*Ratings, error) {
 	r := unpackRatings(b, h, s)
+	if r == nil {
+		return nil, nil
+	}
 	again := make([]byte, h[hImageEnd])
 	r.pack(again, h, s)
 	if from := h[hRateMap]; !bytes.Equal(again[from:], b[from:]) {

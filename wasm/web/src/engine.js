@@ -5,6 +5,7 @@ import { WispError } from './errors.js'
 import { decodeAnswer, encodeRequest, hasText } from './kernel.js'
 import * as L from './layout.js'
 import { encodeRules } from './rules.js'
+import { array, gaps } from './session.js'
 
 /**
  * @typedef {object} Event One past event of a user.
@@ -125,7 +126,6 @@ import { encodeRules } from './rules.js'
 
 const encoder = new TextEncoder()
 const DEFAULT_K = 10
-const MAX_GAP = 2 ** 32 - 1
 
 /** A turn of the event loop, in which messages are taken. */
 const breath = () => new Promise((resolve) => {
@@ -233,7 +233,7 @@ export class Engine {
 
   /**
    * @param {RecommendRequest} q
-   * @param {Session} session
+   * @param {import('./session.js').Session} session
    * @param {AbortSignal} [signal]
    * @returns {Promise<Response>}
    */
@@ -259,7 +259,7 @@ export class Engine {
 
   /**
    * @param {ScoreRequest} q
-   * @param {Session} session
+   * @param {import('./session.js').Session} session
    * @param {AbortSignal} [signal]
    * @returns {Promise<Score[]>}
    */
@@ -278,7 +278,7 @@ export class Engine {
 
   /**
    * @param {RateRequest} q
-   * @param {Session} session
+   * @param {import('./session.js').Session} session
    * @param {AbortSignal} [signal]
    * @returns {Promise<Ratings>}
    */
@@ -456,7 +456,7 @@ export class Engine {
    * Adds to items the events whose removal lowers their scores most, and what of the items
    * themselves raises them.
    * @param {(request: import('./kernel.js').GuestRequest) => Promise<import('./kernel.js').Answer>} run
-   * @param {Known[]} events
+   * @param {import('./session.js').Known[]} events
    * @param {Uint8Array} text
    * @param {number} reasons for each item
    * @param {import('./kernel.js').Answer['hits']} hits
@@ -498,105 +498,5 @@ export class Engine {
     if (found >= 0) return found
     const names = [...new Set(this.manifest.event_types.map((/** @type {{name: string}} */ t) => t.name))]
     throw new WispError('request', `event type ${JSON.stringify(type)} is unknown; the model knows ${names.join(', ')}`)
-  }
-}
-
-/**
- * @template T
- * @param {T[]} value
- * @param {string} name
- */
-function array(value, name) {
-  if (!Array.isArray(value)) throw new WispError('request', `${name} must be an array`)
-  return value
-}
-
-/** @typedef {{item: number, type: number, time: number, index: number}} Known An event whose item the catalogue has. */
-
-/**
- * @param {Known[]} events
- * @param {number} [from]
- */
-function gaps(events, from = 0) {
-  return events.slice(from).map(({ item, type, time }, i) => {
-    const before = events[from + i - 1]
-    return { item, type, gap: before ? Math.min(time - before.time, MAX_GAP) : 0 }
-  })
-}
-
-/**
- * The history of a user as the kernel sees it. What the kernel made of the events so far is
- * kept, so that a new event costs one step; the answers are those to the whole history.
- */
-export class Session {
-  /** @type {Known[]} */
-  events = []
-  /** @type {string[]} */
-  unknown = []
-  /** @type {Uint8Array} */
-  #state = new Uint8Array() // stands for the first #known events
-  #known = 0
-  #changes = 0
-  #count = 0
-
-  /**
-   * @param {Engine} engine
-   * @param {Event[]} [events]
-   */
-  constructor(engine, events = []) {
-    this.engine = engine
-    this.append(array(events, 'history'))
-  }
-
-  /**
-   * Adds events, or none of them where one makes no sense.
-   * @param {Event[]} events
-   */
-  append(events) {
-    /** @type {Known[]} */
-    const known = []
-    const unknown = []
-    for (const [i, e] of events.entries()) {
-      const what = `event ${i} (item ${JSON.stringify(e?.item)})`
-      if (typeof e?.item !== 'string') throw new WispError('request', `${what} names no item`)
-      const { time = 0, value = 0 } = e
-      if (!Number.isSafeInteger(time) || time < 0) throw new WispError('request', `${what} has time ${time}; times are whole Unix seconds, 0 or later`)
-      if (!Number.isFinite(Math.fround(value))) throw new WispError('request', `${what} has value ${value}`)
-      const type = this.engine.typeOf(e)
-      const item = this.engine.catalogue.find(e.item)
-      if (item === undefined) unknown.push(e.item)
-      else known.push({ item, type, time, index: this.#count + i })
-    }
-    for (const e of known) {
-      let at = this.events.length
-      while (at > 0 && this.events[at - 1].time > e.time) at--
-      this.events.splice(at, 0, e)
-      if (at < this.#known) this.#known = 0
-    }
-    this.#changes++
-    this.#count += events.length
-    this.unknown.push(...unknown)
-  }
-
-  /** The items of all events. */
-  seen() {
-    return this.events.map(({ item }) => item)
-  }
-
-  /**
-   * Answers a request for the history.
-   * @param {(request: import('./kernel.js').GuestRequest) => Promise<import('./kernel.js').Answer>} run
-   * @param {import('./kernel.js').GuestRequest} request
-   */
-  async run(run, request) {
-    const n = this.events.length, most = this.engine.kernel.maxHistory, changes = this.#changes
-    const goOn = this.#known > 0 && n - this.#known < most
-    const answer = await run({
-      ...request, flags: (request.flags ?? 0) | L.FLAG_STATE,
-      state: goOn ? this.#state : undefined, history: gaps(this.events, goOn ? this.#known : Math.max(0, n - most)),
-    })
-    this.#state = answer.state
-    this.#known = changes === this.#changes ? n : 0 // events may have come meanwhile
-    return answer
   }
 }

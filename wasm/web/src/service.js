@@ -2,9 +2,10 @@
 // page's own.
 import { loadArtefact } from './artefact.js'
 import { parseKey } from './container.js'
-import { Engine, Session } from './engine.js'
+import { Engine } from './engine.js'
 import { WispError } from './errors.js'
 import { History } from './history.js'
+import { Session } from './session.js'
 import { Store } from './store.js'
 
 /**
