@@ -134,7 +134,7 @@ func TestIdentity(t *testing.T) {
 			t.Skip("node is not installed: the kernel was not run on V8")
 		}
 		t.Parallel()
-		compare(t, s.v8(t, node, min(depth(3000), 3000)))
+		compare(t, s.v8(t, node, depth(3000)))
 	})
 }
 
