@@ -355,17 +355,18 @@ func TestSentimentTopic(t *testing.T) {
 			}
 		}
 	}
-	check("bag-of-words.accuracy")
+	ours := []string{"bag-of-words.accuracy", "built-in-fp32.accuracy", "built-in.accuracy"} // without a folder of an encoder
+	check(ours...)
 	was := sentimentOptions
 	t.Cleanup(func() { sentimentOptions = was })
 	sentimentOptions.Epochs, sentimentOptions.LearningRate = 3, 0.01 // so small a network learns at a high rate
 	writeToyEncoder(t, filepath.Join(b.shared, "models", "all-MiniLM-L6-v2"), 5)
-	check("bag-of-words.accuracy", "frozen.accuracy", "accuracy")
+	check(append(ours, "frozen.accuracy", "accuracy")...)
 	// All folds are kept, so nothing is computed any more.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	topic, err := b.sentiment(ctx)
-	if err != nil || len(topic.Records) != 3 {
+	if err != nil || len(topic.Records) != 5 {
 		t.Errorf("again: %d records, %v", len(topic.Records), err)
 	}
 	topic.Name = "sentiment"
@@ -377,7 +378,7 @@ func TestSentimentTopic(t *testing.T) {
 	}
 	// With another encoder its folds are not those that are kept.
 	writeToyEncoder(t, filepath.Join(b.shared, "models", "all-MiniLM-L6-v2"), 6)
-	if topic, err := b.sentiment(ctx); !errors.Is(err, context.Canceled) || len(topic.Records) != 1 {
-		t.Errorf("another encoder: %d records, %v; want that of the words, and the context's error", len(topic.Records), err)
+	if topic, err := b.sentiment(ctx); !errors.Is(err, context.Canceled) || len(topic.Records) != len(ours) {
+		t.Errorf("another encoder: %d records, %v; want those of the words and of the built-in one, and the context's error", len(topic.Records), err)
 	}
 }
