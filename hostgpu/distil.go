@@ -78,14 +78,16 @@ func (k *imitation) texts(lengths []int) int {
 	return n
 }
 
-func (k *imitation) forward(out []float32, in []argument) {
-	d, e, n := k.d, k.e, k.texts(in[imitationLengths].ints)
-	s, t := in[imitationX].floats[:n*d], k.teacher[:n*e]
+func (k *imitation) hostOnly() {}
+
+func (k *imitation) forward(dev device, out vector, in []argument) {
+	d, e, n := k.d, k.e, k.texts(in[imitationLengths].ints.host)
+	s, t := in[imitationX].floats.host[:n*d], k.teacher[:n*e]
 	k.own, k.given, k.parts = resize(k.own, n*n), resize(k.given, n*n), resize(k.parts, n)
 	gemm(false, true, n, n, d, 1, s, d, s, d, 0, k.own, n)
 	gemm(false, true, n, n, e, 1, t, e, t, e, 0, k.given, n)
 	k.dy = resize(k.dy, n*e)
-	linear(k.dy, s, in[imitationW].floats, in[imitationB].floats, d, e)
+	linear(dev, onHost(k.dy), onHost(s), in[imitationW].floats, in[imitationB].floats, d, e)
 
 	rows, others := float32(max(n, 1)), float32(max(n-1, 1))
 	rank, cosine, vector := float32(k.weights.Rank), float32(k.weights.Cosine), float32(k.weights.Vector)
@@ -121,7 +123,7 @@ func (k *imitation) forward(out []float32, in []argument) {
 			k.parts[i] = loss
 		}
 	})
-	out[0] = mean(k.parts, n)
+	dev.mean(out, onHost(k.parts), n)
 }
 
 // scaledOthers writes factor·row without place i to dst.
@@ -145,19 +147,19 @@ func divergence(p, q []float32) float32 {
 	return float32(sum)
 }
 
-func (k *imitation) backward(grads [][]float32, dout, _ []float32, in []argument) {
-	d, e, g := k.d, k.e, dout[0]
-	n := k.texts(in[imitationLengths].ints)
-	s, dx := in[imitationX].floats[:n*d], grads[imitationX]
-	clear(dx)
+func (k *imitation) backward(dev device, grads []vector, dout, _ vector, in []argument) {
+	d, e, g := k.d, k.e, dout.host[0]
+	n := k.texts(in[imitationLengths].ints.host)
+	s, dx, own := in[imitationX].floats, grads[imitationX], onHost(k.own)
+	dev.fill(dx, 0)
 	// linearBackward overwrites, so that the cosines' gradients come after it.
-	linearBackward(dx[:n*d], grads[imitationW], grads[imitationB], k.dy, s, in[imitationW].floats, d, e)
-	for _, x := range [][]float32{dx, grads[imitationW], grads[imitationB]} {
-		scaled(x, x, g)
+	linearBackward(dev, dx.slice(0, n*d), grads[imitationW], grads[imitationB], onHost(k.dy), s.slice(0, n*d), in[imitationW].floats, d, e)
+	for _, x := range []vector{dx, grads[imitationW], grads[imitationB]} {
+		dev.scaled(x, x, g)
 	}
 	// A cosine is of both its texts.
-	gemm(false, false, n, d, n, g, k.own, n, s, d, 1, dx, d)
-	gemm(true, false, n, d, n, g, k.own, n, s, d, 1, dx, d)
+	dev.gemm(false, false, n, d, n, g, own, n, s, d, 1, dx, d)
+	dev.gemm(true, false, n, d, n, g, own, n, s, d, 1, dx, d)
 }
 
 // imitationGraph is the training graph of a student for one length of texts.
@@ -171,7 +173,7 @@ type imitationGraph struct {
 // this one runs.
 func newImitationGraph(tw *textTower, k *imitation, t *TextTrainer) (*imitationGraph, error) {
 	g := &imitationGraph{batch: newTextBatch(tw.batchRows)}
-	b := newTextGraphBuilder(tw.cfg, t.weights, 0, nil, t.heads...)
+	b := newTextGraphBuilder(t.dev, tw.cfg, t.weights, 0, nil, t.heads...)
 	enc := b.encoder(tw, g.batch, 0)
 	x := b.add("pooling", tw.pool, enc.states, enc.lengths)
 	loss := b.add("imitation", k, x, enc.lengths, b.nodes[imitationWeight], b.nodes[imitationOffset])

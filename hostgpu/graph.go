@@ -13,11 +13,13 @@ import (
 // graph is the training graph of one batch shape over shared weights: a loss
 // and the gradients of all parameters.
 type graph struct {
-	vm     gorgonia.VM
-	params gorgonia.Nodes // in the order of names
-	names  []string
-	grads  gorgonia.Nodes
-	loss   gorgonia.Value
+	dev     device
+	vm      gorgonia.VM
+	params  gorgonia.Nodes // in the order of names
+	names   []string
+	grads   gorgonia.Nodes
+	indices []*deviceValue // of a GPU, which reads them anew at each run
+	loss    gorgonia.Value
 }
 
 // graphBuilder puts a graph together. Its first error stays, and later steps do
@@ -29,10 +31,11 @@ type graphBuilder struct {
 	err   error
 }
 
-// newGraphBuilder starts a graph with the parameters specs; their nodes share
-// w's memory, so a change to a weight is seen by the next step.
-func newGraphBuilder(specs []model.Spec, w model.Weights) *graphBuilder {
-	b := &graphBuilder{g: &graph{}, eg: gorgonia.NewGraph(), nodes: map[string]*gorgonia.Node{}}
+// newGraphBuilder starts a graph that dev computes, with the parameters specs; their
+// nodes share w's memory, or that of its mirrors, so a change to a weight is seen by
+// the next step.
+func newGraphBuilder(dev device, specs []model.Spec, w model.Weights) *graphBuilder {
+	b := &graphBuilder{g: &graph{dev: dev}, eg: gorgonia.NewGraph(), nodes: map[string]*gorgonia.Node{}}
 	for _, s := range specs {
 		n := b.input(s.Name, s.Shape, w[s.Name].Data)
 		b.nodes[s.Name] = n
@@ -41,16 +44,23 @@ func newGraphBuilder(specs []model.Spec, w model.Weights) *graphBuilder {
 	return b
 }
 
-// input adds an input that shares the memory of values.
+// input adds an input that shares the memory of values, or of its mirror.
 func (b *graphBuilder) input(name string, shape []int, values []float32) *gorgonia.Node {
-	t := tensor.New(tensor.WithShape(shape...), tensor.WithBacking(values))
-	return gorgonia.NewTensor(b.eg, tensor.Float32, len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(name), gorgonia.WithValue(t))
+	v := b.g.dev.value(b.g.dev.mirror(values), shape)
+	return gorgonia.NewTensor(b.eg, tensor.Float32, len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(name), gorgonia.WithValue(v))
 }
 
 // index adds an input of indices that shares the memory of values.
 func (b *graphBuilder) index(name string, values []int) *gorgonia.Node {
-	t := tensor.New(tensor.WithShape(len(values)), tensor.WithBacking(values))
-	return gorgonia.NewTensor(b.eg, tensor.Int, 1, gorgonia.WithShape(len(values)), gorgonia.WithName(name), gorgonia.WithValue(t))
+	var v gorgonia.Value
+	if b.g.dev == host {
+		v = tensor.New(tensor.WithShape(len(values)), tensor.WithBacking(values))
+	} else {
+		d := &deviceValue{argument: ints(values), shape: tensor.Shape{len(values)}}
+		b.g.indices = append(b.g.indices, d)
+		v = d
+	}
+	return gorgonia.NewTensor(b.eg, tensor.Int, 1, gorgonia.WithShape(len(values)), gorgonia.WithName(name), gorgonia.WithValue(v))
 }
 
 // add adds kernel k.
@@ -59,7 +69,7 @@ func (b *graphBuilder) add(name string, k kernel, args ...*gorgonia.Node) *gorgo
 		return nil
 	}
 	var n *gorgonia.Node
-	n, b.err = apply(name, k, args...)
+	n, b.err = apply(b.g.dev, name, k, args...)
 	return n
 }
 
@@ -89,16 +99,25 @@ func (b *graphBuilder) build(loss *gorgonia.Node) (*graph, error) {
 
 // run computes the loss of the batch; gradients are then in gradient.
 func (g *graph) run() (float32, error) {
+	for _, v := range g.indices {
+		v.ints = g.dev.indices(v.ints.host)
+	}
 	g.vm.Reset() // without it a second run does nothing
 	if err := g.vm.RunAll(); err != nil {
 		return 0, fmt.Errorf("hostgpu: graph: run: %w", err)
+	}
+	if loss, ok := g.loss.(*deviceValue); ok {
+		return g.dev.scalar(loss.floats)
 	}
 	return float32(*g.loss.(*gorgonia.F32)), nil
 }
 
 // gradient returns the gradient of parameter i; it is valid until the next run.
-func (g *graph) gradient(i int) []float32 {
-	return g.grads[i].Value().Data().([]float32)
+func (g *graph) gradient(i int) vector {
+	if v, ok := g.grads[i].Value().(*deviceValue); ok {
+		return v.floats
+	}
+	return onHost(g.grads[i].Value().Data().([]float32))
 }
 
 // evaluate runs the graph and returns its loss, which is ErrDiverged's where it
@@ -139,12 +158,12 @@ type term struct {
 func descend(adam *adamW, w model.Weights, rate, clip float64, terms ...term) error {
 	type gradient struct {
 		name   string
-		values []float32
+		values vector
 		owned  bool // a sum of ours, that more may be added to
 		scale  float64
 	}
 	var all []gradient
-	place := map[string]int{}
+	dev, place := terms[0].g.dev, map[string]int{}
 	for _, t := range terms {
 		for i, name := range t.g.names {
 			at, known := place[name]
@@ -155,17 +174,25 @@ func descend(adam *adamW, w model.Weights, rate, clip float64, terms ...term) er
 			}
 			a := &all[at]
 			if !a.owned {
-				sum := resize(adam.sums[name], len(a.values))
+				sum := dev.resize(adam.sums[name], a.values.n)
 				adam.sums[name] = sum
-				scaled(sum, a.values, float32(a.scale))
+				dev.scaled(sum, a.values, float32(a.scale))
 				a.values, a.owned, a.scale = sum, true, 1
 			}
-			addScaled(a.values, t.g.gradient(i), float32(t.weight))
+			dev.addScaled(a.values, t.g.gradient(i), float32(t.weight))
 		}
 	}
+	gradients := make([]vector, len(all))
+	for i, a := range all {
+		gradients[i] = a.values
+	}
+	squares, err := dev.squaredNorms(gradients...)
+	if err != nil {
+		return err
+	}
 	var square float64
-	for _, a := range all {
-		s := squaredNorm(a.values) * a.scale * a.scale
+	for i, a := range all {
+		s := squares[i] * a.scale * a.scale
 		if math.IsNaN(s) || math.IsInf(s, 0) {
 			return fmt.Errorf("%w: the gradient of %q is not finite; try a lower learning rate", ErrDiverged, a.name)
 		}
@@ -177,9 +204,9 @@ func descend(adam *adamW, w model.Weights, rate, clip float64, terms ...term) er
 	}
 	adam.next()
 	for _, a := range all {
-		adam.update(a.name, w[a.name], a.values, rate, scale*a.scale)
+		adam.update(dev, a.name, w[a.name], a.values, rate, scale*a.scale)
 	}
-	return nil
+	return dev.err()
 }
 
 func (g *graph) close() error { return g.vm.Close() }

@@ -32,7 +32,7 @@ func (t *Trainer) Importance(ctx context.Context, batches int) (model.Weights, e
 			return nil, err
 		}
 		for i, name := range t.graph.names {
-			sum, w, g := sums[name].Data, t.weights[name].Data, t.graph.gradient(i)
+			sum, w, g := sums[name].Data, t.weights[name].Data, t.graph.gradient(i).host
 			for j := range sum {
 				sum[j] += float32(math.Abs(float64(w[j]) * float64(g[j])))
 			}

@@ -242,7 +242,7 @@ func (j *joint) fill(rows []int, scale float32) (*innerGraph, error) {
 	}
 	g := j.graphs[length]
 	if g == nil {
-		if g, err = newInnerGraph(t.m.Config, t.weights, t.adapters, t.opts, length, t.state); err != nil {
+		if g, err = newInnerGraph(t.dev, t.m.Config, t.weights, t.adapters, t.opts, length, t.state); err != nil {
 			return nil, err
 		}
 		j.graphs[length] = g
@@ -325,7 +325,7 @@ func (j *joint) restore(s jointState, groups map[string]model.Weights) {
 	for name, x := range groups[jointWeights] { // in place: the graphs' nodes share this memory
 		copy(t.weights[name].Data, x.Data)
 	}
-	t.adapters.merge(t.weights, t.weights)
+	t.adapters.merge(host, t.weights, t.weights)
 	copy(j.given.Data, groups[jointItems]["vectors"].Data)
 	copy(j.gradient.Data, groups[jointItems]["gradient"].Data)
 	j.best, j.bestItems = groups[jointBest], groups[jointItems]["best"]
@@ -351,16 +351,12 @@ type inner struct {
 func (k *inner) inputs() []input     { return []input{{shape: tensor.Shape{k.b, k.d}}} }
 func (k *inner) shape() tensor.Shape { return tensor.ScalarShape() }
 
-func (k *inner) forward(out []float32, in []argument) {
-	var sum float64
-	for i, g := range k.given {
-		sum += float64(g) * float64(in[0].floats[i])
-	}
-	out[0] = float32(sum)
+func (k *inner) forward(dev device, out vector, in []argument) {
+	dev.dot(out, dev.mirror(k.given), in[0].floats)
 }
 
-func (k *inner) backward(grads [][]float32, dout, _ []float32, _ []argument) {
-	scaled(grads[0], k.given, dout[0])
+func (k *inner) backward(dev device, grads []vector, dout, _ vector, _ []argument) {
+	dev.scaled(grads[0], dev.mirror(k.given), dout.host[0])
 }
 
 // innerGraph is the training graph of an encoder whose embeddings have known
@@ -374,11 +370,11 @@ type innerGraph struct {
 
 // newInnerGraph builds loss and gradients for texts of t tokens and weights w,
 // those of adapters too where a is not nil.
-func newInnerGraph(c model.TextConfig, w model.Weights, a *adapters, o TextTrainOptions, t int, state *stepState) (*innerGraph, error) {
+func newInnerGraph(dev device, c model.TextConfig, w model.Weights, a *adapters, o TextTrainOptions, t int, state *stepState) (*innerGraph, error) {
 	tw := newTextTower(c, float32(o.Dropout), state)
 	tw.reshape(batchRows{b: o.Pairs, t: t})
 	g := &innerGraph{batch: newTextBatch(tw.batchRows), given: make([]float32, o.Pairs*c.Dim)}
-	b := newTextGraphBuilder(c, w, o.FrozenLayers, a)
+	b := newTextGraphBuilder(dev, c, w, o.FrozenLayers, a)
 	enc := b.encoder(tw, g.batch, o.FrozenLayers)
 	g.states = enc.frozen
 	x := b.add("pooling", tw.pool, enc.states, enc.lengths)

@@ -12,40 +12,35 @@ type adamW struct {
 	beta1, beta2, epsilon float64
 	decay                 float64
 	step                  int
-	m, v                  model.Weights        // first and second moments, by parameter
-	sums                  map[string][]float32 // memory for gradients that are sums
+	m, v                  model.Weights     // first and second moments, by parameter
+	sums                  map[string]vector // memory for gradients that are sums
 }
 
 func newAdamW(decay float64) *adamW {
-	return &adamW{beta1: 0.9, beta2: 0.98, epsilon: 1e-8, decay: decay, m: model.Weights{}, v: model.Weights{}, sums: map[string][]float32{}}
+	return &adamW{beta1: 0.9, beta2: 0.98, epsilon: 1e-8, decay: decay, m: model.Weights{}, v: model.Weights{}, sums: map[string]vector{}}
 }
 
 // next begins a step: all updates until the next call share its bias correction.
 func (o *adamW) next() { o.step++ }
 
+// factors are those of the moments, and their bias corrections.
+func (o *adamW) factors() (b1, b2, c1, c2 float32) {
+	c1 = float32(1 / (1 - math.Pow(o.beta1, float64(o.step))))
+	c2 = float32(1 / (1 - math.Pow(o.beta2, float64(o.step))))
+	return float32(o.beta1), float32(o.beta2), c1, c2
+}
+
 // update moves w against its gradient g; scale multiplies the gradient (clipping).
 // Only matrices decay: gains and biases have a value to keep, not a size to shrink.
-func (o *adamW) update(name string, w *model.Tensor, g []float32, rate, scale float64) {
+func (o *adamW) update(dev device, name string, w *model.Tensor, g vector, rate, scale float64) {
 	if o.m[name] == nil {
 		o.m[name], o.v[name] = model.NewTensor(w.Shape...), model.NewTensor(w.Shape...)
 	}
-	m, v, x := o.m[name].Data, o.v[name].Data, w.Data
-	b1, b2 := float32(o.beta1), float32(o.beta2)
-	c1 := float32(1 / (1 - math.Pow(o.beta1, float64(o.step))))
-	c2 := float32(1 / (1 - math.Pow(o.beta2, float64(o.step))))
-	lr, s, eps := float32(rate), float32(scale), float32(o.epsilon)
-	keep := float32(1)
+	keep := 1.0
 	if len(w.Shape) > 1 {
-		keep = float32(1 - rate*o.decay)
+		keep = 1 - rate*o.decay
 	}
-	parallel(len(x), func(_, lo, hi int) {
-		for i := lo; i < hi; i++ {
-			d := g[i] * s
-			m[i] = b1*m[i] + (1-b1)*d
-			v[i] = b2*v[i] + (1-b2)*d*d
-			x[i] = x[i]*keep - lr*m[i]*c1/(float32(math.Sqrt(float64(v[i]*c2)))+eps)
-		}
-	})
+	dev.adam(o, dev.mirror(w.Data), dev.mirror(o.m[name].Data), dev.mirror(o.v[name].Data), g, rate, scale, keep)
 }
 
 // squaredNorm is the sum of squares of x.

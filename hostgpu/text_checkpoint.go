@@ -73,7 +73,7 @@ func (r *TextRun) load(path string) error {
 	for _, s := range r.specs { // in place: the graphs' nodes share this memory
 		copy(t.weights[s.Name].Data, groups["weights/"][s.Name].Data)
 	}
-	t.adapters.merge(t.weights, t.weights)
+	t.adapters.merge(host, t.weights, t.weights)
 	r.best, r.run = groups["best/"], run
 	t.adam.m, t.adam.v, t.adam.step = groups["adam.m/"], groups["adam.v/"], run.Total
 	t.state.step = uint64(run.Total)

@@ -70,7 +70,7 @@ func (e *TextEncoder) Embed(ctx context.Context, dst []float32, texts [][]int32)
 			e.bt.put(row, texts[i])
 		}
 		e.x, e.y, e.out = resize(e.x, b*t*c.Dim), resize(e.y, b*t*c.Dim), resize(e.out, b*c.Dim)
-		e.tw.forward(e.out, e.x, e.y, e.m.Weights, e.bt)
+		e.tw.forward(host, onHost(e.out), onHost(e.x), onHost(e.y), e.m.Weights, e.bt)
 		for row, i := range order[:b] {
 			copy(dst[i*c.Dim:(i+1)*c.Dim], e.out[row*c.Dim:])
 		}

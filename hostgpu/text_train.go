@@ -143,6 +143,7 @@ type TextTrainer struct {
 	opts     TextTrainOptions
 	weights  model.Weights // those of m, of adapters, and of the heads that losses need
 	adapters *adapters     // nil without any
+	dev      device
 	state    *stepState
 	adam     *adamW
 	graphs   map[batchRows]*textGraph
@@ -151,7 +152,7 @@ type TextTrainer struct {
 
 	// The frozen part runs outside the graphs.
 	frozen *textTower // nil where nothing is frozen
-	y      []float32  // (P, D) memory for it
+	y      vector     // (P, D) memory for it
 }
 
 // NewTextTrainer prepares to fine-tune m, whose weights Step changes in place.
@@ -171,7 +172,7 @@ func newTextTrainer(m *model.TextModel, opts TextTrainOptions) (_ *TextTrainer, 
 		return nil, fmt.Errorf("%w: frozen layers is %d, the encoder has %d, one of which must be trained", ErrOptions, o.FrozenLayers, m.Config.Layers)
 	}
 	t := &TextTrainer{
-		m: m, opts: o, weights: maps.Clone(m.Weights),
+		m: m, opts: o, dev: host, weights: maps.Clone(m.Weights),
 		adapters: newAdapters(m.Config, m.Weights, o.FrozenLayers, o.AdapterRank, o.AdapterScale),
 		state:    &stepState{seed: o.Seed}, adam: newAdamW(o.WeightDecay), graphs: map[batchRows]*textGraph{},
 	}
@@ -215,7 +216,7 @@ func (t *TextTrainer) model(trained model.Weights) *model.TextModel {
 			copy(x.Data, from.Data)
 		}
 	}
-	t.adapters.merge(w, trained)
+	t.adapters.merge(host, w, trained)
 	return &model.TextModel{Config: t.m.Config, Weights: w}
 }
 
@@ -272,7 +273,7 @@ func (t *TextTrainer) step(rate float64, terms ...term) (sum float64, err error)
 	if err := descend(t.adam, t.weights, rate, t.opts.ClipNorm, terms...); err != nil {
 		return 0, fmt.Errorf("%w (step %d)", err, t.state.step+1)
 	}
-	t.adapters.merge(t.weights, t.weights)
+	t.adapters.merge(t.dev, t.weights, t.weights)
 	t.state.step++
 	return sum, nil
 }
@@ -308,7 +309,7 @@ func (t *TextTrainer) fill(queries, items [][]int32) (*textGraph, error) {
 	}
 	g := t.graphs[rows]
 	if g == nil {
-		if g, err = newTextGraph(t.m.Config, t.weights, t.adapters, t.opts, rows, t.state); err != nil {
+		if g, err = newTextGraph(t.dev, t.m.Config, t.weights, t.adapters, t.opts, rows, t.state); err != nil {
 			return nil, err
 		}
 		t.graphs[rows] = g
@@ -338,9 +339,10 @@ func (t *TextTrainer) freeze(states []float32, bt *textBatch) {
 		return
 	}
 	t.frozen.reshape(bt.batchRows)
-	t.y = resize(t.y, len(states))
-	t.frozen.embedTokens(states, t.y, t.weights, bt)
-	t.frozen.blocks(states, t.y, t.weights, bt.lengths, 0, t.opts.FrozenLayers)
+	t.y = t.dev.resize(t.y, len(states))
+	x := t.dev.mirror(states)
+	t.frozen.embedTokens(t.dev, x, t.y, t.weights, bt)
+	t.frozen.blocks(t.dev, x, t.y, t.weights, bt.lengths, 0, t.opts.FrozenLayers)
 }
 
 // tokenKey returns a text's tokens as a string of bytes.

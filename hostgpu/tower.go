@@ -75,30 +75,30 @@ var (
 	}
 )
 
-// forward computes the user vectors of bt, (P, D), outside any graph. v holds the
-// item vectors, (N, D).
+// forward computes the user vectors of bt, (P, D), on the host and outside any graph.
+// v holds the item vectors, (N, D).
 func (w *tower) forward(weights model.Weights, v []float32, bt *batch) []float32 {
 	p, d := w.b*w.t, w.cfg.Dim
-	x, y := make([]float32, p*d), make([]float32, p*d)
-	w.events.forward(x, []argument{
+	x, y := onHost(make([]float32, p*d)), onHost(make([]float32, p*d))
+	w.events.forward(host, x, []argument{
 		floats(v), floats(weights[model.UserType].Data), floats(weights[model.UserGap].Data),
 		ints(bt.items), ints(bt.types), ints(bt.gaps),
 	})
 	block := func(l int, names []string) []argument {
-		args := []argument{floats(x)}
+		args := []argument{{floats: x}}
 		for _, n := range names {
 			args = append(args, floats(weights[model.LayerName(l, n)].Data))
 		}
 		return args
 	}
 	for l := range w.attn {
-		w.attn[l].forward(y, append(block(l, attnTensors), ints(bt.starts)))
+		w.attn[l].forward(host, y, append(block(l, attnTensors), ints(bt.starts)))
 		x, y = y, x
-		w.ffn[l].forward(y, block(l, ffnTensors))
+		w.ffn[l].forward(host, y, block(l, ffnTensors))
 		x, y = y, x
 	}
-	w.norm.forward(y, []argument{floats(x), floats(weights[model.UserNormGain].Data), floats(weights[model.UserNormBias].Data)})
-	return y
+	w.norm.forward(host, y, []argument{{floats: x}, floats(weights[model.UserNormGain].Data), floats(weights[model.UserNormBias].Data)})
+	return y.host
 }
 
 // towerGraph is the training graph of the user tower for one batch shape.
@@ -123,11 +123,11 @@ type graphSpec struct {
 }
 
 // newTowerGraph builds loss and gradients for weights w.
-func newTowerGraph(w model.Weights, tw *tower, spec graphSpec) (*towerGraph, error) {
+func newTowerGraph(dev device, w model.Weights, tw *tower, spec graphSpec) (*towerGraph, error) {
 	c, p := tw.cfg, tw.b*tw.t
 	g := &towerGraph{batch: newBatch(p)}
 	// The cold-start vector is fitted when the item vectors are final.
-	b := newGraphBuilder(slices.DeleteFunc(c.Specs(), func(s model.Spec) bool { return s.Name == model.UserCold }), w)
+	b := newGraphBuilder(dev, slices.DeleteFunc(c.Specs(), func(s model.Spec) bool { return s.Name == model.UserCold }), w)
 	v := b.nodes[model.ItemEmbedding]
 	if c.Features > 0 {
 		k := &itemVectors{n: c.Items, d: c.Dim, f: c.Features, x: spec.given.Items.Data, dx: spec.gradient, drop: tw.drop(spec.idDropout)}

@@ -152,6 +152,7 @@ type Trainer struct {
 	usual   []float32 // direction of the mean description, nil for none
 	valid   []data.Case
 	data    string // fingerprint of all of these
+	dev     device
 	state   *stepState
 	graph   *towerGraph
 	joint   *joint // nil where no encoder is trained
@@ -213,7 +214,7 @@ func newTrainer(ds *data.Dataset, split *data.Split, given Vectors, lessons *Les
 	if o.IDDropout > 0 && c.Features == 0 {
 		return nil, fmt.Errorf("%w: id dropout %v without item vectors: nothing would be left of an item; give vectors, or no id dropout", ErrOptions, o.IDDropout)
 	}
-	t := &Trainer{cfg: c, given: given, valid: split.Valid, state: &stepState{seed: o.Seed}}
+	t := &Trainer{dev: host, cfg: c, given: given, valid: split.Valid, state: &stepState{seed: o.Seed}}
 	if t.seqs, err = material(split, lessons); err != nil {
 		return nil, err
 	}
@@ -271,7 +272,7 @@ func newTrainer(ds *data.Dataset, split *data.Split, given Vectors, lessons *Les
 	if o.Samples > 0 {
 		spec.logq = t.sampling()
 	}
-	t.graph, err = newTowerGraph(t.weights, newTower(c, o.Rows, o.Length, float32(o.Dropout), t.state), spec)
+	t.graph, err = newTowerGraph(t.dev, t.weights, newTower(c, o.Rows, o.Length, float32(o.Dropout), t.state), spec)
 	return t, err
 }
 
@@ -513,12 +514,7 @@ func (t *Trainer) step() (float64, error) {
 		// decay that grows with the steps forgets them.
 		decay := float32(min(t.opts.Average, float64(t.run.Total)/float64(t.run.Total+10)))
 		for _, name := range t.graph.names {
-			a, w := t.average[name].Data, t.weights[name].Data
-			parallel(len(a), func(_, lo, hi int) {
-				for i := lo; i < hi; i++ {
-					a[i] = decay*a[i] + (1-decay)*w[i]
-				}
-			})
+			t.dev.lerp(t.dev.mirror(t.average[name].Data), t.dev.mirror(t.weights[name].Data), decay)
 		}
 	}
 	return loss, nil
