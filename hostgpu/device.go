@@ -1,9 +1,112 @@
 package hostgpu
 
 import (
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
+
+	"github.com/wisp-project/wisp/model"
 )
+
+// Device is where training computes: the processors of the machine, which nil is too,
+// or a GPU. It may serve several trainings at a time.
+type Device struct {
+	gpu *cuda // nil for the processors
+	mu  sync.Mutex
+	why error // no GPU, where one was looked for
+}
+
+// Names of devices.
+const (
+	DeviceAuto = "auto"      // a GPU where there is one that can be used, the processors otherwise
+	DeviceCPU  = "cpu"       // the processors
+	DeviceCUDA = "cuda"      // the first NVIDIA GPU, in float32
+	DeviceTF32 = "cuda-tf32" // the same, with products of matrices in TF32: faster, with 10 bits of mantissa
+)
+
+// OpenDevice opens the device of that name, "" meaning DeviceAuto. The error wraps
+// ErrOptions for a name that is none, or ErrDevice where a GPU was asked for and
+// cannot be used, and says why.
+func OpenDevice(name string) (*Device, error) { return openDevice(name, systemCUDA) }
+
+func openDevice(name string, libraries cudaLibraries) (*Device, error) {
+	switch name {
+	case DeviceCPU:
+		return &Device{}, nil
+	case DeviceCUDA, DeviceTF32:
+		c, err := openCUDA(libraries, name == DeviceTF32)
+		if err != nil {
+			return nil, err
+		}
+		return &Device{gpu: c}, nil
+	case DeviceAuto, "":
+		c, err := openCUDA(libraries, false)
+		return &Device{gpu: c, why: err}, nil
+	}
+	return nil, fmt.Errorf("%w: device %q is none; choose among %s, %s, %s and %s", ErrOptions, name, DeviceAuto, DeviceCPU, DeviceCUDA, DeviceTF32)
+}
+
+// String says what the device is.
+func (d *Device) String() string {
+	if d.GPU() {
+		return d.gpu.String()
+	}
+	return "CPU with " + BLAS().Name
+}
+
+// GPU says whether it is one.
+func (d *Device) GPU() bool { return d != nil && d.gpu != nil }
+
+// NoGPU is why the processors are used where a GPU would have been, nil otherwise.
+func (d *Device) NoGPU() error {
+	if d == nil {
+		return nil
+	}
+	return d.why
+}
+
+// Close gives the GPU back. All trainings on it must be closed.
+func (d *Device) Close() error {
+	if d.GPU() {
+		d.gpu.close()
+		d.gpu = nil
+	}
+	return nil
+}
+
+// open returns the device of one training.
+func (d *Device) open() device {
+	if d.GPU() {
+		return newGPU(d.gpu, &d.mu)
+	}
+	return host
+}
+
+// pullWeights brings what of weights a device has changed to the host.
+func pullWeights(dev device, weights ...model.Weights) error {
+	for _, w := range weights {
+		for _, name := range slices.Sorted(maps.Keys(w)) {
+			if err := dev.pull(w[name].Data); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// pushWeights brings what was changed on the host to the device.
+func pushWeights(dev device, weights model.Weights) error {
+	for _, name := range slices.Sorted(maps.Keys(weights)) {
+		if err := dev.push(weights[name].Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // vector is a run of float32 values where a device keeps them: a slice on the
 // host, an address on a GPU.

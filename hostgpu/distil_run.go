@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"github.com/wisp-project/wisp/internal/eval"
 	"github.com/wisp-project/wisp/model"
@@ -377,7 +378,8 @@ func (r *distillation) validate(ctx context.Context, progress func(read, texts i
 func (r *distillation) digest(d *textDigest) {
 	o := r.opts
 	o.Train.Patience = 0 // which may change
-	d.words(fmt.Sprintf("%+v", o))
+	o.Train.Device = nil // where it computes is no part of it
+	d.words(strings.Replace(fmt.Sprintf("%+v", o), " Device:<nil>", "", 1))
 	for i, ids := range r.Texts {
 		values, step := r.Targets.Packed(i)
 		d.text(ids)

@@ -5,6 +5,8 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"gorgonia.org/gorgonia"
+
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/model"
 )
@@ -249,9 +251,10 @@ func (t *TextTrainer) Gradients(queries, items [][]int32) (loss float32, grads m
 	}
 	grads = map[string][]float32{}
 	for i, name := range g.names {
-		grads[name] = g.gradient(i).host
+		grads[name] = values(t.dev, g.gradient(i))
 	}
-	return loss, grads, g.embeddings.Value().Data().([]float32), nil
+	args, err := arguments([]gorgonia.Value{g.embeddings.Value()})
+	return loss, grads, values(t.dev, args[0].floats), err
 }
 
 // FitFeatures is the regression of item vectors on given vectors.

@@ -28,6 +28,7 @@ type graphBuilder struct {
 	g     *graph
 	eg    *gorgonia.ExprGraph
 	nodes map[string]*gorgonia.Node // parameters by name
+	uses  map[*gorgonia.Node]use    // the first of each node
 	err   error
 }
 
@@ -35,7 +36,7 @@ type graphBuilder struct {
 // nodes share w's memory, or that of its mirrors, so a change to a weight is seen by
 // the next step.
 func newGraphBuilder(dev device, specs []model.Spec, w model.Weights) *graphBuilder {
-	b := &graphBuilder{g: &graph{dev: dev}, eg: gorgonia.NewGraph(), nodes: map[string]*gorgonia.Node{}}
+	b := &graphBuilder{g: &graph{dev: dev}, eg: gorgonia.NewGraph(), nodes: map[string]*gorgonia.Node{}, uses: map[*gorgonia.Node]use{}}
 	for _, s := range specs {
 		n := b.input(s.Name, s.Shape, w[s.Name].Data)
 		b.nodes[s.Name] = n
@@ -68,8 +69,16 @@ func (b *graphBuilder) add(name string, k kernel, args ...*gorgonia.Node) *gorgo
 	if b.err != nil {
 		return nil
 	}
-	var n *gorgonia.Node
-	n, b.err = apply(b.g.dev, name, k, args...)
+	n, o, err := apply(b.uses, b.g.dev, name, k, args...)
+	if err != nil {
+		b.err = err
+		return nil
+	}
+	for i, a := range args {
+		if _, used := b.uses[a]; !used {
+			b.uses[a] = use{o, i}
+		}
+	}
 	return n
 }
 
@@ -102,6 +111,7 @@ func (g *graph) run() (float32, error) {
 	for _, v := range g.indices {
 		v.ints = g.dev.indices(v.ints.host)
 	}
+	g.loss = nil // a GPU's is read where it lies, and not copied
 	g.vm.Reset() // without it a second run does nothing
 	if err := g.vm.RunAll(); err != nil {
 		return 0, fmt.Errorf("hostgpu: graph: run: %w", err)

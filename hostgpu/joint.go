@@ -190,6 +190,9 @@ func (j *joint) pass(ctx context.Context, progress func(read, texts int)) error 
 		}
 		progress(min((s.Batch+1)*o.Pairs, len(texts)), len(texts))
 	}
+	if err := j.trainer.pull(); err != nil {
+		return err
+	}
 	if err := j.embed(ctx); err != nil {
 		return err
 	}
@@ -258,10 +261,11 @@ func (j *joint) fill(rows []int, scale float32) (*innerGraph, error) {
 			addScaled(g.given[b*t.m.Config.Dim:][:t.m.Config.Dim], j.gradient.Row(i), scale)
 		}
 	}
-	if g.states != nil && !j.frozen.recall(g.states, texts, length) {
+	// A GPU makes states faster than they come from the host.
+	if g.states != nil && (t.dev != host || !j.frozen.recall(g.states, texts, length)) {
 		t.freeze(g.states, g.batch)
 	}
-	return g, nil
+	return g, t.dev.push(g.given)
 }
 
 // embed writes the embeddings of all texts to the items that have them.
@@ -320,7 +324,7 @@ func (j *joint) check(s jointState, groups map[string]model.Weights) error {
 }
 
 // restore takes over what check has found sound.
-func (j *joint) restore(s jointState, groups map[string]model.Weights) {
+func (j *joint) restore(s jointState, groups map[string]model.Weights) error {
 	t := j.trainer
 	for name, x := range groups[jointWeights] { // in place: the graphs' nodes share this memory
 		copy(t.weights[name].Data, x.Data)
@@ -331,6 +335,7 @@ func (j *joint) restore(s jointState, groups map[string]model.Weights) {
 	j.best, j.bestItems = groups[jointBest], groups[jointItems]["best"]
 	t.adam.m, t.adam.v, t.adam.step, t.state.step = groups[jointM], groups[jointV], int(s.Total), s.Total
 	j.state = s
+	return pushWeights(t.dev, t.weights)
 }
 
 func (j *joint) close() error {

@@ -1,6 +1,8 @@
 package hostgpu
 
 import (
+	"slices"
+
 	"gorgonia.org/tensor"
 
 	"github.com/wisp-project/wisp/model"
@@ -72,6 +74,43 @@ func (k *selection) forward(dev device, out vector, in []argument) {
 func (k *selection) backward(dev device, grads []vector, dout, _ vector, _ []argument) {
 	dev.fill(grads[0], 0)
 	dev.scatter(grads[0], dout, dev.fixed(k.rows), k.d)
+}
+
+// rankedLoss is a loss by some rows of V, (N, D), its second input: a selection and the
+// loss in one, so that it has another input that has a gradient.
+type rankedLoss struct {
+	kernel
+	selection
+	v, dv vector // of the rows
+}
+
+func (k *rankedLoss) inputs() []input {
+	in := k.kernel.inputs()
+	in[1] = k.selection.inputs()[0]
+	return in
+}
+func (k *rankedLoss) shape() tensor.Shape { return k.kernel.shape() }
+
+// of are the arguments of the loss.
+func (k *rankedLoss) of(in []argument) []argument {
+	in = slices.Clone(in)
+	in[1].floats = k.v
+	return in
+}
+
+func (k *rankedLoss) forward(dev device, out vector, in []argument) {
+	n := len(k.rows) * k.d
+	k.v, k.dv = dev.resize(k.v, n), dev.resize(k.dv, n)
+	k.selection.forward(dev, k.v, in[1:2])
+	k.kernel.forward(dev, out, k.of(in))
+}
+
+func (k *rankedLoss) backward(dev device, grads []vector, dout, out vector, in []argument) {
+	dv := grads[1]
+	grads[1] = k.dv
+	k.kernel.backward(dev, grads, dout, out, k.of(in))
+	grads[1] = dv
+	k.selection.backward(dev, grads[1:2], k.dv, k.v, in[1:2])
 }
 
 // embedding computes x_r = scale·A[i_r] + B[j_r] + C[k_r], (P, D), from three

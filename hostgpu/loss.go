@@ -20,6 +20,8 @@ type catalogueLoss interface {
 	// rowLoss turns the logits of row r, (N), into their gradient and returns the loss,
 	// on the host; part is the processor's.
 	rowLoss(part, r int, z []float32) float32
+	// rowsOn does so for rows lo to hi-1 on a GPU; z are their logits alone.
+	rowsOn(g *gpu, z vector, lo, hi int)
 }
 
 // run computes losses and gradients.

@@ -42,16 +42,39 @@ type input struct {
 // 32-bit hashes are equal; a number of its own keeps each apart.
 var nodes atomic.Uint64
 
-// apply adds kernel k to the graph of its arguments, to be computed by dev.
-func apply(dev device, name string, k kernel, args ...*gorgonia.Node) (*gorgonia.Node, error) {
+// apply adds kernel k to the graph of its arguments, to be computed by dev. before says
+// who used which node first. gorgonia would add the gradients of a node with two users
+// by an operator of its own, which allocates, and on the host. So the later one hands
+// its gradient to the first, whose derivative runs later where the later one depends
+// on it. It needs another input that has a gradient.
+func apply(before map[*gorgonia.Node]use, dev device, name string, k kernel, args ...*gorgonia.Node) (*gorgonia.Node, *fused, error) {
 	if _, only := k.(hostOnly); only && dev != host {
-		return nil, fmt.Errorf("%w: %s has no kernel for a GPU yet; train with the device cpu", ErrDevice, name)
+		return nil, nil, fmt.Errorf("%w: %s has no kernel for a GPU yet; train with the device cpu", ErrDevice, name)
 	}
-	n, err := gorgonia.ApplyOp(&fused{dev: dev, name: fmt.Sprintf("%s#%d", name, nodes.Add(1)), k: k}, args...)
+	o := &fused{dev: dev, name: fmt.Sprintf("%s#%d", name, nodes.Add(1)), k: k, handed: map[int]*handed{}, taken: map[int][]*handed{}}
+	for i, a := range k.inputs() {
+		if first, used := before[args[i]]; used && !a.index {
+			o.handed[i] = &handed{}
+			first.by.taken[first.input] = append(first.by.taken[first.input], o.handed[i])
+		}
+	}
+	n, err := gorgonia.ApplyOp(o, args...)
 	if err != nil {
-		return nil, fmt.Errorf("hostgpu: graph: %s: %w", name, err)
+		return nil, nil, fmt.Errorf("hostgpu: graph: %s: %w", name, err)
 	}
-	return n, nil
+	return n, o, nil
+}
+
+// use is one of a node: as which input of which operator.
+type use struct {
+	by    *fused
+	input int
+}
+
+// handed is the gradient of a node's later user on its way to the first.
+type handed struct {
+	gradient vector
+	there    bool
 }
 
 // opBase holds the methods that are the same for all our operators: none
@@ -83,6 +106,9 @@ type fused struct {
 	k     kernel
 	out   vector
 	value gorgonia.Value // of out; kept: the tape machine drops its registers at each Reset
+
+	handed map[int]*handed   // inputs whose gradients go to another operator
+	taken  map[int][]*handed // gradients that come from others
 }
 
 func (o *fused) Arity() int            { return len(o.k.inputs()) }
@@ -166,8 +192,8 @@ func (o *fused) Do(values ...gorgonia.Value) (gorgonia.Value, error) {
 
 func (o *fused) DiffWRT(int) []bool {
 	var wrt []bool
-	for _, in := range o.k.inputs() {
-		wrt = append(wrt, !in.index)
+	for i, in := range o.k.inputs() {
+		wrt = append(wrt, !in.index && o.handed[i] == nil)
 	}
 	return wrt
 }
@@ -177,9 +203,9 @@ func (o *fused) DiffWRT(int) []bool {
 // for each input a node that is a view of its part.
 func (o *fused) SymDiff(in gorgonia.Nodes, out, grad *gorgonia.Node) (gorgonia.Nodes, error) {
 	d := &derivative{f: o, name: "grad-" + o.name, offsets: []int{0}}
-	for _, a := range o.k.inputs() {
+	for i, a := range o.k.inputs() {
 		n := a.shape.TotalSize()
-		if a.index {
+		if a.index || o.handed[i] != nil {
 			n = 0
 		}
 		d.offsets = append(d.offsets, d.offsets[len(d.offsets)-1]+n)
@@ -192,7 +218,7 @@ func (o *fused) SymDiff(in gorgonia.Nodes, out, grad *gorgonia.Node) (gorgonia.N
 	}
 	grads := make(gorgonia.Nodes, len(in))
 	for i, a := range o.k.inputs() {
-		if a.index {
+		if a.index || o.handed[i] != nil {
 			continue
 		}
 		grads[i], err = gorgonia.ApplyOp(&part{name: fmt.Sprintf("part%d-%s", i, d.name), d: d, i: i, shape: a.shape}, packed)
@@ -247,7 +273,23 @@ func (d *derivative) Do(values ...gorgonia.Value) (gorgonia.Value, error) {
 			grads[i] = d.buf.slice(d.offsets[i], d.offsets[i+1])
 		}
 	}
+	for i, h := range d.f.handed {
+		h.gradient, h.there = d.f.dev.resize(h.gradient, args[i].floats.n), true
+		grads[i] = h.gradient
+	}
+	if err := d.f.dev.err(); err != nil {
+		return nil, err
+	}
 	d.f.k.backward(d.f.dev, grads, args[n+1].floats, args[n].floats, args[:n])
+	for i, from := range d.f.taken {
+		for _, h := range from {
+			if !h.there {
+				return nil, fmt.Errorf("hostgpu: graph: %s: a gradient that it is to add has not been computed", d.name)
+			}
+			d.f.dev.add(grads[i], h.gradient)
+			h.there = false
+		}
+	}
 	return d.value, d.f.dev.err()
 }
 

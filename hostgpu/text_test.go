@@ -385,6 +385,11 @@ var hfName = strings.NewReplacer(
 
 // Loss, embeddings and gradients of MiniLM against PyTorch's.
 func TestTextGraphAgainstReference(t *testing.T) {
+	t.Run("CPU", func(t *testing.T) { againstReference(t, nil) })
+	t.Run("GPU", func(t *testing.T) { againstReference(t, gpu(t)) })
+}
+
+func againstReference(t *testing.T, d *hostgpu.Device) {
 	m := miniLM(t)
 	text, err := os.ReadFile(filepath.Join(shared, "reference/minilm-contrastive.json"))
 	if err != nil {
@@ -401,7 +406,7 @@ func TestTextGraphAgainstReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	stored, ids := reference(t, filepath.Join(shared, "reference/minilm-contrastive.safetensors"))
-	trainer := newTextTrainer(t, m, hostgpu.TextTrainOptions{Pairs: want.Batch, Temperature: want.Temperature, Dropout: -1})
+	trainer := newTextTrainer(t, m, hostgpu.TextTrainOptions{Pairs: want.Batch, Temperature: want.Temperature, Dropout: -1, Device: d})
 	loss, grads, embeddings, err := trainer.Gradients(
 		texts(ids["input.query.ids"], ids["input.query.mask"], want.Tokens),
 		texts(ids["input.item.ids"], ids["input.item.mask"], want.Tokens),

@@ -41,6 +41,10 @@ type TextTrainOptions struct {
 	Dropout     float64 `json:"dropout"`      // share of activations, of trained blocks only (0.1); negative for none
 	Seed        uint64  `json:"seed"`         // of dropout
 
+	// Device is where it computes; nil for the processors. A run may go on on another
+	// device, to a result that differs in its last bits.
+	Device *Device `json:"-"`
+
 	// Of TextRun only; whoever calls TextTrainer.Step says the rate of each step.
 	Epochs       int     `json:"epochs"`        // at most (3)
 	Patience     int     `json:"patience"`      // epochs without a better validation before stopping (2)
@@ -155,7 +159,8 @@ type TextTrainer struct {
 	y      vector     // (P, D) memory for it
 }
 
-// NewTextTrainer prepares to fine-tune m, whose weights Step changes in place.
+// NewTextTrainer prepares to fine-tune m, whose weights Step changes in place, those on
+// a GPU when Pull is called.
 func NewTextTrainer(m *model.TextModel, opts TextTrainOptions) (*TextTrainer, error) {
 	if opts.Losses.NextItem != 0 {
 		return nil, fmt.Errorf("%w: the next-item loss is that of towers, which a text encoder alone has none of; give the encoder to NewTrainer", ErrOptions)
@@ -172,7 +177,7 @@ func newTextTrainer(m *model.TextModel, opts TextTrainOptions) (_ *TextTrainer, 
 		return nil, fmt.Errorf("%w: frozen layers is %d, the encoder has %d, one of which must be trained", ErrOptions, o.FrozenLayers, m.Config.Layers)
 	}
 	t := &TextTrainer{
-		m: m, opts: o, dev: host, weights: maps.Clone(m.Weights),
+		m: m, opts: o, dev: o.Device.open(), weights: maps.Clone(m.Weights),
 		adapters: newAdapters(m.Config, m.Weights, o.FrozenLayers, o.AdapterRank, o.AdapterScale),
 		state:    &stepState{seed: o.Seed}, adam: newAdamW(o.WeightDecay), graphs: map[batchRows]*textGraph{},
 	}
@@ -354,9 +359,16 @@ func tokenKey(ids []int32) string {
 	return string(key)
 }
 
-// Close frees the graphs.
+// Pull brings the weights that Step has changed on a GPU to those of the encoder.
+// Without one there is nothing to bring.
+func (t *TextTrainer) Pull() error { return pullWeights(t.dev, t.weights) }
+
+// pull brings all that a device has changed to the host.
+func (t *TextTrainer) pull() error { return pullWeights(t.dev, t.weights, t.adam.m, t.adam.v) }
+
+// Close frees the graphs, and the memory of a GPU.
 func (t *TextTrainer) Close() error {
-	var errs []error
+	errs := []error{t.dev.close()}
 	for _, g := range t.graphs {
 		errs = append(errs, g.close())
 	}

@@ -150,21 +150,24 @@ func newTowerGraph(dev device, w model.Weights, tw *tower, spec graphSpec) (*tow
 	n := c.Items
 	if spec.ranked != nil {
 		n = len(spec.ranked)
-		v = b.add("ranked", &selection{n: c.Items, d: c.Dim, rows: spec.ranked}, v)
 	}
-	targets := b.index("targets", bt.targets)
-	var loss *gorgonia.Node
+	args := []*gorgonia.Node{u, v, b.index("targets", bt.targets)}
+	var k kernel
 	switch {
 	case spec.soft != nil:
-		k := &softSoftmax{p: p, n: n, d: c.Dim, weight: float32(spec.softTerm.Weight), t: float32(spec.softTerm.Temperature), soft: spec.soft}
-		loss = b.add("soft-softmax", k, u, v, targets, b.index("soft", bt.soft))
+		k = &softSoftmax{p: p, n: n, d: c.Dim, weight: float32(spec.softTerm.Weight), t: float32(spec.softTerm.Temperature), soft: spec.soft}
+		args = append(args, b.index("soft", bt.soft))
 	case spec.samples > 0:
 		g.samples = make([]int, spec.samples)
-		k := &sampledSoftmax{p: p, n: n, d: c.Dim, s: spec.samples, logq: spec.logq}
-		loss = b.add("sampled-softmax", k, u, v, targets, b.index("samples", g.samples))
+		k = &sampledSoftmax{p: p, n: n, d: c.Dim, s: spec.samples, logq: spec.logq}
+		args = append(args, b.index("samples", g.samples))
 	default:
-		loss = b.add("softmax", &fullSoftmax{p: p, n: n, d: c.Dim, smoothing: spec.smoothing}, u, v, targets)
+		k = &fullSoftmax{p: p, n: n, d: c.Dim, smoothing: spec.smoothing}
 	}
+	if spec.ranked != nil {
+		k = &rankedLoss{kernel: k, selection: selection{n: c.Items, d: c.Dim, rows: spec.ranked}}
+	}
+	loss := b.add("softmax", k, args...)
 	var err error
 	g.graph, err = b.build(loss)
 	return g, err

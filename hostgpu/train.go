@@ -53,6 +53,10 @@ type TrainOptions struct {
 
 	// Soft is how the distributions of a teacher count, where there is one.
 	Soft SoftTerm `json:"soft,omitzero"`
+
+	// Device is where it computes, an encoder too; nil for the processors. A run may go
+	// on on another device, to a result that differs in its last bits.
+	Device *Device `json:"-"`
 }
 
 // fullSoftmaxLimit is the catalogue size above which the loss is sampled.
@@ -214,7 +218,7 @@ func newTrainer(ds *data.Dataset, split *data.Split, given Vectors, lessons *Les
 	if o.IDDropout > 0 && c.Features == 0 {
 		return nil, fmt.Errorf("%w: id dropout %v without item vectors: nothing would be left of an item; give vectors, or no id dropout", ErrOptions, o.IDDropout)
 	}
-	t := &Trainer{dev: host, cfg: c, given: given, valid: split.Valid, state: &stepState{seed: o.Seed}}
+	t := &Trainer{dev: o.Device.open(), cfg: c, given: given, valid: split.Valid, state: &stepState{seed: o.Seed}}
 	if t.seqs, err = material(split, lessons); err != nil {
 		return nil, err
 	}
@@ -229,7 +233,7 @@ func newTrainer(ds *data.Dataset, split *data.Split, given Vectors, lessons *Les
 		}
 	}
 	if given.Encoder != nil {
-		o.Encoder.Seed = o.Seed
+		o.Encoder.Seed, o.Encoder.Device = o.Seed, o.Device
 		if t.joint, err = newJoint(given.Encoder, given.Items, o.EncoderEvery, o.Encoder); err != nil {
 			return nil, err
 		}
@@ -273,7 +277,10 @@ func newTrainer(ds *data.Dataset, split *data.Split, given Vectors, lessons *Les
 		spec.logq = t.sampling()
 	}
 	t.graph, err = newTowerGraph(t.dev, t.weights, newTower(c, o.Rows, o.Length, float32(o.Dropout), t.state), spec)
-	return t, err
+	if err != nil {
+		return nil, errors.Join(err, t.dev.close())
+	}
+	return t, nil
 }
 
 // rank settles which items the softmax ranks: those with events, and those of
@@ -318,9 +325,9 @@ func (t *Trainer) Steps() int { return t.run.Total }
 // 0, the default, is only after epochs. What is trained does not depend on it.
 func (t *Trainer) SaveEvery(steps int) { t.every = max(steps, 0) }
 
-// Close frees the graphs.
+// Close frees the graphs, and the memory of a GPU.
 func (t *Trainer) Close() error {
-	err := t.graph.close()
+	err := errors.Join(t.graph.close(), t.dev.close())
 	if t.joint != nil {
 		err = errors.Join(err, t.joint.close())
 	}
@@ -441,7 +448,7 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 				}
 			}
 			if t.joint != nil && t.joint.due(r.Step) {
-				err := t.joint.pass(ctx, func(read, texts int) {
+				err := t.pass(ctx, func(read, texts int) {
 					progress(Progress{
 						Epoch: r.Epoch + 1, Epochs: o.Epochs, Step: r.Step, Steps: steps, Total: r.Total,
 						Read: read, Texts: texts, Best: r.BestNDCG, BestEpoch: r.BestEpoch,
@@ -471,6 +478,9 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 			})
 		}
 		loss := r.LossSum / float64(steps)
+		if err := pullWeights(t.dev, t.current()); err != nil {
+			return err // and keep the last good checkpoint
+		}
 		ndcg, err := t.validate(ctx)
 		if ctx.Err() != nil {
 			return interrupted(ctx.Err())
@@ -495,6 +505,19 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 		})
 	}
 	return nil
+}
+
+// pass has the encoder trained, which reads and writes on the host what the towers'
+// graph reads and writes on the device.
+func (t *Trainer) pass(ctx context.Context, progress func(read, texts int)) error {
+	j := t.joint
+	if err := t.dev.pull(j.gradient.Data); err != nil {
+		return err
+	}
+	if err := j.pass(ctx, progress); err != nil {
+		return err
+	}
+	return t.dev.push(j.gradient.Data, j.given.Data)
 }
 
 // step runs one batch through the graph and moves the weights.
