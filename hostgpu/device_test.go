@@ -73,6 +73,12 @@ func gpu(t testing.TB) *hostgpu.Device {
 	return opened(t, d, err)
 }
 
+// eachDevice runs a test on the host and on a GPU.
+func eachDevice(t *testing.T, test func(t *testing.T, d *hostgpu.Device)) {
+	t.Run("CPU", func(t *testing.T) { test(t, nil) })
+	t.Run("GPU", func(t *testing.T) { test(t, gpu(t)) })
+}
+
 // sameOnDevice compares what a kernel makes on a GPU with what it made on the host.
 // Sums are made in another order there, and the error function is another formula.
 func sameOnDevice(t *testing.T, k hostgpu.Kernel, in []hostgpu.Arg, dout, out []float32, grads [][]float32) {

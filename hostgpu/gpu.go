@@ -120,16 +120,16 @@ func (g *gpu) allocated() float64 {
 func (g *gpu) err() error { return g.first }
 
 func (g *gpu) close() error {
-	told := g.first != nil
+	was := g.first
 	g.first = nil // what is there is given back all the same
 	for at := range g.blocks {
 		g.do("giving memory back", g.c.cuMemFree, uintptr(at))
 	}
 	clear(g.blocks)
-	if told {
-		return nil
+	if g.first != nil && was == nil { // otherwise it has been told
+		return g.first
 	}
-	return g.first
+	return nil
 }
 
 func (g *gpu) resize(v vector, n int) vector {

@@ -385,8 +385,7 @@ var hfName = strings.NewReplacer(
 
 // Loss, embeddings and gradients of MiniLM against PyTorch's.
 func TestTextGraphAgainstReference(t *testing.T) {
-	t.Run("CPU", func(t *testing.T) { againstReference(t, nil) })
-	t.Run("GPU", func(t *testing.T) { againstReference(t, gpu(t)) })
+	eachDevice(t, againstReference)
 }
 
 func againstReference(t *testing.T, d *hostgpu.Device) {
