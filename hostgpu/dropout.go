@@ -19,6 +19,7 @@ type dropout struct {
 // stepState is shared by all dropouts of a graph; the trainer moves it on.
 type stepState struct {
 	seed, step uint64
+	part       uint64 // of a step that is made in parts
 }
 
 // dropChunk is how many values have a generator of their own: the order in which
@@ -36,7 +37,9 @@ func (d *dropout) threshold() (threshold int32, scale float32) {
 
 // seeds are those of the generator of the first chunk; the second is one higher for
 // each chunk that follows.
-func (d *dropout) seeds() (uint64, uint64) { return d.state.seed ^ d.site<<32, d.state.step << 20 }
+func (d *dropout) seeds() (uint64, uint64) {
+	return d.state.seed ^ d.site<<32 ^ d.state.part<<56, d.state.step << 20
+}
 
 // apply draws a mask and applies it to x, in place.
 func (d *dropout) apply(dev device, x vector) {

@@ -1,6 +1,7 @@
 package hostgpu
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"runtime"
@@ -138,7 +139,7 @@ func (g *gpu) resize(v vector, n int) vector {
 	}
 	if n > math.MaxInt32 {
 		g.fail(fmt.Errorf("%w: a tensor of %d values is more than a kernel counts; take a smaller batch", ErrDeviceMemory, n))
-		return vector{n: n}
+		return vector{at: nowhere, n: n}
 	}
 	if _, ours := g.blocks[v.at]; ours {
 		g.do("giving memory back", g.c.cuMemFree, uintptr(v.at))
@@ -146,11 +147,24 @@ func (g *gpu) resize(v vector, n int) vector {
 	}
 	var at address
 	if !g.do(fmt.Sprintf("%.1f MB", 4*float64(n)/1e6), g.c.cuMemAlloc, uintptr(unsafe.Pointer(&at)), uintptr(4*max(n, 1))) {
-		return vector{n: n}
+		return vector{at: nowhere, n: n}
 	}
 	g.blocks[at] = max(n, 1)
 	return vector{at: at, n: n}
 }
+
+// forgive takes back that memory was short, which leaves what is there as it is, and
+// reports whether that was all that was wrong.
+func (g *gpu) forgive() bool {
+	if errors.Is(g.first, ErrDeviceMemory) {
+		g.first = nil
+	}
+	return g.first == nil
+}
+
+// nowhere is the address of memory that could not be had. Nothing is called with it,
+// for there is an error then.
+const nowhere address = 1
 
 // fail keeps the first error.
 func (g *gpu) fail(err error) {
@@ -173,6 +187,10 @@ func (g *gpu) mirror(x []float32) vector {
 	m, ok := g.mirrors[&x[0]]
 	if !ok || len(m.host) < len(x) {
 		m = mirrored{x, g.resize(m.copy, len(x))}
+		if g.first != nil {
+			delete(g.mirrors, &x[0])
+			return m.copy
+		}
 		g.mirrors[&x[0]] = m
 		g.send(m.copy.at, unsafe.Pointer(&x[0]), 4*len(x))
 	}

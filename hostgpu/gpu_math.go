@@ -26,7 +26,8 @@ func (g *gpu) relu(x vector)                         { g.each("relu", x.n, x, x.
 func (g *gpu) reluBackward(dx, y vector)             { g.each("relu_backward", dx.n, dx, y, dx.n) }
 func (g *gpu) gelu(x, slope vector)                  { g.each("gelu", x.n, x, slope, x.n) }
 func (g *gpu) dot(out, x, y vector)                  { g.launch("dot", 1, maxThreads, out, x, y, x.n) }
-func (g *gpu) mean(out, x vector, count int)         { g.launch("mean", 1, maxThreads, out, x, x.n, count) }
+
+func (g *gpu) mean(out, x vector, count int) { g.launch("mean", 1, maxThreads, out, x, x.n, count) }
 
 // squareBlocks is how many blocks add up the squares of a tensor.
 const squareBlocks = 64

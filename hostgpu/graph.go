@@ -114,6 +114,9 @@ func (g *graph) run() (float32, error) {
 	g.loss = nil // a GPU's is read where it lies, and not copied
 	g.vm.Reset() // without it a second run does nothing
 	if err := g.vm.RunAll(); err != nil {
+		if lost := g.dev.err(); lost != nil { // which gorgonia's error says, and does not wrap
+			return 0, lost
+		}
 		return 0, fmt.Errorf("hostgpu: graph: run: %w", err)
 	}
 	if loss, ok := g.loss.(*deviceValue); ok {
@@ -166,57 +169,88 @@ type term struct {
 // need not be part of every graph. Graphs run one after the other and not as one:
 // gorgonia would allocate each sum of two gradients anew.
 func descend(adam *adamW, w model.Weights, rate, clip float64, terms ...term) error {
-	type gradient struct {
-		name   string
-		values vector
-		owned  bool // a sum of ours, that more may be added to
-		scale  float64
-	}
-	var all []gradient
-	dev, place := terms[0].g.dev, map[string]int{}
+	s := gradientSum{dev: terms[0].g.dev, adam: adam, place: map[string]int{}}
 	for _, t := range terms {
-		for i, name := range t.g.names {
-			at, known := place[name]
-			if !known {
-				place[name] = len(all)
-				all = append(all, gradient{name: name, values: t.g.gradient(i), scale: t.weight})
-				continue
+		s.add(t)
+	}
+	return s.descend(w, rate, clip, 1)
+}
+
+// gradientSum is the gradient of a weighted sum of losses.
+type gradientSum struct {
+	dev   device
+	adam  *adamW
+	all   []summand
+	place map[string]int // in all, by parameter
+	keeps bool           // own the first gradient of a parameter too, whose graph will run again
+}
+
+// summand is the gradient of a parameter.
+type summand struct {
+	name   string
+	values vector
+	owned  bool // a sum of ours, that more may be added to
+	scale  float64
+}
+
+// add adds the gradients of a graph that has run.
+func (s *gradientSum) add(t term) {
+	for i, name := range t.g.names {
+		at, known := s.place[name]
+		if !known {
+			s.place[name] = len(s.all)
+			s.all = append(s.all, summand{name: name, values: t.g.gradient(i), scale: t.weight})
+			if s.keeps {
+				s.own(&s.all[len(s.all)-1])
 			}
-			a := &all[at]
-			if !a.owned {
-				sum := dev.resize(adam.sums[name], a.values.n)
-				adam.sums[name] = sum
-				dev.scaled(sum, a.values, float32(a.scale))
-				a.values, a.owned, a.scale = sum, true, 1
-			}
-			dev.addScaled(a.values, t.g.gradient(i), float32(t.weight))
+			continue
 		}
+		s.own(&s.all[at])
+		s.dev.addScaled(s.all[at].values, t.g.gradient(i), float32(t.weight))
 	}
-	gradients := make([]vector, len(all))
-	for i, a := range all {
+}
+
+// own makes a the sum of ours.
+func (s *gradientSum) own(a *summand) {
+	if a.owned {
+		return
+	}
+	sum := s.dev.resize(s.adam.sums[a.name], a.values.n)
+	s.adam.sums[a.name] = sum
+	s.dev.scaled(sum, a.values, float32(a.scale))
+	a.values, a.owned, a.scale = sum, true, 1
+}
+
+// descend moves weights w against the sum, times factor. Where it fails for want of
+// memory, they are as they were.
+func (s *gradientSum) descend(w model.Weights, rate, clip, factor float64) error {
+	gradients := make([]vector, len(s.all))
+	for i, a := range s.all {
 		gradients[i] = a.values
+		s.adam.moments(s.dev, a.name, w[a.name])
 	}
-	squares, err := dev.squaredNorms(gradients...)
+	squares, err := s.dev.squaredNorms(gradients...)
 	if err != nil {
 		return err
 	}
 	var square float64
-	for i, a := range all {
-		s := squares[i] * a.scale * a.scale
-		if math.IsNaN(s) || math.IsInf(s, 0) {
+	for i, a := range s.all {
+		f := a.scale * factor
+		n := squares[i] * f * f
+		if math.IsNaN(n) || math.IsInf(n, 0) {
 			return fmt.Errorf("%w: the gradient of %q is not finite; try a lower learning rate", ErrDiverged, a.name)
 		}
-		square += s
+		square += n
 	}
-	scale := 1.0
+	scale := factor
 	if norm := math.Sqrt(square); clip > 0 && norm > clip {
-		scale = clip / norm
+		scale *= clip / norm
 	}
-	adam.next()
-	for _, a := range all {
-		adam.update(dev, a.name, w[a.name], a.values, rate, scale*a.scale)
+	s.adam.next()
+	for _, a := range s.all {
+		s.adam.update(s.dev, a.name, w[a.name], a.values, rate, scale*a.scale)
 	}
-	return dev.err()
+	return s.dev.err()
 }
 
 func (g *graph) close() error { return g.vm.Close() }

@@ -30,17 +30,23 @@ func (o *adamW) factors() (b1, b2, c1, c2 float32) {
 	return float32(o.beta1), float32(o.beta2), c1, c2
 }
 
-// update moves w against its gradient g; scale multiplies the gradient (clipping).
-// Only matrices decay: gains and biases have a value to keep, not a size to shrink.
-func (o *adamW) update(dev device, name string, w *model.Tensor, g vector, rate, scale float64) {
+// moments returns those of parameter w, zero before its first step.
+func (o *adamW) moments(dev device, name string, w *model.Tensor) (m, v vector) {
 	if o.m[name] == nil {
 		o.m[name], o.v[name] = model.NewTensor(w.Shape...), model.NewTensor(w.Shape...)
 	}
+	return dev.mirror(o.m[name].Data), dev.mirror(o.v[name].Data)
+}
+
+// update moves w against its gradient g; scale multiplies the gradient (clipping).
+// Only matrices decay: gains and biases have a value to keep, not a size to shrink.
+func (o *adamW) update(dev device, name string, w *model.Tensor, g vector, rate, scale float64) {
+	m, v := o.moments(dev, name, w)
 	keep := 1.0
 	if len(w.Shape) > 1 {
 		keep = 1 - rate*o.decay
 	}
-	dev.adam(o, dev.mirror(w.Data), dev.mirror(o.m[name].Data), dev.mirror(o.v[name].Data), g, rate, scale, keep)
+	dev.adam(o, dev.mirror(w.Data), m, v, g, rate, scale, keep)
 }
 
 // squaredNorm is the sum of squares of x.

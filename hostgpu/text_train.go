@@ -238,11 +238,42 @@ func (t *TextTrainer) Step(queries, items [][]int32, rate float64) (float64, err
 	if len(queries) != len(items) || len(queries) == 0 || len(queries) > b {
 		return 0, fmt.Errorf("hostgpu: step: %w: %d queries and %d items, want as many of each, 1 to %d", model.ErrInput, len(queries), len(items), b)
 	}
+	loss, err := t.descend(queries, items, rate)
+	if errors.Is(err, ErrDeviceMemory) && t.forget() {
+		return t.descend(queries, items, rate)
+	}
+	return loss, err
+}
+
+func (t *TextTrainer) descend(queries, items [][]int32, rate float64) (float64, error) {
 	terms, err := t.terms(queries, items)
 	if err != nil {
 		return 0, err
 	}
 	return t.step(rate, terms...)
+}
+
+// forget gives back the memory that a GPU has for batches of other shapes, and reports
+// whether there was any. A smaller batch would be no way out: each text is compared
+// with all others of it.
+func (t *TextTrainer) forget() bool {
+	g, ok := t.dev.(*gpu)
+	shapes := len(t.graphs)
+	if t.masked != nil {
+		shapes += len(t.masked.graphs)
+	}
+	if !ok || shapes < 2 || !g.forgive() || t.pull() != nil || t.Close() != nil {
+		return false
+	}
+	t.dev, t.y, t.adam.sums = t.opts.Device.open(), vector{}, map[string]vector{}
+	clear(t.graphs)
+	if t.masked != nil {
+		clear(t.masked.graphs)
+	}
+	if t.frozen != nil {
+		t.frozen = newTextTower(t.m.Config, 0, nil)
+	}
+	return true
 }
 
 // terms are the losses of pairs.

@@ -27,6 +27,17 @@ func newBatch(p int) *batch {
 	}
 }
 
+// counted is the number of events that have a loss.
+func (bt *batch) counted(soft bool) int {
+	n := 0
+	for i, target := range bt.targets {
+		if target >= 0 || soft && bt.soft[i] >= 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // tower is the composition of kernels that computes user vectors from events:
 // the same list serves the training graph and inference.
 type tower struct {

@@ -136,6 +136,7 @@ type Progress struct {
 	Step, Steps   int // within the epoch, counted from 1
 	Total         int // finished steps of the run
 	Loss          float64
+	Parts         int     // in which a step is made, after one; above 1 where a GPU's memory is short
 	Read, Texts   int     // texts that the encoder was trained on, of so many; 0 outside that
 	Done          bool    // the epoch is finished and was validated
 	NDCG          float64 // validation NDCG@10, with Done
@@ -159,6 +160,8 @@ type Trainer struct {
 	dev     device
 	state   *stepState
 	graph   *towerGraph
+	spec    graphSpec
+	parts   int    // in which a step is made
 	joint   *joint // nil where no encoder is trained
 	weights model.Weights
 	adam    *adamW
@@ -276,8 +279,8 @@ func newTrainer(ds *data.Dataset, split *data.Split, given Vectors, lessons *Les
 	if o.Samples > 0 {
 		spec.logq = t.sampling()
 	}
-	t.graph, err = newTowerGraph(t.dev, t.weights, newTower(c, o.Rows, o.Length, float32(o.Dropout), t.state), spec)
-	if err != nil {
+	t.spec, t.parts = spec, 1
+	if err := t.build(); err != nil {
 		return nil, errors.Join(err, t.dev.close())
 	}
 	return t, nil
@@ -463,18 +466,17 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 			}
 			t.state.step = uint64(r.Total)
 			lo := r.Step * o.Rows
-			t.graph.batch.fill(t.seqs, rows[lo:min(lo+o.Rows, len(rows))], o.Length, t.cfg)
 			if cumulative != nil {
 				draw(t.graph.samples, cumulative, rand.New(rand.NewPCG(o.Seed^0x5a5a, uint64(r.Total))))
 			}
-			loss, err := t.step()
+			loss, err := t.step(rows[lo:min(lo+o.Rows, len(rows))])
 			if err != nil {
 				return err
 			}
 			r.LossSum += loss
 			progress(Progress{
 				Epoch: r.Epoch + 1, Epochs: o.Epochs, Step: r.Step + 1, Steps: steps, Total: r.Total,
-				Loss: r.LossSum / float64(r.Step+1), Best: r.BestNDCG, BestEpoch: r.BestEpoch,
+				Loss: r.LossSum / float64(r.Step+1), Best: r.BestNDCG, BestEpoch: r.BestEpoch, Parts: t.parts,
 			})
 		}
 		loss := r.LossSum / float64(steps)
@@ -520,11 +522,14 @@ func (t *Trainer) pass(ctx context.Context, progress func(read, texts int)) erro
 	return t.dev.push(j.gradient.Data, j.given.Data)
 }
 
-// step runs one batch through the graph and moves the weights.
-func (t *Trainer) step() (float64, error) {
+// step moves the weights by a batch of rows, and returns its loss before.
+func (t *Trainer) step(rows [][]piece) (float64, error) {
 	r := &t.run
 	rate := t.opts.LearningRate * min(1, float64(r.Total+1)/float64(max(t.opts.Warmup, 1)))
-	loss, err := t.graph.step(t.adam, t.weights, rate, t.opts.ClipNorm)
+	loss, err := t.descend(rows, rate)
+	for errors.Is(err, ErrDeviceMemory) && t.halve() {
+		loss, err = t.descend(rows, rate)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("%w (step %d of epoch %d)", err, r.Step+1, r.Epoch+1)
 	}

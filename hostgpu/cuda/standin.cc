@@ -3,6 +3,7 @@
 // is loops, and kernels are kernels.cu compiled as C++, whose threads are fibers that
 // meet at each __syncthreads. It checks bindings, the order of arguments, layouts and
 // what is computed; of CUDA itself it proves nothing.
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -58,44 +59,48 @@ namespace device {
 // Threads of a block. Kernels take any power of two; few are enough to tell a missing
 // barrier or a wrong stride.
 static const unsigned threads = 4;
-static ucontext_t scheduler, fibers[threads];
 static std::vector<char> stacks[threads];
-static bool running[threads], waiting[threads];
+static jmp_buf scheduler, fibers[threads]; // where each goes on
+static bool started[threads], running[threads];
 static const Kernel* kernel;
 static void** arguments;
 
-static void barrier() {
-  unsigned t = threadIdx.x;
-  waiting[t] = true;
-  swapcontext(&fibers[t], &scheduler);
+// leave goes back to the scheduler until it comes to thread t again.
+static void leave(unsigned t) {
+  if (!_setjmp(fibers[t])) _longjmp(scheduler, 1);
 }
 
-static void thread() {
-  kernel->call(kernel->function, arguments);
-  running[threadIdx.x] = false;
+static void barrier() { leave(threadIdx.x); }
+
+// fiber runs thread t of one block after the other.
+static void fiber() {
+  for (unsigned t = threadIdx.x;;) {
+    kernel->call(kernel->function, arguments);
+    running[t] = false;
+    leave(t);
+  }
 }
 
 static void go_on(unsigned t) {
   threadIdx.x = t;
-  waiting[t] = false;
-  swapcontext(&scheduler, &fibers[t]);
-}
-
-static void start(unsigned t) {
+  if (_setjmp(scheduler)) return;
+  if (started[t]) _longjmp(fibers[t], 1);
+  started[t] = true;
+  ucontext_t context;
+  getcontext(&context);
   stacks[t].resize(1 << 18);
-  getcontext(&fibers[t]);
-  fibers[t].uc_stack.ss_sp = stacks[t].data();
-  fibers[t].uc_stack.ss_size = stacks[t].size();
-  fibers[t].uc_link = &scheduler;
-  makecontext(&fibers[t], thread, 0);
-  running[t] = true;
-  go_on(t);
+  context.uc_stack.ss_sp = stacks[t].data();
+  context.uc_stack.ss_size = stacks[t].size();
+  context.uc_link = nullptr;
+  makecontext(&context, fiber, 0);
+  setcontext(&context);
 }
 
 // run_block runs all threads of a block, and reports whether they met at the same
 // barriers.
 static bool run_block() {
-  start(0);
+  running[0] = true;
+  go_on(0);
   if (!running[0]) { // no barriers: the others need no fiber
     for (unsigned t = 1; t < blockDim.x; t++) {
       threadIdx.x = t;
@@ -103,12 +108,18 @@ static bool run_block() {
     }
     return true;
   }
-  for (unsigned t = 1; t < blockDim.x; t++) start(t);
+  for (unsigned t = 1; t < blockDim.x; t++) {
+    running[t] = true;
+    go_on(t);
+  }
   for (;;) {
     unsigned at = 0;
     for (unsigned t = 0; t < blockDim.x; t++) at += running[t];
     if (at == 0) return true;
-    if (at != blockDim.x) return false;
+    if (at != blockDim.x) {
+      std::fill(started, started + threads, false); // where they stand is lost
+      return false;
+    }
     for (unsigned t = 0; t < blockDim.x; t++) go_on(t);
   }
 }
