@@ -70,7 +70,7 @@ func call(function uintptr, args ...uintptr) int32 {
 // be used, and says why.
 func openCUDA(libraries cudaLibraries, tf32 bool) (_ *cuda, err error) {
 	c := &cuda{tf32: tf32}
-	lib, err := purego.Dlopen(libraries.driver, purego.RTLD_NOW|purego.RTLD_GLOBAL)
+	lib, err := purego.Dlopen(libraries.driver, purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
 		return nil, fmt.Errorf("%w: no NVIDIA driver: %w", ErrDevice, err)
 	}

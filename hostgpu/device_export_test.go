@@ -18,7 +18,7 @@ type StandIn struct {
 
 // OpenStandIn opens the library at path.
 func OpenStandIn(path string) (*StandIn, error) {
-	lib, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_GLOBAL)
+	lib, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
 		return nil, err
 	}

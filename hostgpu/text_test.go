@@ -1,6 +1,7 @@
 package hostgpu_test
 
 import (
+	"fmt"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -465,21 +466,38 @@ func againstReference(t *testing.T, d *hostgpu.Device) {
 
 // One training step of MiniLM on 32 texts of 32 tokens: 16 queries and their
 // items.
-func BenchmarkMiniLMStep(b *testing.B) {
+func BenchmarkMiniLMStep(b *testing.B) { miniLMStep(b, nil, 32, 32) }
+
+// Steps on a GPU, for make test-gpu.
+func BenchmarkMiniLMStepOnGPU(b *testing.B) {
+	for _, size := range [][2]int{{32, 32}, {256, 128}} {
+		for _, name := range []string{hostgpu.DeviceCUDA, hostgpu.DeviceTF32} {
+			b.Run(fmt.Sprintf("%dx%d/%s", size[0], size[1], name), func(b *testing.B) {
+				if os.Getenv(realGPU) == "" {
+					b.Skip("a stand-in's times say nothing; " + realGPU + " asks for a GPU")
+				}
+				d, err := hostgpu.OpenDevice(name)
+				miniLMStep(b, opened(b, d, err), size[0], size[1])
+			})
+		}
+	}
+}
+
+func miniLMStep(b *testing.B, d *hostgpu.Device, texts, tokens int) {
 	m := miniLM(b)
 	r := rand.New(rand.NewPCG(1, 0))
 	text := func() []int32 {
-		ids := make([]int32, 32)
+		ids := make([]int32, tokens)
 		for i := range ids {
 			ids[i] = int32(r.IntN(m.Config.Vocabulary))
 		}
 		return ids
 	}
 	var queries, items [][]int32
-	for range 16 {
+	for range texts / 2 {
 		queries, items = append(queries, text()), append(items, text())
 	}
-	trainer := newTextTrainer(b, m, hostgpu.TextTrainOptions{Pairs: 16})
+	trainer := newTextTrainer(b, m, hostgpu.TextTrainOptions{Pairs: texts / 2, Device: d})
 	if _, err := trainer.Step(queries, items, 1e-5); err != nil { // builds the graph
 		b.Fatal(err)
 	}
