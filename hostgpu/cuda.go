@@ -199,7 +199,7 @@ func (c *cuda) openBLAS(names []string) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%w: %s has no usable cuBLAS: %w; install that of CUDA 11, 12 or 13", ErrDevice, c.name, why)
+	return fmt.Errorf("%w: %s has no usable cuBLAS: %w; install that of CUDA 11, 12 or 13, or name its folder in LD_LIBRARY_PATH", ErrDevice, c.name, why)
 }
 
 // close gives the context back. Nothing of it may be in use.

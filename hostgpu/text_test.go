@@ -1,11 +1,11 @@
 package hostgpu_test
 
 import (
-	"fmt"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"

@@ -1,7 +1,7 @@
 // Package hostgpu trains models in full precision. gorgonia is the graph, the
 // symbolic differentiation and the tape machine; the mathematics are fused
-// kernels of ours on float32 slices, and matrix products go to OpenBLAS where
-// the machine has it.
+// kernels of ours in float32. They run on the processors, where matrix products go to
+// OpenBLAS if the machine has it, or on an NVIDIA GPU (see Device).
 package hostgpu
 
 import (

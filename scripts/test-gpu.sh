@@ -6,6 +6,11 @@ set -eu
 
 : "${GO:=go}" "${SHARED:=../shared}"
 export WISP_TEST_GPU=1
+# Where cuBLAS came with PyTorch alone, it is not on the library path.
+if ! ldconfig -p 2>/dev/null | grep -q libcublas.so; then
+	blas=$(python3 -c 'import glob, site; print(":".join({p.rpartition("/")[0] for d in site.getsitepackages() for p in glob.glob(d + "/nvidia/*/lib/libcublas.so.*")}))' 2>/dev/null || true)
+	export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$blas"
+fi
 $GO run ./cmd/wisp doctor | grep '^GPU'
 $GO test -count 1 -timeout 30m ./hostgpu
 $GO test -run '^$' -bench 'OnGPU' -benchtime 20x ./hostgpu
