@@ -215,6 +215,7 @@ type device interface {
 	catalogueItems(c *overCatalogue, dv vector, scale float32)
 	sampledRows(k *sampledSoftmax, z, u, v vector, lo, hi int, inv float32)
 	contrast(k *contrastive, n int, groups index)
+	imitate(k *imitation, n int)
 	adam(o *adamW, x, m, v, g vector, rate, scale, keep float64)
 }
 

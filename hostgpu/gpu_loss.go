@@ -44,6 +44,12 @@ func (g *gpu) contrast(k *contrastive, n int, groups index) {
 	g.launch("contrast_rows", n, threads(n), k.dz, groups, n, k.smoothing, 1/float32(max(n, 1)), k.losses)
 }
 
+func (g *gpu) imitate(k *imitation, n int) {
+	room := g.temp(tempRows, 2*n*n)
+	g.launch("imitation_rows", n, threads(n), k.own, k.given, k.dy, g.mirror(k.teacher), room, room.from(n*n), n, k.e, k.temperature,
+		float32(k.weights.Rank), float32(k.weights.Cosine), float32(k.weights.Vector), k.losses)
+}
+
 func (k *softSoftmax) rowsOn(g *gpu, z vector, lo, hi int) {
 	s, room := k.soft, g.temp(tempRows, 2*z.n)
 	g.launch("soft_rows", hi-lo, threads(k.n), z, room, room.from(z.n), k.targets.part(lo, hi), k.rows.part(lo, hi),

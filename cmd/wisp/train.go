@@ -136,16 +136,16 @@ func (r *trainRun) run(ctx context.Context, p *progress) (training, error) {
 
 func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, p *progress) (_ training, err error) {
 	defer p.done()
-	given, digest, err := r.vectors.make(ctx, ds, p)
-	if err != nil {
-		return training{}, err
-	}
 	device, err := openDevice(r.device, p)
 	if err != nil {
 		return training{}, err
 	}
 	defer func() { err = errors.Join(err, device.Close()) }()
 	r.options.Device = device
+	given, digest, err := r.vectors.make(ctx, ds, p)
+	if err != nil {
+		return training{}, err
+	}
 	blas := hostgpu.BLAS()
 	p.line("training on %d items, %d users with %s", len(ds.Items), len(ds.Users), cmp.Or(deviceName(device), blas.Name))
 	result := training{

@@ -71,6 +71,37 @@ KERNEL(contrast_rows, (float* z, const int* groups, int n, float smoothing, floa
   }
 }
 
+// Row i of own, (n, n), are a student's cosines and becomes their gradient, that of given
+// the teacher's; dy, (n, e), are mapped embeddings, of which the teacher's are targets.
+// p and q are room for (n, n). See imitation.
+KERNEL(imitation_rows, (float* own, const float* given, float* dy, const float* targets, float* p, float* q, int n, int e, float temperature, float rank,
+                        float cosine, float map, float* losses)) {
+  int i = blockIdx.x;
+  float rows = n, others = max(n - 1, 1), loss = 0;
+  size_t at = (size_t)i * n, to = (size_t)i * e;
+  MINE(j, n) {
+    p[at + j] = j == i ? -INFINITY : given[at + j] / temperature;
+    q[at + j] = j == i ? -INFINITY : own[at + j] / temperature;
+  }
+  if (n > 1) {
+    __syncthreads();
+    float shift = block_softmax(p + at, n, 1) - block_softmax(q + at, n, 1);
+    MINE(j, n) if (j != i) loss += rank * p[at + j] * ((given[at + j] - own[at + j]) / temperature - shift);
+  }
+  MINE(j, n) {
+    float off = j == i ? 0 : own[at + j] - given[at + j];
+    loss += cosine * off * off / others;
+    own[at + j] = 2 * cosine * off / (others * rows) + (j == i ? 0 : rank * (q[at + j] - p[at + j]) / (temperature * rows));
+  }
+  MINE(j, e) {
+    float off = dy[to + j] - targets[to + j];
+    loss += map * off * off;
+    dy[to + j] = 2 * map * off / rows;
+  }
+  loss = block_sum(loss);
+  if (threadIdx.x == 0) losses[i] = loss;
+}
+
 // A teacher's distributions; those of all rows share the background.
 struct soft_targets {
   const int *places, *events, *first; // `top` places each, negative for none; what a user had, and from where on
