@@ -55,6 +55,14 @@ func DeviceWithout(name, driver, blas string) (*Device, error) {
 	return openDevice(name, cudaLibraries{driver, []string{blas}})
 }
 
+// WithLogitsOnGPU runs f with so many logits made at a time.
+func WithLogitsOnGPU(n int, f func()) {
+	was := logitsOnGPU
+	defer func() { logitsOnGPU = was }()
+	logitsOnGPU = n
+	f()
+}
+
 // HostOnly says whether the kernel is one for the host alone.
 func (k Kernel) HostOnly() bool { _, only := k.k.(hostOnly); return only }
 

@@ -2,6 +2,7 @@ package hostgpu_test
 
 import (
 	"math"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,6 +101,35 @@ func sameOnDevice(t *testing.T, k hostgpu.Kernel, in []hostgpu.Arg, dout, out []
 		for i := range grads {
 			close32(t, "gradient of input "+string(rune('0'+i)), gotGrads[i], grads[i])
 		}
+	})
+}
+
+// Sums of many rows are made in stretches, catalogues in chunks of rows, and dropout
+// has a generator for each 16,384 values: kernels with several of each.
+func TestLargeOnDevice(t *testing.T) {
+	r := rand.New(rand.NewPCG(31, 0))
+	const p, d = 1100, 40
+	check := func(name string, k hostgpu.Kernel, in []hostgpu.Arg) {
+		t.Run(name, func(t *testing.T) {
+			dout := normal(r, k.Size(), 1)
+			out := k.Forward(in)
+			sameOnDevice(t, k, in, dout, out, k.Backward(dout, out, in))
+		})
+	}
+	check("normalisation", hostgpu.NewNormalisation(p, d, hostgpu.NewDropout(0.3, 7, 2, 5)), []hostgpu.Arg{
+		{Floats: normal(r, p*d, 1)}, {Floats: normal(r, d, 1)}, {Floats: normal(r, d, 1)},
+	})
+	check("embedding", hostgpu.NewEmbedding(p, 300, 2, 5, d, hostgpu.NewDropout(0.3, 7, 1, 5)), []hostgpu.Arg{
+		{Floats: normal(r, 300*d, 1)}, {Floats: normal(r, 2*d, 1)}, {Floats: normal(r, 5*d, 1)},
+		{Ints: indices(r, p, 300)}, {Ints: indices(r, p, 2)}, {Ints: indices(r, p, 5)},
+	})
+	targets := indices(r, p, 30)
+	targets[70] = -1
+	hostgpu.WithLogitsOnGPU(1, func() {
+		check("softmax", hostgpu.NewFullSoftmax(p, 30, 8, 0.1), []hostgpu.Arg{{Floats: normal(r, p*8, 1)}, {Floats: normal(r, 30*8, 1)}, {Ints: targets}})
+	})
+	check("sampled softmax", hostgpu.NewSampledSoftmax(p, 30, 8, 12, normal(r, 30, 1)), []hostgpu.Arg{
+		{Floats: normal(r, p*8, 1)}, {Floats: normal(r, 30*8, 1)}, {Ints: targets}, {Ints: indices(r, 12, 30)},
 	})
 }
 

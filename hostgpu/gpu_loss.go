@@ -10,7 +10,7 @@ func (g *gpu) crossEntropy(z, bias vector, targets index, n int, smoothing, inv 
 }
 
 // logitsOnGPU is how many logits are made at a time, 256 MB.
-const logitsOnGPU = 1 << 26
+var logitsOnGPU = 1 << 26
 
 func (g *gpu) catalogue(c *overCatalogue, loss catalogueLoss, u, v vector, p, n, d int) {
 	chunk := min(max(logitsOnGPU/n, leastRows), p)
