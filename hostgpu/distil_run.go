@@ -383,8 +383,8 @@ func (r *distillation) validate(ctx context.Context, progress func(read, texts i
 func (r *distillation) digest(d *textDigest) {
 	o := r.opts
 	o.Train.Patience = 0 // which may change
-	o.Train.Device = nil // where it computes is no part of it
-	d.words(strings.Replace(fmt.Sprintf("%+v", o), " Device:<nil>", "", 1))
+	// Where it computes is no part of it.
+	d.words(strings.Replace(fmt.Sprintf("%+v", o), fmt.Sprintf(" Device:%v", o.Train.Device), "", 1))
 	for i, ids := range r.Texts {
 		values, step := r.Targets.Packed(i)
 		d.text(ids)
