@@ -194,14 +194,19 @@ type device interface {
 	gatherAdd(y, x vector, rows index, factors vector, w int)
 	scatterAdd(y, x vector, rows index, factors vector, scale float32, w int)
 
+	// Parts of kernels. Where a part is given, its fields say what is read besides and
+	// kept for the way back; where arguments are, they are those of the kernel.
 	relu(x vector)
 	reluBackward(dx, y vector) // dx = 0 where y is
 	gelu(x, slope vector)
 	drop(d *dropout, x vector)
 	normalise(n *layerNorm, out, x, gain, bias vector)
+	// normaliseBackward adds to dx.
 	normaliseBackward(n *layerNorm, dx, dgain, dbias, dout, gain vector)
 	embed(k *embedding, out vector, in []argument)
 	embedBackward(k *embedding, grads []vector, dout vector, in []argument)
+	// attend goes from a.qkv to a.probs and a.context, attendBackward from a.dcontext to
+	// a.dqkv and, with a window, to the gradient of the distance bias.
 	attend(a *heads, s sight)
 	attendBackward(a *heads, s sight, ddistance vector)
 	pool(k *pooling, out vector, in []argument)
@@ -211,11 +216,17 @@ type device interface {
 	// turns it into the gradient of the row's loss times inv; the losses go to losses.
 	// The mass of a target is smoothed, a row whose target is negative has none.
 	crossEntropy(z, bias vector, targets index, n int, smoothing, inv float32, losses vector)
+	// catalogue computes c.losses, and what catalogueItems and c.du have of gradients:
+	// those by v and by u.
 	catalogue(c *overCatalogue, loss catalogueLoss, u, v vector, p, n, d int)
 	catalogueItems(c *overCatalogue, dv vector, scale float32)
+	// sampledRows, contrast and imitate turn logits into gradients of the losses of
+	// their rows: z, of rows lo to hi-1, k.dz of n pairs, and k.own of n texts.
 	sampledRows(k *sampledSoftmax, z, u, v vector, lo, hi int, inv float32)
 	contrast(k *contrastive, n int, groups index)
 	imitate(k *imitation, n int)
+	// adam moves x and its moments against gradient g times scale; keep is what decay
+	// leaves of x.
 	adam(o *adamW, x, m, v, g vector, rate, scale, keep float64)
 }
 

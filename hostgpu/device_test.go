@@ -120,8 +120,12 @@ func TestLargeOnDevice(t *testing.T) {
 		{Floats: normal(r, p*d, 1)}, {Floats: normal(r, d, 1)}, {Floats: normal(r, d, 1)},
 	})
 	check("embedding", hostgpu.NewEmbedding(p, 300, 2, 5, d, hostgpu.NewDropout(0.3, 7, 1, 5)), []hostgpu.Arg{
-		{Floats: normal(r, 300*d, 1)}, {Floats: normal(r, 2*d, 1)}, {Floats: normal(r, 5*d, 1)},
-		{Ints: indices(r, p, 300)}, {Ints: indices(r, p, 2)}, {Ints: indices(r, p, 5)},
+		{Floats: normal(r, 300*d, 1)},
+		{Floats: normal(r, 2*d, 1)},
+		{Floats: normal(r, 5*d, 1)},
+		{Ints: indices(r, p, 300)},
+		{Ints: indices(r, p, 2)},
+		{Ints: indices(r, p, 5)},
 	})
 	targets := indices(r, p, 30)
 	targets[70] = -1

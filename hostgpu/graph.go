@@ -82,6 +82,41 @@ func (b *graphBuilder) add(name string, k kernel, args ...*gorgonia.Node) *gorgo
 	return n
 }
 
+// apply adds kernel k to the graph of its arguments, to be computed by dev. before says
+// who used which node first. gorgonia would add the gradients of a node with two users
+// by an operator of its own, which allocates, and on the host. So the later one hands
+// its gradient to the first, whose derivative runs later where the later one depends
+// on it. It needs another input that has a gradient.
+func apply(before map[*gorgonia.Node]use, dev device, name string, k kernel, args ...*gorgonia.Node) (*gorgonia.Node, *fused, error) {
+	if _, only := k.(hostOnly); only && dev != host {
+		return nil, nil, fmt.Errorf("%w: %s has no kernel for a GPU yet; train with the device cpu", ErrDevice, name)
+	}
+	o := &fused{dev: dev, name: fmt.Sprintf("%s#%d", name, nodes.Add(1)), k: k, handed: map[int]*handed{}, taken: map[int][]*handed{}}
+	for i, a := range k.inputs() {
+		if first, used := before[args[i]]; used && !a.index {
+			o.handed[i] = &handed{}
+			first.by.taken[first.input] = append(first.by.taken[first.input], o.handed[i])
+		}
+	}
+	n, err := gorgonia.ApplyOp(o, args...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("hostgpu: graph: %s: %w", name, err)
+	}
+	return n, o, nil
+}
+
+// use is one of a node: as which input of which operator.
+type use struct {
+	by    *fused
+	input int
+}
+
+// handed is the gradient of a node's later user on its way to the first.
+type handed struct {
+	gradient vector
+	there    bool
+}
+
 // block returns the arguments of a kernel of a block: x, then the named
 // parameters.
 func (b *graphBuilder) block(x *gorgonia.Node, names []string, full func(name string) string) []*gorgonia.Node {
@@ -155,102 +190,6 @@ func (g *graph) step(adam *adamW, w model.Weights, rate, clip float64) (float64,
 		return 0, err
 	}
 	return loss, descend(adam, w, rate, clip, term{g, 1})
-}
-
-// term is a loss of a weighted sum. Its graph has run, and must not run again
-// before the step is taken.
-type term struct {
-	g      *graph
-	weight float64
-}
-
-// descend moves weights w against the gradient of the weighted sum of terms,
-// which is scaled to a norm of at most clip where that is positive. A parameter
-// need not be part of every graph. Graphs run one after the other and not as one:
-// gorgonia would allocate each sum of two gradients anew.
-func descend(adam *adamW, w model.Weights, rate, clip float64, terms ...term) error {
-	s := gradientSum{dev: terms[0].g.dev, adam: adam, place: map[string]int{}}
-	for _, t := range terms {
-		s.add(t)
-	}
-	return s.descend(w, rate, clip, 1)
-}
-
-// gradientSum is the gradient of a weighted sum of losses.
-type gradientSum struct {
-	dev   device
-	adam  *adamW
-	all   []summand
-	place map[string]int // in all, by parameter
-	keeps bool           // own the first gradient of a parameter too, whose graph will run again
-}
-
-// summand is the gradient of a parameter.
-type summand struct {
-	name   string
-	values vector
-	owned  bool // a sum of ours, that more may be added to
-	scale  float64
-}
-
-// add adds the gradients of a graph that has run.
-func (s *gradientSum) add(t term) {
-	for i, name := range t.g.names {
-		at, known := s.place[name]
-		if !known {
-			s.place[name] = len(s.all)
-			s.all = append(s.all, summand{name: name, values: t.g.gradient(i), scale: t.weight})
-			if s.keeps {
-				s.own(&s.all[len(s.all)-1])
-			}
-			continue
-		}
-		s.own(&s.all[at])
-		s.dev.addScaled(s.all[at].values, t.g.gradient(i), float32(t.weight))
-	}
-}
-
-// own makes a the sum of ours.
-func (s *gradientSum) own(a *summand) {
-	if a.owned {
-		return
-	}
-	sum := s.dev.resize(s.adam.sums[a.name], a.values.n)
-	s.adam.sums[a.name] = sum
-	s.dev.scaled(sum, a.values, float32(a.scale))
-	a.values, a.owned, a.scale = sum, true, 1
-}
-
-// descend moves weights w against the sum, times factor. Where it fails for want of
-// memory, they are as they were.
-func (s *gradientSum) descend(w model.Weights, rate, clip, factor float64) error {
-	gradients := make([]vector, len(s.all))
-	for i, a := range s.all {
-		gradients[i] = a.values
-		s.adam.moments(s.dev, a.name, w[a.name])
-	}
-	squares, err := s.dev.squaredNorms(gradients...)
-	if err != nil {
-		return err
-	}
-	var square float64
-	for i, a := range s.all {
-		f := a.scale * factor
-		n := squares[i] * f * f
-		if math.IsNaN(n) || math.IsInf(n, 0) {
-			return fmt.Errorf("%w: the gradient of %q is not finite; try a lower learning rate", ErrDiverged, a.name)
-		}
-		square += n
-	}
-	scale := factor
-	if norm := math.Sqrt(square); clip > 0 && norm > clip {
-		scale *= clip / norm
-	}
-	s.adam.next()
-	for _, a := range s.all {
-		s.adam.update(s.dev, a.name, w[a.name], a.values, rate, scale*a.scale)
-	}
-	return s.dev.err()
 }
 
 func (g *graph) close() error { return g.vm.Close() }

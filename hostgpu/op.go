@@ -42,41 +42,6 @@ type input struct {
 // 32-bit hashes are equal; a number of its own keeps each apart.
 var nodes atomic.Uint64
 
-// apply adds kernel k to the graph of its arguments, to be computed by dev. before says
-// who used which node first. gorgonia would add the gradients of a node with two users
-// by an operator of its own, which allocates, and on the host. So the later one hands
-// its gradient to the first, whose derivative runs later where the later one depends
-// on it. It needs another input that has a gradient.
-func apply(before map[*gorgonia.Node]use, dev device, name string, k kernel, args ...*gorgonia.Node) (*gorgonia.Node, *fused, error) {
-	if _, only := k.(hostOnly); only && dev != host {
-		return nil, nil, fmt.Errorf("%w: %s has no kernel for a GPU yet; train with the device cpu", ErrDevice, name)
-	}
-	o := &fused{dev: dev, name: fmt.Sprintf("%s#%d", name, nodes.Add(1)), k: k, handed: map[int]*handed{}, taken: map[int][]*handed{}}
-	for i, a := range k.inputs() {
-		if first, used := before[args[i]]; used && !a.index {
-			o.handed[i] = &handed{}
-			first.by.taken[first.input] = append(first.by.taken[first.input], o.handed[i])
-		}
-	}
-	n, err := gorgonia.ApplyOp(o, args...)
-	if err != nil {
-		return nil, nil, fmt.Errorf("hostgpu: graph: %s: %w", name, err)
-	}
-	return n, o, nil
-}
-
-// use is one of a node: as which input of which operator.
-type use struct {
-	by    *fused
-	input int
-}
-
-// handed is the gradient of a node's later user on its way to the first.
-type handed struct {
-	gradient vector
-	there    bool
-}
-
 // opBase holds the methods that are the same for all our operators: none
 // returns a pointer to its input, calls into C, or overwrites an argument.
 type opBase struct{}
