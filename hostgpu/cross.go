@@ -194,30 +194,32 @@ func (k *listwise) inputs() []input {
 }
 func (k *listwise) shape() tensor.Shape { return tensor.ScalarShape() }
 
-func (k *listwise) hostOnly() {}
-
 func (k *listwise) forward(dev device, out vector, in []argument) {
-	n, d, lengths := k.b*k.m, k.d, in[2].ints.host
+	n, d, lengths := k.b*k.m, k.d, in[2].ints
 	k.x, k.dz, k.losses = dev.resize(k.x, n*d), dev.resize(k.dz, n), dev.resize(k.losses, k.b)
 	dev.copy(k.x, in[0].floats)
 	k.drop.apply(dev, k.x)
 	dev.gemm(false, true, n, 1, d, crossScale, k.x, d, in[1].floats, d, 0, k.dz, 1)
 	lists := 0
 	for l := range k.b {
-		if lengths[l*k.m] > 0 {
+		if lengths.host[l*k.m] > 0 {
 			lists++
 		}
 	}
-	inv := 1 / float32(max(lists, 1))
+	dev.list(k, lengths, 1/float32(max(lists, 1)))
+	dev.mean(out, k.losses, lists)
+}
+
+func (hostDevice) list(k *listwise, lengths index, inv float32) {
 	for l := range k.b {
 		row := k.dz.host[l*k.m : (l+1)*k.m]
 		k.losses.host[l] = 0
-		if lengths[l*k.m] == 0 {
+		if lengths.host[l*k.m] == 0 {
 			clear(row)
 			continue
 		}
 		for j := range row {
-			if lengths[l*k.m+j] == 0 {
+			if lengths.host[l*k.m+j] == 0 {
 				row[j] = float32(math.Inf(-1)) // whose share and gradient are 0
 			}
 		}
@@ -225,7 +227,6 @@ func (k *listwise) forward(dev device, out vector, in []argument) {
 		k.losses.host[l] = softmax(row, inv) - at
 		row[0] -= inv
 	}
-	dev.mean(out, k.losses, lists)
 }
 
 func (k *listwise) backward(dev device, grads []vector, dout, _ vector, in []argument) {

@@ -29,9 +29,6 @@ func NewCrossRun(e *CrossEncoder, task CrossTask, opts TextTrainOptions) (*Cross
 	if opts.LearningRate == 0 {
 		opts.LearningRate = 1e-4
 	}
-	if opts.Device.GPU() {
-		return nil, fmt.Errorf("%w: cross-encoders are trained on the processors; take the device cpu", ErrDevice)
-	}
 	t, err := NewTextTrainer(e.m, opts)
 	if err != nil {
 		return nil, err

@@ -220,10 +220,11 @@ type device interface {
 	// those by v and by u.
 	catalogue(c *overCatalogue, loss catalogueLoss, u, v vector, p, n, d int)
 	catalogueItems(c *overCatalogue, dv vector, scale float32)
-	// sampledRows, contrast and imitate turn logits into gradients of the losses of
-	// their rows: z, of rows lo to hi-1, k.dz of n pairs, and k.own of n texts.
+	// sampledRows, contrast, list and imitate turn logits into gradients of the losses of
+	// their rows: z, of rows lo to hi-1, k.dz of n pairs or of lists, and k.own of n texts.
 	sampledRows(k *sampledSoftmax, z, u, v vector, lo, hi int, inv float32)
 	contrast(k *contrastive, n int, groups index)
+	list(k *listwise, lengths index, inv float32)
 	imitate(k *imitation, n int)
 	// adam moves x and its moments against gradient g times scale; keep is what decay
 	// leaves of x.

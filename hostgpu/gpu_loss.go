@@ -44,6 +44,10 @@ func (g *gpu) contrast(k *contrastive, n int, groups index) {
 	g.launch("contrast_rows", n, threads(n), k.dz, groups, n, k.smoothing, 1/float32(max(n, 1)), k.losses)
 }
 
+func (g *gpu) list(k *listwise, lengths index, inv float32) {
+	g.launch("list_rows", k.b, threads(k.m), k.dz, lengths, k.m, inv, k.losses)
+}
+
 func (g *gpu) imitate(k *imitation, n int) {
 	room := g.temp(tempRows, 2*n*n)
 	g.launch("imitation_rows", n, threads(n), k.own, k.given, k.dy, g.mirror(k.teacher), room, room.from(n*n), n, k.e, k.temperature,

@@ -71,6 +71,23 @@ KERNEL(contrast_rows, (float* z, const int* groups, int n, float smoothing, floa
   }
 }
 
+// A list of m items, the first of which is right; one whose text has length 0 is not
+// there, nor is a list without its first.
+KERNEL(list_rows, (float* z, const int* lengths, int m, float inv, float* losses)) {
+  size_t at = (size_t)blockIdx.x * m;
+  if (lengths[at] == 0) {
+    clear_row(z + at, m);
+    if (threadIdx.x == 0) losses[blockIdx.x] = 0;
+    return;
+  }
+  MINE(j, m) if (lengths[at + j] == 0) z[at + j] = -INFINITY;
+  __syncthreads();
+  float right = z[at];
+  float loss = block_softmax(z + at, m, inv) - right;
+  MINE(j, m) if (j == 0) z[at] -= inv;
+  if (threadIdx.x == 0) losses[blockIdx.x] = loss;
+}
+
 // Row i of own, (n, n), are a student's cosines and becomes their gradient, that of given
 // the teacher's; dy, (n, e), are mapped embeddings, of which the teacher's are targets.
 // p and q are room for (n, n). See imitation.
