@@ -44,6 +44,10 @@ func (hostDevice) value(v vector, shape tensor.Shape) gorgonia.Value {
 func (hostDevice) fill(x vector, value float32) {
 	parallel(x.n, func(_, lo, hi int) {
 		y := x.host[lo:hi]
+		if value == 0 {
+			clear(y)
+			return
+		}
 		for i := range y {
 			y[i] = value
 		}
