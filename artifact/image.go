@@ -62,10 +62,10 @@ func (a *Artifact) Image() (*layout.Image, error) {
 func modelInfo(s layout.Shape) ModelInfo {
 	return ModelInfo{
 		Items: s.Items, Dim: s.Dim, Layers: s.Layers, Heads: s.Heads, FFN: s.FFN, Window: s.Window,
-		EventTypes: s.EventTypes, GapBuckets: s.GapBuckets, Attributes: s.Attributes.Count,
+		EventTypes: s.EventTypes, GapBuckets: s.GapBuckets, Attributes: s.Attributes.Count, Ratings: s.Ratings,
 		Text: TextInfo{
 			Vocabulary: s.Text.Vocabulary, Tokens: s.Text.Tokens, Dim: s.Text.Dim, Layers: s.Text.Layers, Heads: s.Text.Heads, FFN: s.Text.FFN,
-			ItemMap: s.Text.ItemMap, UserMap: s.Text.UserMap, ItemTexts: s.Text.ItemTexts,
+			ItemMap: s.Text.ItemMap, UserMap: s.Text.UserMap, ItemTexts: s.Text.ItemTexts, Classes: s.Text.Classes,
 		},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -23,8 +24,11 @@ type Manifest struct {
 	Model ModelInfo `json:"model"`
 	// EventTypes is the vocabulary of events, in the order of the model's
 	// embedding; its length is Model.EventTypes.
-	EventTypes []EventType    `json:"event_types"`
-	Limits     ManifestLimits `json:"limits"`
+	EventTypes []EventType `json:"event_types"`
+	// Classes are the names of the classes that texts are sorted into, in the order of
+	// the model; there are Model.Text.Classes.
+	Classes []string       `json:"classes,omitempty"`
+	Limits  ManifestLimits `json:"limits"`
 	// Metrics are the figures measured when the model was built.
 	Metrics []Metric `json:"metrics,omitempty"`
 	// Licences are those of the data, the weights and the kernel.
@@ -47,6 +51,8 @@ type ModelInfo struct {
 	EventTypes int `json:"event_types"`          // E: entries of the event vocabulary
 	GapBuckets int `json:"gap_buckets"`          // G: buckets of the time between events
 	Attributes int `json:"attributes,omitempty"` // that items are known to be made of
+	// Ratings says that the model predicts them.
+	Ratings bool `json:"ratings,omitempty"`
 	// Text is the text encoder; the zero value stands for a model without one.
 	Text TextInfo `json:"text,omitzero"`
 }
@@ -62,6 +68,7 @@ type TextInfo struct {
 	ItemMap    bool `json:"item_map,omitempty"`   // a text gives the vector of an item
 	UserMap    bool `json:"user_map,omitempty"`   // a text can describe a user
 	ItemTexts  bool `json:"item_texts,omitempty"` // a text finds items by theirs
+	Classes    int  `json:"classes,omitempty"`    // that texts are sorted into
 }
 
 // EventType is an entry of the event vocabulary. An event belongs to the last
@@ -121,6 +128,7 @@ const (
 	maxVocabulary  = 1 << 20
 	maxRequest     = 1 << 20
 	maxMemoryPages = 1 << 16
+	maxClasses     = 1 << 8
 	maxText        = 1 << 10
 	maxNotice      = 1 << 18
 	maxCommand     = 1 << 14
@@ -142,6 +150,11 @@ func (m *Manifest) Validate() error {
 		v.finite(fmt.Sprintf("event_types[%d].at_least", i), float64(t.AtLeast))
 		v.check(!seen[t], "event_types[%d] repeats %q at least %v", i, t.Name, t.AtLeast)
 		seen[t] = true
+	}
+	v.check(len(m.Classes) == m.Model.Text.Classes, "classes has %d entries, model.text.classes is %d", len(m.Classes), m.Model.Text.Classes)
+	for i, name := range m.Classes {
+		v.text(fmt.Sprintf("classes[%d]", i), name, true)
+		v.check(!slices.Contains(m.Classes[:i], name), "classes[%d] repeats %q", i, name)
 	}
 	v.size("limits.max_history", m.Limits.MaxHistory, maxRequest)
 	v.size("limits.max_k", m.Limits.MaxK, maxRequest)
@@ -236,6 +249,7 @@ func (v *validator) model(m ModelInfo) {
 	v.size("model.text.layers", t.Layers, maxDimension)
 	v.size("model.text.heads", t.Heads, maxDimension)
 	v.size("model.text.ffn", t.FFN, maxDimension)
+	v.check(t.Classes >= 0 && t.Classes <= maxClasses, "model.text.classes is %d, must lie between 0 and %d", t.Classes, maxClasses)
 	v.check(v.err != nil || t.Dim%t.Heads == 0, "model.text.dim %d is not a multiple of model.text.heads %d", t.Dim, t.Heads)
 }
 

@@ -23,6 +23,7 @@ func TestValidate(t *testing.T) {
 			a.Manifest.Provenance = nil
 		}},
 		{name: "no text encoder", change: func(a *a) { a.Manifest.Model.Text = artifact.TextInfo{} }},
+		{name: "classes and ratings", change: classes("bad", "good")},
 		{name: "largest version", change: func(a *a) { a.Manifest.Version = 1<<53 - 1 }},
 		{name: "joined emoji and a no-break space", change: func(a *a) { a.Items[0].ID = "👩\u200d🍳\u00a0" }},
 		{name: "tab in a title", change: func(a *a) { a.Items[0].Title = "a\tb" }},
@@ -43,6 +44,11 @@ func TestValidate(t *testing.T) {
 		{"text vocabulary", func(a *a) { a.Manifest.Model.Text.Vocabulary = 1<<20 + 1 }, artifact.ErrManifest, "model.text.vocabulary"},
 		{"text tokens", func(a *a) { a.Manifest.Model.Text.Tokens = -1 }, artifact.ErrManifest, "model.text.tokens is -1"},
 		{"text heads", func(a *a) { a.Manifest.Model.Text.Heads = 4 }, artifact.ErrManifest, "multiple of model.text.heads 4"},
+		{"a class too few", func(a *a) { a.Manifest.Model.Text.Classes = 2 }, artifact.ErrManifest, "classes has 0 entries, model.text.classes is 2"},
+		{"class twice", classes("good", "good"), artifact.ErrManifest, `classes[1] repeats "good"`},
+		{"class without name", classes("good", ""), artifact.ErrManifest, "classes[1] is empty"},
+		{"class with a newline", classes("go\nod", "bad"), artifact.ErrManifest, "classes[0]"},
+		{"too many classes", classes(make([]string, 257)...), artifact.ErrManifest, "model.text.classes is 257"},
 		{"too many items", func(a *a) { a.Manifest.Model.Items = 1<<26 + 1 }, artifact.ErrManifest, "model.items"},
 		{"event types", func(a *a) { a.Manifest.Model.EventTypes = 2 }, artifact.ErrManifest, "has 3 entries, model.event_types is 2"},
 		{"event type twice", func(a *a) { a.Manifest.EventTypes[2].AtLeast = 0.5 }, artifact.ErrManifest, `event_types[2] repeats "rating"`},
@@ -97,5 +103,12 @@ func TestValidate(t *testing.T) {
 				t.Errorf("error %v, want %v that says %q", err, c.want, c.says)
 			}
 		})
+	}
+}
+
+// classes returns a change to an artefact that sorts texts into some and predicts ratings.
+func classes(names ...string) func(*artifact.Artifact) {
+	return func(a *artifact.Artifact) {
+		a.Manifest.Classes, a.Manifest.Model.Text.Classes, a.Manifest.Model.Ratings = names, len(names), true
 	}
 }

@@ -69,7 +69,11 @@ func (c *compiled) end(ctx context.Context) error {
 // compile compiles a kernel, or takes its code from the folder dir, where one is
 // named. A kernel that is not trusted is watched: see watch.
 func compile(ctx context.Context, kernel []byte, config wazero.RuntimeConfig, trusted bool, dir string) (compiled, error) {
-	if !trusted {
+	if trusted {
+		// A panic of the engine on another goroutine would end the process, see make: whose
+		// kernel it is must be known.
+		ctx = experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0))
+	} else {
 		config = config.WithCloseOnContextDone(true)
 		ctx = experimental.WithFunctionListenerFactory(ctx, watch{})
 	}

@@ -52,6 +52,9 @@ func build(t testing.TB, s layout.Shape) (*artifact.Artifact, *q8.Model) {
 		a.Manifest.EventTypes = append(a.Manifest.EventTypes, artifact.EventType{Name: typeName(i), AtLeast: float32(max(0, i-1))})
 	}
 	a.SetImage(image)
+	for i := range s.Text.Classes {
+		a.Manifest.Classes = append(a.Manifest.Classes, fmt.Sprintf("class %d", i))
+	}
 	labels := image.Labels()
 	for i := range s.Items {
 		a.Items = append(a.Items, artifact.Item{ID: id(i), Title: fmt.Sprintf("Item %d", i)})

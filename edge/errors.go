@@ -39,6 +39,9 @@ var (
 	// text is to go through: a text encoder, or what leads from it to items or
 	// users.
 	ErrNoText = errors.New("edge: the artefact does not read this text")
+	// ErrNoHead reports a request to an artefact that was made without what answers
+	// it: the head that predicts ratings, or the one that knows classes of texts.
+	ErrNoHead = errors.New("edge: the artefact lacks a head")
 	// ErrSandbox reports a guest that trapped, or one of the three below. Its
 	// sandbox was thrown away; the next request gets a new one.
 	ErrSandbox = errors.New("edge: sandbox failed")

@@ -22,7 +22,7 @@ import (
 // it, and so does who is described by such words. Artefacts of use are made by
 // the command wisp.
 func writeShop(path string) error {
-	c := model.Config{Items: 4, Descriptions: 4, Dim: 4, Layers: 1, Heads: 1, FFN: 4, Window: 8, EventTypes: 1, GapBuckets: 4}
+	c := model.Config{Items: 4, Descriptions: 4, Dim: 4, Layers: 1, Heads: 1, FFN: 4, Window: 8, EventTypes: 3, GapBuckets: 4}
 	w := model.Weights{}
 	for _, s := range c.Specs() {
 		w[s.Name] = model.NewTensor(s.Shape...)
@@ -43,7 +43,7 @@ func writeShop(path string) error {
 		return err
 	}
 	ds := &data.Dataset{
-		Name: "shop", Types: []data.EventType{{Name: "click"}},
+		Name: "shop", Types: []data.EventType{{Name: "click"}, {Name: "rating", AtLeast: 1}, {Name: "rating", AtLeast: 4}},
 		Items: []data.Item{
 			{ID: "kettle", Title: "Kettle", Categories: []string{"kitchen"}},
 			{ID: "teapot", Title: "Teapot", Categories: []string{"kitchen"}},
@@ -57,8 +57,9 @@ func writeShop(path string) error {
 	}
 	text.UserMap = w[model.UserDescription]
 	text.ItemMap = text.UserMap // a new item lies where who asks for it does
+	text.Classes = shopClasses()
 	histories := [][]model.Event{{{Item: 0}, {Item: 1, Gap: 30}}, {{Item: 3}}}
-	a, err := quantize.Build(context.Background(), m, ds, histories, quantize.BuildOptions{Kernel: wasm.Kernel, Text: text})
+	a, err := quantize.Build(context.Background(), m, ds, histories, quantize.BuildOptions{Kernel: wasm.Kernel, Text: text, Ratings: shopRatings(c)})
 	if err != nil {
 		return err
 	}

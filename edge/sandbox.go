@@ -205,11 +205,17 @@ func believable(a *layout.Answer, r *layout.Request, s layout.Shape, items int) 
 	if err := believableReasons(reasons, attributes, r, s); err != nil {
 		return err
 	}
-	if r.Kind == layout.KindScore && len(hits) != len(r.List) {
+	scored := r.Kind == layout.KindScore || r.Kind == layout.KindRate
+	if scored && len(hits) != len(r.List) {
 		return fmt.Errorf("it has %d scores of %d", len(hits), len(r.List))
 	}
+	if r.Kind == layout.KindClassify {
+		if items = s.Text.Classes; len(hits) != items {
+			return fmt.Errorf("it has %d classes of %d", len(hits), items)
+		}
+	}
 	for i, hit := range hits {
-		if int64(hit.Item) >= int64(items) || r.Kind == layout.KindScore && hit.Item != r.List[i] {
+		if int64(hit.Item) >= int64(items) || scored && hit.Item != r.List[i] || r.Kind == layout.KindClassify && int(hit.Item) != i {
 			return fmt.Errorf("hit %d is item %d, which was not asked for", i, hit.Item)
 		}
 		if !finite(hit.Score) {

@@ -168,20 +168,24 @@ func (t *Trainer) load(path string) error {
 }
 
 // fingerprint is a digest of what the run learns from and is validated on.
-func (t *Trainer) fingerprint() string {
+func (t *Trainer) fingerprint() (string, error) {
 	h := sha256.New()
 	var word [8]byte
 	put := func(v int) {
 		binary.LittleEndian.PutUint64(word[:], uint64(v))
 		h.Write(word[:])
 	}
-	for _, s := range t.seqs {
-		put(len(s.events))
-		for i, e := range s.events {
+	for i, s := range t.material.seqs {
+		put(int(s.n))
+		events, next, err := t.material.read(piece{i, 0, int(s.n)})
+		if err != nil {
+			return "", err
+		}
+		for j, e := range events {
 			put(int(e.Item))
 			put(int(e.Type))
 			put(int(e.Gap))
-			put(int(s.next[i]))
+			put(int(next[j]))
 		}
 	}
 	if t.soft != nil {
@@ -195,11 +199,15 @@ func (t *Trainer) fingerprint() string {
 				put(int(math.Float32bits(x)))
 			}
 		}
-		for _, s := range t.seqs {
-			put(s.soft)
+		for _, s := range t.material.seqs {
+			put(int(s.soft))
 		}
 	}
-	for _, c := range t.valid {
+	for i := range t.exam.Len() {
+		c, err := t.exam.Case(i)
+		if err != nil {
+			return "", err
+		}
 		put(len(c.History))
 		put(int(c.Target.Item))
 	}
@@ -214,5 +222,5 @@ func (t *Trainer) fingerprint() string {
 			put(int(math.Float32bits(v)))
 		}
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -59,7 +59,11 @@ func NewContinuation(ds *data.Dataset, split *data.Split, given Vectors, lessons
 	if err := lessons.check(ds); err != nil {
 		return nil, err
 	}
-	return newTrainer(ds, split, given, &lessons, opts)
+	c, err := inMemory(split, &lessons, len(ds.Items))
+	if err != nil {
+		return nil, err
+	}
+	return newTrainer(ds, c, given, &lessons, opts)
 }
 
 // inherit returns the weights that a goes on with.

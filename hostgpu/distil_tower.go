@@ -87,34 +87,11 @@ func NewDistiller(ds *data.Dataset, split *data.Split, given Vectors, lessons Le
 	if t := lessons.Targets; t == nil || t.Len() != events || t.Items() != len(ds.Items) {
 		return nil, fmt.Errorf("%w: a teacher must say of each of %d events what it expects among %d items", ErrData, events, len(ds.Items))
 	}
-	return newTrainer(ds, split, given, &lessons, opts)
-}
-
-// material returns what a run learns from: the lessons, or without any the training
-// histories of split.
-func material(split *data.Split, lessons *Lessons) ([]sequence, error) {
-	var seqs []sequence
-	if lessons == nil {
-		if seqs = sequences(split.Train); len(seqs) == 0 {
-			return nil, fmt.Errorf("%w: no user has two training events; a next item cannot be learnt from %d users", ErrData, len(split.Train))
-		}
-		return seqs, nil
+	c, err := inMemory(split, &lessons, len(ds.Items))
+	if err != nil {
+		return nil, err
 	}
-	at := 0
-	for _, l := range lessons.Lessons {
-		if len(l.Events) > 0 {
-			soft := at
-			if lessons.Targets == nil {
-				soft = -1
-			}
-			seqs = append(seqs, sequence{user: l.User, events: Events(l.Events), next: append([]int32(nil), l.Next...), soft: soft})
-		}
-		at += len(l.Events)
-	}
-	if len(seqs) == 0 {
-		return nil, fmt.Errorf("%w: there is no event in %d lessons", ErrData, len(lessons.Lessons))
-	}
-	return seqs, nil
+	return newTrainer(ds, c, given, &lessons, opts)
 }
 
 // soft returns the targets over the n ranked items, item i being at place[i] of them.

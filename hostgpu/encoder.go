@@ -63,7 +63,7 @@ func (e *Encoder) Describe(users, descriptions []float32) {
 // the other in a row while there is room.
 func (e *Encoder) lay(histories [][]model.Event) error {
 	c, t := e.m.Config, e.tw.t
-	e.bt.fill(nil, nil, t, c)
+	_ = e.bt.fill(nil, nil, t, c) // nothing is read
 	e.last = e.last[:0]
 	row, at := 0, 0
 	for _, h := range histories {

@@ -156,16 +156,16 @@ func NewGraph(c model.Config, w model.Weights, s GraphSpec) (*Graph, error) {
 // Fill writes one piece of training material into the rows: histories[i] is
 // one sequence, and rows lists which of them stand in each row.
 func (g *Graph) Fill(histories [][]data.Interaction, rows [][]int) {
-	seqs := sequences(histories)
+	m := sequences(data.InMemory(histories), func(u int) int { return len(histories[u]) })
 	var pieces [][]piece
 	for _, row := range rows {
 		var ps []piece
 		for _, s := range row {
-			ps = append(ps, piece{s, 0, len(seqs[s].next)})
+			ps = append(ps, piece{s, 0, int(m.seqs[s].n)})
 		}
 		pieces = append(pieces, ps)
 	}
-	g.batch.fill(seqs, pieces, g.tw.t, g.cfg)
+	_ = g.batch.fill(m, pieces, g.tw.t, g.cfg) // nothing is read from disk
 	for i := range g.samples {
 		g.samples[i] = i % g.cfg.Items
 	}
@@ -188,7 +188,7 @@ func (g *Graph) Gradients() map[string][]float32 {
 func Pack(lengths []int, t int, rng *rand.Rand) [][][3]int {
 	seqs := make([]sequence, len(lengths))
 	for i, n := range lengths {
-		seqs[i] = sequence{events: make([]model.Event, n), next: make([]int32, n)}
+		seqs[i] = sequence{n: int32(n)}
 	}
 	var rows [][][3]int
 	for _, row := range pack(seqs, t, rng) {

@@ -25,12 +25,14 @@ func (t *Trainer) Importance(ctx context.Context, batches int) (model.Weights, e
 		return nil, fmt.Errorf("%w: importance is measured on the processors; take the device cpu", ErrDevice)
 	}
 	o := t.opts
-	rows := pack(t.seqs, o.Length, rand.New(rand.NewPCG(o.Seed, 0x1e)))
+	rows := pack(t.material.seqs, o.Length, rand.New(rand.NewPCG(o.Seed, 0x1e)))
 	for b := 0; b < batches && b*o.Rows < len(rows); b++ {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		t.graph.batch.fill(t.seqs, rows[b*o.Rows:min((b+1)*o.Rows, len(rows))], o.Length, t.cfg)
+		if err := t.graph.batch.fill(t.material, rows[b*o.Rows:min((b+1)*o.Rows, len(rows))], o.Length, t.cfg); err != nil {
+			return nil, err
+		}
 		if _, err := t.graph.evaluate(); err != nil {
 			return nil, err
 		}

@@ -15,8 +15,8 @@ func NewInner(b, d int, given []float32) Kernel {
 
 // FirstLoss is the loss of the first rows of an epoch, without a step.
 func (t *Trainer) FirstLoss() (float32, error) {
-	rows := pack(t.seqs, t.opts.Length, rand.New(rand.NewPCG(t.opts.Seed, 1)))
-	t.graph.batch.fill(t.seqs, rows[:min(t.opts.Rows, len(rows))], t.opts.Length, t.cfg)
+	rows := pack(t.material.seqs, t.opts.Length, rand.New(rand.NewPCG(t.opts.Seed, 1)))
+	_ = t.graph.batch.fill(t.material, rows[:min(t.opts.Rows, len(rows))], t.opts.Length, t.cfg)
 	for i := range t.graph.samples {
 		t.graph.samples[i] = i % len(t.ranked)
 	}

@@ -7,16 +7,6 @@ import (
 	"github.com/wisp-project/wisp/model"
 )
 
-// sequence is the training material of one user: events and, for each, the item
-// that came next, which the trainer turns into its place in what the softmax ranks;
-// -1 where none is known.
-type sequence struct {
-	user   int
-	events []model.Event
-	next   []int32
-	soft   int // the soft target of the first event, the others follow it; -1 for none
-}
-
 // Events returns a history as the model reads it, with time gaps.
 func Events(h []data.Interaction) []model.Event {
 	gaps := data.Gaps(h)
@@ -25,23 +15,6 @@ func Events(h []data.Interaction) []model.Event {
 		events[i] = model.Event{Item: e.Item, Type: e.Type, Gap: gaps[i]}
 	}
 	return events
-}
-
-// sequences makes training material of histories; those with fewer than two
-// events have no next item and are left out.
-func sequences(histories [][]data.Interaction) []sequence {
-	var all []sequence
-	for user, h := range histories {
-		if len(h) < 2 {
-			continue
-		}
-		s := sequence{user: user, events: Events(h)[:len(h)-1], soft: -1}
-		for _, e := range h[1:] {
-			s.next = append(s.next, e.Item)
-		}
-		all = append(all, s)
-	}
-	return all
 }
 
 // piece is a stretch of a sequence, at most a row long.
@@ -53,7 +26,7 @@ type piece struct{ seq, lo, hi int }
 func pack(seqs []sequence, t int, rng *rand.Rand) [][]piece {
 	var pieces []piece
 	for _, s := range rng.Perm(len(seqs)) {
-		n := len(seqs[s].next)
+		n := int(seqs[s].n)
 		lo := 0
 		if n > t {
 			// A first cut anywhere in the first row: over the epochs every event
@@ -88,8 +61,9 @@ func pack(seqs []sequence, t int, rng *rand.Rand) [][]piece {
 	return rows
 }
 
-// fill writes rows, at most b of them, into a batch of b rows of t events.
-func (bt *batch) fill(seqs []sequence, rows [][]piece, t int, c model.Config) {
+// fill writes rows, at most b of them, of what m holds into a batch of b rows of t
+// events. The error is one of reading.
+func (bt *batch) fill(m *material, rows [][]piece, t int, c model.Config) error {
 	for i := range bt.targets {
 		bt.items[i], bt.types[i], bt.gaps[i], bt.targets[i], bt.soft[i], bt.users[i] = 0, 0, 0, -1, -1, -1
 		bt.starts[i] = i % t // padding attends to itself
@@ -97,17 +71,22 @@ func (bt *batch) fill(seqs []sequence, rows [][]piece, t int, c model.Config) {
 	for r, row := range rows {
 		at := 0
 		for _, p := range row {
-			start := at
-			for j := p.lo; j < p.hi; j++ {
-				bt.put(r*t+at, seqs[p.seq].events[j], start, c)
-				bt.targets[r*t+at], bt.users[r*t+at] = int(seqs[p.seq].next[j]), seqs[p.seq].user
-				if s := seqs[p.seq].soft; s >= 0 {
-					bt.soft[r*t+at] = s + j
+			events, next, err := m.read(p)
+			if err != nil {
+				return err
+			}
+			s, start := m.seqs[p.seq], at
+			for j, e := range events {
+				bt.put(r*t+at, e, start, c)
+				bt.targets[r*t+at], bt.users[r*t+at] = int(next[j]), int(s.user)
+				if s.soft >= 0 {
+					bt.soft[r*t+at] = int(s.soft) + p.lo + j
 				}
 				at++
 			}
 		}
 	}
+	return nil
 }
 
 func (bt *batch) put(i int, e model.Event, start int, c model.Config) {

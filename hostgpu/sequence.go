@@ -24,11 +24,24 @@ type sequencer struct {
 // history to dst, (hi-lo, N): what Scores gives for history[:lo+1] and so on, by one
 // pass over all of them. See eval.Sequencer.
 func (s *Scorer) Sequence(ctx context.Context, dst []float32, user int32, history []data.Interaction, lo, hi int) error {
+	n, d, v := s.enc.m.Config.Items, s.enc.m.Config.Dim, s.enc.m.ItemVectors.Data
+	if len(dst) != (hi-lo)*n {
+		return fmt.Errorf("hostgpu: score: %w: events %d to %d, with room for %d scores", model.ErrInput, lo, hi, len(dst))
+	}
+	return s.Users(ctx, user, history, lo, hi, func(u []float32) {
+		t := len(u) / d
+		gemm(false, true, t, n, d, 1, u, d, v, d, 0, dst, n)
+		dst = dst[t*n:]
+	})
+}
+
+// Users calls f with the user vectors after the events lo to hi-1 of history, (T, D), some
+// at a time in their order; f must not keep them. See Sequence.
+func (s *Scorer) Users(ctx context.Context, user int32, history []data.Interaction, lo, hi int, f func(u []float32)) error {
 	m := s.enc.m
-	c, v := m.Config, m.ItemVectors.Data
-	n, d := c.Items, c.Dim
-	if lo < 0 || lo > hi || hi > len(history) || len(dst) != (hi-lo)*n {
-		return fmt.Errorf("hostgpu: score: %w: events %d to %d of %d, with room for %d scores", model.ErrInput, lo, hi, len(history), len(dst))
+	c, v, d := m.Config, m.ItemVectors.Data, m.Config.Dim
+	if lo < 0 || lo > hi || hi > len(history) {
+		return fmt.Errorf("hostgpu: score: %w: events %d to %d of %d", model.ErrInput, lo, hi, len(history))
 	}
 	events := Events(history)
 	for i, e := range events {
@@ -48,7 +61,7 @@ func (s *Scorer) Sequence(ctx context.Context, dst []float32, user int32, histor
 		}
 		to := min(lo+sequenceBlock, hi)
 		from := max(0, lo-(c.Reach()-1))
-		s.all.bt.fill(nil, nil, s.all.tw.t, c)
+		_ = s.all.bt.fill(nil, nil, s.all.tw.t, c) // nothing is read
 		for i := from; i < to; i++ {
 			s.all.bt.put(i-from, events[i], 0, c)
 		}
@@ -60,8 +73,7 @@ func (s *Scorer) Sequence(ctx context.Context, dst []float32, user int32, histor
 				}
 			}
 		}
-		gemm(false, true, to-lo, n, d, 1, u, d, v, d, 0, dst, n)
-		dst = dst[(to-lo)*n:]
+		f(u)
 	}
 	return nil
 }

@@ -147,16 +147,14 @@ type Progress struct {
 // Trainer trains the user tower and the item tower together to rank the next
 // item.
 type Trainer struct {
+	*course
 	opts    TrainOptions
 	cfg     model.Config
 	given   Vectors
-	seqs    []sequence
 	soft    *softRows // nil without a teacher
-	counts  []float64 // training events of each item
 	ranked  []int     // the items that the softmax ranks
 	usual   []float32 // direction of the mean description, nil for none
-	valid   []data.Case
-	data    string // fingerprint of all of these
+	data    string    // fingerprint of all of these
 	dev     device
 	state   *stepState
 	graph   *towerGraph
@@ -190,14 +188,29 @@ type runState struct {
 // A given encoder is trained together with the towers, by gradients that gather
 // for a while before it takes its steps. It and the vectors are copied.
 func NewTrainer(ds *data.Dataset, split *data.Split, given Vectors, opts TrainOptions) (*Trainer, error) {
-	if opts.Soft != (SoftTerm{}) {
-		return nil, fmt.Errorf("%w: the weight of a teacher without one", ErrOptions)
+	c, err := inMemory(split, nil, len(ds.Items))
+	if err != nil {
+		return nil, err
 	}
-	return newTrainer(ds, split, given, nil, opts)
+	return newTrainer(ds, c, given, nil, opts)
 }
 
-// newTrainer prepares a run on split, or on lessons where there are any.
-func newTrainer(ds *data.Dataset, split *data.Split, given Vectors, lessons *Lessons, opts TrainOptions) (*Trainer, error) {
+// NewStoredTrainer does what NewTrainer does with events that stay on disk: its memory
+// grows with items and users, not with events, and the weights are the same to the bit.
+// Of ds the catalogue and the users count; split must not be read by others meanwhile.
+func NewStoredTrainer(ds *data.Dataset, split *data.StoredSplit, given Vectors, opts TrainOptions) (*Trainer, error) {
+	c, err := stored(split, len(ds.Items))
+	if err != nil {
+		return nil, err
+	}
+	return newTrainer(ds, c, given, nil, opts)
+}
+
+// newTrainer prepares a run on a course, which is that of lessons where there are any.
+func newTrainer(ds *data.Dataset, on *course, given Vectors, lessons *Lessons, opts TrainOptions) (*Trainer, error) {
+	if lessons == nil && opts.Soft != (SoftTerm{}) {
+		return nil, fmt.Errorf("%w: the weight of a teacher without one", ErrOptions)
+	}
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
@@ -221,19 +234,10 @@ func newTrainer(ds *data.Dataset, split *data.Split, given Vectors, lessons *Les
 	if o.IDDropout > 0 && c.Features == 0 {
 		return nil, fmt.Errorf("%w: id dropout %v without item vectors: nothing would be left of an item; give vectors, or no id dropout", ErrOptions, o.IDDropout)
 	}
-	t := &Trainer{dev: o.Device.open(), cfg: c, given: given, valid: split.Valid, state: &stepState{seed: o.Seed}}
-	if t.seqs, err = material(split, lessons); err != nil {
-		return nil, err
-	}
+	t := &Trainer{course: on, dev: o.Device.open(), cfg: c, given: given, state: &stepState{seed: o.Seed}}
 	if given.Users != nil {
 		t.usual = meanDirection(given.Users)
 		t.given.Users = without(given.Users, t.usual)
-	}
-	t.counts = make([]float64, c.Items)
-	for _, h := range split.Train {
-		for _, e := range h {
-			t.counts[e.Item]++
-		}
 	}
 	if given.Encoder != nil {
 		o.Encoder.Seed, o.Encoder.Device = o.Seed, o.Device
@@ -265,7 +269,10 @@ func newTrainer(ds *data.Dataset, split *data.Split, given Vectors, lessons *Les
 	if o.Samples > 0 {
 		o.Samples = min(o.Samples, len(t.ranked))
 	}
-	t.opts, t.data = o, t.fingerprint()
+	t.opts = o
+	if t.data, err = t.fingerprint(); err != nil {
+		return nil, err
+	}
 	t.adam = newAdamW(o.WeightDecay)
 	t.average, t.best = cloneWeights(t.weights), cloneWeights(t.weights)
 
@@ -302,13 +309,7 @@ func (t *Trainer) rank() []int32 {
 		place[i] = int32(len(t.ranked))
 		t.ranked = append(t.ranked, i)
 	}
-	for _, s := range t.seqs {
-		for j, i := range s.next {
-			if i >= 0 {
-				s.next[j] = place[i]
-			}
-		}
-	}
+	t.material.place = place
 	return place
 }
 
@@ -438,8 +439,8 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 		}
 	}
 	o, r := t.opts, &t.run
-	for r.Epoch < o.Epochs && (r.Epoch-r.BestEpoch < o.Patience || len(t.valid) == 0) {
-		rows := pack(t.seqs, o.Length, rand.New(rand.NewPCG(o.Seed, uint64(r.Epoch)+1)))
+	for r.Epoch < o.Epochs && (r.Epoch-r.BestEpoch < o.Patience || t.exam.Len() == 0) {
+		rows := pack(t.material.seqs, o.Length, rand.New(rand.NewPCG(o.Seed, uint64(r.Epoch)+1)))
 		steps := (len(rows) + o.Rows - 1) / o.Rows
 		for from := r.Step; r.Step < steps; r.Step++ {
 			if err := ctx.Err(); err != nil {
@@ -491,7 +492,7 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 			return err // and keep the last good checkpoint
 		}
 		r.Epoch, r.Step, r.LossSum = r.Epoch+1, 0, 0
-		if ndcg > r.BestNDCG || r.BestEpoch == 0 || len(t.valid) == 0 {
+		if ndcg > r.BestNDCG || r.BestEpoch == 0 || t.exam.Len() == 0 {
 			r.BestNDCG, r.BestEpoch = ndcg, r.Epoch
 			t.best = cloneWeights(t.current())
 			if t.joint != nil {
@@ -560,7 +561,7 @@ func (t *Trainer) current() model.Weights {
 // validate returns NDCG@10 over the validation cases: whole catalogue, items of
 // the history excluded, rank by the number of items that score strictly higher.
 func (t *Trainer) validate(ctx context.Context) (float64, error) {
-	if len(t.valid) == 0 {
+	if t.exam.Len() == 0 {
 		return 0, nil
 	}
 	m, err := model.New(t.cfg, t.current(), t.given.Items)
@@ -572,11 +573,14 @@ func (t *Trainer) validate(ctx context.Context) (float64, error) {
 	users, scores := make([]float32, chunk*t.cfg.Dim), make([]float32, chunk*t.cfg.Items)
 	var descriptions []float32
 	var sum float64
-	for lo := 0; lo < len(t.valid); lo += chunk {
-		cases := t.valid[lo:min(lo+chunk, len(t.valid))]
+	for lo := 0; lo < t.exam.Len(); lo += chunk {
+		cases := make([]data.Case, min(chunk, t.exam.Len()-lo))
 		histories := make([][]model.Event, len(cases))
-		for i, c := range cases {
-			histories[i] = Events(c.History)
+		for i := range cases {
+			if cases[i], err = t.exam.Case(lo + i); err != nil {
+				return 0, err
+			}
+			histories[i] = Events(cases[i].History)
 		}
 		if err := enc.Users(ctx, users, histories); err != nil {
 			return 0, err
@@ -609,7 +613,7 @@ func (t *Trainer) validate(ctx context.Context) (float64, error) {
 			}
 		}
 	}
-	return sum / float64(len(t.valid)), nil
+	return sum / float64(t.exam.Len()), nil
 }
 
 // Model returns the model with the best validation so far, with its cold-start

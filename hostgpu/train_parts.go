@@ -22,7 +22,9 @@ func (t *Trainer) descend(rows [][]piece, rate float64) (float64, error) {
 		}
 	}
 	if t.parts == 1 {
-		t.graph.batch.fill(t.seqs, rows, t.opts.Length, t.cfg)
+		if err := t.graph.batch.fill(t.material, rows, t.opts.Length, t.cfg); err != nil {
+			return 0, err
+		}
 		return t.graph.step(t.adam, t.weights, rate, t.opts.ClipNorm)
 	}
 	// The loss is a mean over events: parts weigh as many as they have.
@@ -31,7 +33,9 @@ func (t *Trainer) descend(rows [][]piece, rate float64) (float64, error) {
 	defer func() { t.state.part = 0 }()
 	for lo := 0; lo < len(rows); lo += each {
 		t.state.part = uint64(lo / each)
-		t.graph.batch.fill(t.seqs, rows[lo:min(lo+each, len(rows))], t.opts.Length, t.cfg)
+		if err := t.graph.batch.fill(t.material, rows[lo:min(lo+each, len(rows))], t.opts.Length, t.cfg); err != nil {
+			return 0, err
+		}
 		n := t.graph.batch.counted(t.soft != nil)
 		if n == 0 {
 			continue

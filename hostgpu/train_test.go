@@ -208,6 +208,70 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// TestStoredTrainer trains on events that are read when they are wanted: the weights are
+// those of a training in memory, whose checkpoint it goes on with, too.
+func TestStoredTrainer(t *testing.T) {
+	d, s := chain(60, 40, 10)
+	split := &data.StoredSplit{Protocol: s.Protocol, Histories: data.InMemory(d.Histories)}
+	for _, h := range s.Train {
+		split.Train = append(split.Train, int32(len(h)))
+	}
+	for _, c := range s.Valid {
+		split.Valid = append(split.Valid, data.Question{User: c.User, Target: int32(len(c.History))})
+	}
+	catalogue := *d
+	catalogue.Histories = nil
+	o := quick()
+	o.Length = 4 // so that histories are cut
+	whole := newTrainer(t, d, s, hostgpu.Vectors{}, o)
+	path := filepath.Join(t.TempDir(), "checkpoint.safetensors")
+	ctx, cancel := context.WithCancel(t.Context())
+	err := whole.Run(ctx, path, func(p hostgpu.Progress) {
+		if p.Epoch == 2 && p.Step == p.Steps/2 {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	fresh, err := hostgpu.NewStoredTrainer(&catalogue, split, hostgpu.Vectors{}, o)
+	fresh = opened(t, fresh, err)
+	resumed, err := hostgpu.NewStoredTrainer(&catalogue, split, hostgpu.Vectors{}, o)
+	resumed = opened(t, resumed, err)
+	if err := resumed.Resume(path); err != nil {
+		t.Fatal(err)
+	}
+	var models []*model.Model
+	for _, tr := range []*hostgpu.Trainer{whole, fresh, resumed} {
+		if err := tr.Run(t.Context(), "", nil); err != nil {
+			t.Fatal(err)
+		}
+		m, err := tr.Model()
+		if err != nil {
+			t.Fatal(err)
+		}
+		models = append(models, m)
+	}
+	sameWeights(t, "read when wanted", models[0].Weights, models[1].Weights)
+	sameWeights(t, "resumed from a training in memory", models[0].Weights, models[2].Weights)
+
+	failing := *split
+	failing.Histories = broken{data.InMemory(d.Histories)}
+	if _, err := hostgpu.NewStoredTrainer(&catalogue, &failing, hostgpu.Vectors{}, o); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("histories that cannot be read: %v", err)
+	}
+}
+
+// broken are histories of which the last cannot be read.
+type broken struct{ data.InMemory }
+
+func (b broken) Read(dst []data.Interaction, user, lo, hi int) ([]data.Interaction, error) {
+	if user == b.Users()-1 {
+		return dst, os.ErrClosed
+	}
+	return b.InMemory.Read(dst, user, lo, hi)
+}
+
 func TestResumeRefuses(t *testing.T) {
 	d, s := chain(30, 40, 8)
 	o := quick()

@@ -28,6 +28,8 @@ type BuildOptions struct {
 	Text     *Text  // the text encoder; nil for none
 	// Attributes are those of the items, to be named in explanations; nil for none.
 	Attributes *Attributes
+	// Ratings predicts what users would rate items; nil for none.
+	Ratings *model.RatingHead
 	// ItemBits is how many bits a value of an item's vector has, and of that of its text,
 	// 3 to 8; 0 means 8. Fewer make a smaller file.
 	ItemBits int
@@ -35,11 +37,12 @@ type BuildOptions struct {
 
 // goldenRequests is how many requests with exact answers an artefact carries;
 // goldenTexts how many texts are asked for in every way that there is, goldenRules
-// how many rankings have rules.
+// how many rankings have rules, goldenRates how many ask for ratings.
 const (
 	goldenRequests = 32
 	goldenTexts    = 6
 	goldenRules    = 8
+	goldenRates    = 4
 )
 
 // Build quantizes m, which was trained on ds, and returns the artefact: the
@@ -52,7 +55,7 @@ func Build(ctx context.Context, m *model.Model, ds *data.Dataset, histories [][]
 		return nil, fmt.Errorf("quantize: build: %w: the data have %d items, the model knows %d", artifact.ErrContent, len(items), m.Config.Items)
 	}
 	_, labels := artifact.Labels(items)
-	b, err := imageWith(m, histories, o.Text, labels, o.Attributes, o.ItemBits)
+	b, err := imageWith(m, histories, labels, o)
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +72,9 @@ func Build(ctx context.Context, m *model.Model, ds *data.Dataset, histories [][]
 	a.SetImage(image)
 	if a.Manifest.Name == "" {
 		a.Manifest.Name = ds.Name
+	}
+	if o.Text != nil && o.Text.Classes != nil {
+		a.Manifest.Classes = o.Text.Classes.Names
 	}
 	for _, t := range ds.Types {
 		a.Manifest.EventTypes = append(a.Manifest.EventTypes, artifact.EventType{Name: t.Name, AtLeast: t.AtLeast})
@@ -168,6 +174,11 @@ func goldens(b []byte, image *layout.Image, histories [][]model.Event, items []a
 		r.Rules = goldenRulesOf(rng, s, m, r.K)
 		requests = append(requests, r)
 	}
+	for i := range goldenRates {
+		if s.Ratings {
+			requests = append(requests, layout.Request{Kind: layout.KindRate, History: requests[i].History, List: []uint32{0, uint32(s.Items - 1), uint32(rng.IntN(s.Items))}[:min(3, m.MaxList)]})
+		}
+	}
 	// A session: a few events, and a few more behind them. Few, as states are long.
 	few := longest[:min(3, len(longest))]
 	begin := layout.Request{Kind: layout.KindScore, Flags: layout.FlagState, History: few}
@@ -184,6 +195,9 @@ func goldens(b []byte, image *layout.Image, histories [][]model.Event, items []a
 		requests = append(requests, embed)
 		if s.Text.ItemTexts {
 			requests = append(requests, layout.Request{Kind: layout.KindSearch, K: uint32(min(10, m.MaxK)), Text: text})
+		}
+		if s.Text.Classes > 0 {
+			requests = append(requests, layout.Request{Kind: layout.KindClassify, Text: text})
 		}
 		if s.Text.UserMap {
 			described := requests[i]

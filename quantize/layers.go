@@ -29,10 +29,10 @@ func LayerErrors(m *model.Model, image []byte, histories [][]model.Event) ([]Lay
 		return nil, fmt.Errorf("quantize: layer errors: %w", err)
 	}
 	got, want := q.Shape(), Shape(m.Config)
-	// The text encoder, what items are called and made of, and bounds on their scores are
-	// no part of the model.
+	// The text encoder, what items are called and made of, the rating head and bounds on
+	// scores are no part of the model.
 	got.Text, got.Labels, got.Attributes = want.Text, want.Labels, want.Attributes
-	got.BoundHead, got.BoundMiddle = want.BoundHead, want.BoundMiddle
+	got.Ratings, got.BoundHead, got.BoundMiddle = want.Ratings, want.BoundHead, want.BoundMiddle
 	if got != want {
 		return nil, fmt.Errorf("%w: it has the dimensions %+v, the model has %+v", ErrImage, got, want)
 	}

@@ -189,13 +189,13 @@ func clone(t *model.Tensor) []float32 { return append([]float32(nil), t.Data...)
 // as the guest reads them. labels are the numbers of each item's categories and
 // attributes, see artifact.Labels; nil for none.
 func Image(m *model.Model, histories [][]model.Event, text *Text, labels [][]uint32) ([]byte, error) {
-	return imageWith(m, histories, text, labels, nil, 0)
+	return imageWith(m, histories, labels, BuildOptions{Text: text})
 }
 
-// imageWith is Image with what the vectors of the items are made of, nil for none, and
-// with items in so many bits, 0 for eight.
-func imageWith(m *model.Model, histories [][]model.Event, text *Text, labels [][]uint32, attributes *Attributes, itemBits int) ([]byte, error) {
-	if err := checkItemBits(itemBits); err != nil {
+// imageWith is Image with all that o adds to it.
+func imageWith(m *model.Model, histories [][]model.Event, labels [][]uint32, o BuildOptions) ([]byte, error) {
+	text := o.Text
+	if err := checkItemBits(o.ItemBits); err != nil {
 		return nil, err
 	}
 	var descriptions [][]float32
@@ -210,15 +210,21 @@ func imageWith(m *model.Model, histories [][]model.Event, text *Text, labels [][
 	if err != nil {
 		return nil, err
 	}
-	if itemBits != 0 && itemBits != maxItemBits {
-		narrow(&p, m, text, itemBits)
+	if o.ItemBits != 0 && o.ItemBits != maxItemBits {
+		narrow(&p, m, text, o.ItemBits)
 	}
 	p.Shape.Labels, p.Labels = layout.LabelShapeOf(labels), labels
-	if attributes != nil {
-		if p.Attributes, err = attributes.params(m.Config, 1/p.UserInv); err != nil {
+	if o.Attributes != nil {
+		if p.Attributes, err = o.Attributes.params(m.Config, 1/p.UserInv); err != nil {
 			return nil, err
 		}
 		p.Shape.Attributes = p.Attributes.ShapeOf()
+	}
+	if o.Ratings != nil {
+		if p.Ratings, err = ratings(o.Ratings, m, &p); err != nil {
+			return nil, err
+		}
+		p.Shape.Ratings = true
 	}
 	image, err := layout.Pack(p)
 	if err != nil {

@@ -272,7 +272,7 @@ func TestImageIsCloseToTheModel(t *testing.T) {
 		{Items: 60, Dim: 33, Layers: 1, Heads: 11, FFN: 7, Window: 3, EventTypes: 1, GapBuckets: 33},
 		{Items: 60, Dim: 16, Layers: 6, Heads: 2, FFN: 64, Window: 4, EventTypes: 4, GapBuckets: 2},
 	}...) {
-		s.Labels, s.Attributes = layout.LabelShape{}, layout.AttributeShape{}
+		s.Labels, s.Attributes, s.Ratings = layout.LabelShape{}, layout.AttributeShape{}, false
 		m := random(t, s, 4)
 		image, err := quantize.Image(m, calibration(m.Config, 8, 4), nil, nil)
 		if err != nil {

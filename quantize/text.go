@@ -17,9 +17,10 @@ type Text struct {
 	// Tokens is the length to which texts are cut, [CLS] and [SEP] included; 0
 	// means the encoder's, or 256 where that is larger.
 	Tokens    int
-	ItemMap   *model.Tensor // (M, D), e.g. the model's item.features.weight
-	UserMap   *model.Tensor // (M, D), e.g. the model's user.description.weight
-	ItemTexts *model.Tensor // (N, D) the encoder's vectors of the items' texts; they make the items searchable
+	ItemMap   *model.Tensor      // (M, D), e.g. the model's item.features.weight
+	UserMap   *model.Tensor      // (M, D), e.g. the model's user.description.weight
+	Classes   *model.TextClasses // what texts are sorted into, over the encoder's vectors
+	ItemTexts *model.Tensor      // (N, D) the encoder's vectors of the items' texts; they make the items searchable
 	// Descriptions are the encoder's vectors, (D), of what is known of the users
 	// of the histories that calibrate. With nil, there is room for the longest
 	// description that there could be.
@@ -63,6 +64,9 @@ func TextParams(t Text) (layout.TextShape, *layout.TextParams, error) {
 	if t.UserMap != nil {
 		p.UserMap = unbiased(t.UserMap)
 	}
+	if t.Classes != nil {
+		p.ClassMap = classes(t.Classes)
+	}
 	if t.ItemTexts != nil {
 		p.ItemTexts = rows(t.ItemTexts)
 		for i := range p.ItemTexts.Scale {
@@ -94,10 +98,17 @@ func (t *Text) shape() (layout.TextShape, error) {
 			return layout.TextShape{}, fmt.Errorf("%w: the %s has shape %v, the vectors of the text encoder have %d values", ErrModel, name, w.Shape, c.Dim)
 		}
 	}
+	sorts := 0
+	if t.Classes != nil {
+		if err := t.Classes.Validate(c.Dim); err != nil {
+			return layout.TextShape{}, fmt.Errorf("%w: %w", ErrModel, err)
+		}
+		sorts = len(t.Classes.Names)
+	}
 	return layout.TextShape{
 		Vocabulary: c.Vocabulary, Tokens: tokens, Dim: c.Dim, Layers: c.Layers, Heads: c.Heads, FFN: c.FFN,
 		CLS: c.Pooling == model.PoolCLS, Normalise: c.Normalise,
-		ItemMap: t.ItemMap != nil, UserMap: t.UserMap != nil, ItemTexts: t.ItemTexts != nil,
+		ItemMap: t.ItemMap != nil, UserMap: t.UserMap != nil, ItemTexts: t.ItemTexts != nil, Classes: sorts,
 	}, nil
 }
 

@@ -42,6 +42,8 @@ func (g *gateway) handler() http.Handler {
 		"search":    answer(g, (*edge.Runtime).Search),
 		"similar":   answer(g, (*edge.Runtime).Similar),
 		"score":     answer(g, score),
+		"rate":      answer(g, (*edge.Runtime).Rate),
+		"classify":  answer(g, (*edge.Runtime).Classify),
 	} {
 		for _, path := range []string{"/v1/" + kind, "/v1/models/{model}/" + kind} {
 			mux.HandleFunc("POST "+path, handler)
@@ -54,7 +56,7 @@ func (g *gateway) handler() http.Handler {
 	mux.HandleFunc("/healthz", wrongMethod("GET, HEAD"))
 	mux.HandleFunc("/readyz", wrongMethod("GET, HEAD"))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, http.StatusNotFound, "not_found", fmt.Sprintf("there is no %s; POST to /v1/recommend, /v1/search, /v1/similar or /v1/score, or to /v1/models/NAME/recommend", r.URL.Path))
+		fail(w, http.StatusNotFound, "not_found", fmt.Sprintf("there is no %s; POST to /v1/recommend, /v1/search, /v1/similar, /v1/score, /v1/rate or /v1/classify, or to /v1/models/NAME/recommend", r.URL.Path))
 	})
 	return logged(g.log, mux)
 }
@@ -141,6 +143,8 @@ func (g *gateway) respond(w http.ResponseWriter, response any, err error) {
 		fail(w, http.StatusBadRequest, "bad_request", err.Error())
 	case errors.Is(err, edge.ErrNoText):
 		fail(w, http.StatusBadRequest, "no_text", err.Error())
+	case errors.Is(err, edge.ErrNoHead):
+		fail(w, http.StatusBadRequest, "no_head", err.Error())
 	case errors.Is(err, edge.ErrSession):
 		fail(w, http.StatusConflict, "session", err.Error())
 	case errors.Is(err, context.DeadlineExceeded):

@@ -58,6 +58,9 @@ func buildShape(t testing.TB, s layout.Shape) *artifact.Artifact {
 		Kernel: wasm.Kernel,
 	}
 	a.SetImage(image)
+	for i := range s.Text.Classes {
+		a.Manifest.Classes = append(a.Manifest.Classes, fmt.Sprintf("class %d", i))
+	}
 	for i := range s.Items {
 		item := artifact.Item{ID: fmt.Sprintf("i%d", i), Title: fmt.Sprintf("Item <%d>", i)}
 		if labels := image.Labels(); labels != nil {

@@ -33,6 +33,8 @@ Serves the artefacts; the first where a request names none:
   POST /v1/search      {"text":"a rainy night in Paris","k":10}, where the artefact has a text encoder
   POST /v1/similar     {"item":"a","k":10}
   POST /v1/score       {"history":[{"item":"a"}],"items":["b","c"]}
+  POST /v1/rate        {"history":[{"item":"a","type":"rating","value":4}],"items":["b"]}, where it predicts ratings
+  POST /v1/classify    {"text":"what a film"}, where it sorts texts into classes
   POST /v1/models/NAME/recommend and so on, from the model of that name
   GET  /v1/models      the models
   GET  /healthz        200 while the process lives

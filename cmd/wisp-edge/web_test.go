@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/wisp-project/wisp/artifact"
@@ -62,7 +63,7 @@ func TestWebFixtures(t *testing.T) {
 	other := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, ed25519.SeedSize))
 	shop := buildShape(t, layouttest.WithAttributes(layout.Shape{
 		Items: 400, Dim: 12, Layers: 2, Heads: 2, FFN: 16, Window: 8, EventTypes: 3, GapBuckets: 24,
-		Text: layouttest.TextShapes()[4].Text, Labels: layout.LabelShape{Labels: 30, Entries: 900},
+		Text: layouttest.TextShapes()[4].Text, Labels: layout.LabelShape{Labels: 30, Entries: 900}, Ratings: true,
 	}, 40))
 	for i := range shop.Items { // labels from 20 on are brands
 		item := &shop.Items[i]
@@ -80,6 +81,7 @@ func TestWebFixtures(t *testing.T) {
 	file("shop.wisp", shop, key, false)
 	file("other-key.wisp", shop, other, false)
 	file("unsigned.wisp", shop, nil, true)
+	file("bare.wisp", build(t), key, false) // without a text encoder and heads
 	next := *shop
 	next.Manifest.Version++
 	next.Items = append([]artifact.Item(nil), shop.Items...)
@@ -140,6 +142,10 @@ func ask(t *testing.T, r *edge.Runtime, x exchange) json.RawMessage {
 		answer, err = r.Similar(t.Context(), parse[edge.SimilarRequest](t, x))
 	case "score":
 		answer, err = r.Score(t.Context(), parse[edge.ScoreRequest](t, x))
+	case "rate":
+		answer, err = r.Rate(t.Context(), parse[edge.RateRequest](t, x))
+	case "classify":
+		answer, err = r.Classify(t.Context(), parse[edge.ClassifyRequest](t, x))
 	case "insert":
 		err = r.Insert(t.Context(), parse[edge.NewItem](t, x))
 	case "remove":
@@ -209,7 +215,7 @@ func randomExchange(r *rand.Rand, i int) exchange {
 		history = append(history, e)
 	}
 	text := []string{"", "a bad cafe", "fed ab, é face!", "中 ก 😀 unknown words"}[r.IntN(4)]
-	switch k := 1 + r.IntN(20); i % 5 {
+	switch k := 1 + r.IntN(20); i % 7 {
 	case 0:
 		return exchange{Path: "recommend", Request: encode(edge.Request{
 			History: history, Description: text, K: r.IntN(30), Exclude: []string{id(), id()}, IncludeSeen: r.IntN(2) == 0,
@@ -220,6 +226,12 @@ func randomExchange(r *rand.Rand, i int) exchange {
 		return exchange{Path: "search", Request: encode(edge.SearchRequest{Text: text, K: k, Exclude: []string{id()}, Rules: randomRules(r, k, id)})}
 	case 3:
 		return exchange{Path: "similar", Request: encode(edge.SimilarRequest{Item: known(), K: k, Exclude: []string{id()}, Rules: randomRules(r, k, id)})}
+	}
+	if i%7 == 4 {
+		return exchange{Path: "rate", Request: encode(edge.RateRequest{History: history, Description: text, Items: []string{known(), known()}[:r.IntN(3)]})}
+	}
+	if i%7 == 5 {
+		return exchange{Path: "classify", Request: encode(edge.ClassifyRequest{Text: text + strings.Repeat(" é", r.IntN(2)*r.IntN(1<<14))})}
 	}
 	return exchange{Path: "score", Request: encode(edge.ScoreRequest{History: history, Description: text, Items: []string{known(), known(), known()}})}
 }

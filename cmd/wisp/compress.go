@@ -19,7 +19,7 @@ import (
 )
 
 func newCompress() *cobra.Command {
-	var dataDir, out, encoder string
+	var dataDir, out, encoder, classes string
 	var o quantize.BuildOptions
 	var look search
 	var licences []string
@@ -43,6 +43,9 @@ With --budget, --max-latency or --min-retention the model is pruned first, to th
 of several shapes that keeps within them, and its items get eight, six or four bits; the
 table says what each comes to, and which are on the Pareto front. Shapes over the budget or
 too slow are not trained. What is kept is compared on validation, as it is packed.
+
+A rating head that wisp fit-ratings put into the model's folder goes in too, and with
+--classes what wisp fit-classes fitted to the same --encoder.
 
 With --attributes explanations also name what of an item speaks for it: its categories,
 its words, what an encoder reads in its text, or what the item itself is.`,
@@ -70,6 +73,9 @@ its words, what an encoder reads in its text, or what the item itself is.`,
 				if encoder != "" {
 					return errors.New("--encoder with a budget: a model that takes its text encoder along is not pruned; give one of them")
 				}
+				if _, err := os.Stat(filepath.Join(dir, ratingFile)); err == nil {
+					return fmt.Errorf("%s has a rating head, which is of no pruned model: prune with wisp prune, fit with wisp fit-ratings, then compress without a budget; or remove %s", dir, ratingFile)
+				}
 				if look.work == "" {
 					look.work = out + ".search"
 				}
@@ -92,6 +98,10 @@ its words, what an encoder reads in its text, or what the item itself is.`,
 			if o.Text, err = textPart(encoder, dir, m, t, ds); err != nil {
 				return err
 			}
+			heads := &headSources{}
+			if err := heads.add(&o, dir, classes); err != nil {
+				return err
+			}
 			if attributes {
 				if o.Attributes, err = attributeVectors(m, t, ds); err != nil {
 					return err
@@ -101,9 +111,10 @@ its words, what an encoder reads in its text, or what the item itself is.`,
 			if err != nil {
 				return err
 			}
-			if a.Manifest.Provenance, err = provenance(cmd, args, t, dataDir, filepath.Join(dir, modelFile)); err != nil {
+			if a.Manifest.Provenance, err = provenance(cmd, args, t, dataDir, append([]string{filepath.Join(dir, modelFile)}, heads.files...)...); err != nil {
 				return err
 			}
+			heads.note(a.Manifest.Provenance)
 			if err := artifact.WriteFile(out, a, artifact.WriteOptions{}); err != nil {
 				return err
 			}
@@ -136,6 +147,7 @@ its words, what an encoder reads in its text, or what the item itself is.`,
 	f.StringVar(&dataDir, "data", "", "the prepared data that the model was trained on")
 	f.StringVar(&out, "out", "", "the artefact to write")
 	f.StringVar(&encoder, "encoder", "", "folder of the text encoder that the model was trained with, or "+builtinEncoder+", to go into the artefact")
+	f.StringVar(&classes, "classes", "", "`file` of wisp fit-classes: what texts are sorted into, with the same --encoder")
 	f.BoolVar(&attributes, "attributes", false, "put the vectors of words and categories in, so that explanations can name them")
 	f.IntVar(&o.ItemBits, "item-bits", 0, "bits of a value of an item's vector, 3 to 8 (default 8, or what a search finds)")
 	f.StringVar(&o.Name, "name", "", "name of the model (default: that of the data)")

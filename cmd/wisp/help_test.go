@@ -13,7 +13,7 @@ import (
 func TestHelpListsCommands(t *testing.T) {
 	help := succeed(t, "--help")
 	for _, want := range []string{
-		"data", "pull", "simulate", "prepare", "pretrain", "finetune", "train", "cross", "ensemble", "distil", "prune", "compress",
+		"data", "pull", "simulate", "prepare", "pretrain", "finetune", "train", "cross", "ensemble", "distil", "prune", "fit-ratings", "fit-classes", "compress",
 		"eval", "report", "recommend", "inspect", "keygen", "sign", "publish", "verify", "retrain", "doctor", "results",
 	} {
 		if !strings.Contains(help, "\n  "+want+" ") {

@@ -50,6 +50,12 @@ have signed it, and its sections. Nothing is run. wisp verify checks a signature
 				fmt.Fprintf(out, "text encoder: %d tokens, width %d, %d layers of %d heads, feed-forward %d, texts of up to %d tokens%s\n",
 					t.Vocabulary, t.Dim, t.Layers, t.Heads, t.FFN, t.Tokens, uses(t))
 			}
+			if i.Ratings {
+				fmt.Fprintln(out, "it predicts ratings")
+			}
+			if len(m.Classes) > 0 {
+				fmt.Fprintf(out, "it sorts texts into %s\n", strings.Join(m.Classes, ", "))
+			}
 			fmt.Fprintf(out, "a request may have %d events and ask for %d items; a sandbox takes %d KiB\n", m.Limits.MaxHistory, m.Limits.MaxK, 64*m.Limits.MemoryPages)
 			fmt.Fprint(out, "event types:")
 			for _, t := range m.EventTypes {

@@ -119,22 +119,24 @@ func (s *sparseRows) addTo(w []float64, i int, factor float64) {
 	}
 }
 
-// logistic is a logistic regression in two classes.
+// logistic is a logistic regression in two classes or more. The first class is the one
+// that the others are told from: its logit is 0.
 type logistic struct {
-	weights []float64 // one a column, then the bias
+	weights []float64 // for each class behind the first: one a column, then the bias
 }
 
-// fitLogistic minimises the mean log loss of the rows' classes, 0 or 1, plus
-// l2/2 times the squared length of the weights without the bias, by a Newton
+// fitLogistic minimises the mean log loss of the rows' classes, counted from 0, plus
+// l2/2 times the squared length of the weights without the biases, by a Newton
 // method whose steps are found by conjugate gradients (Lin, Weng and Keerthi
 // 2008). The gradient's length falls to a ten-thousandth of the first.
 func fitLogistic(ctx context.Context, x *sparseRows, classes []int, l2 float64) (*logistic, error) {
 	n := len(x.start) - 1
-	if n == 0 || n != len(classes) || l2 <= 0 {
+	if n == 0 || n != len(classes) || !(l2 > 0) || math.IsInf(l2, 0) {
 		return nil, fmt.Errorf("logistic regression: %d rows, the classes of %d, weight of L2 %v; want as many of each, at least 1, and a weight above 0", n, len(classes), l2)
 	}
-	p := &logisticLoss{x: x, classes: classes, l2: l2, curvature: make([]float64, n)}
-	w, grad := make([]float64, x.width+1), make([]float64, x.width+1)
+	others := max(slices.Max(classes), 1) // classes behind the first
+	p := &logisticLoss{x: x, classes: classes, l2: l2, others: others, probabilities: make([]float64, n*others), z: make([]float64, others)}
+	w, grad := make([]float64, others*(x.width+1)), make([]float64, others*(x.width+1))
 	next, step := slices.Clone(w), slices.Clone(w)
 	loss := p.gradient(grad, w)
 	first := floats.Norm(grad, 2)
@@ -166,29 +168,58 @@ func fitLogistic(ctx context.Context, x *sparseRows, classes []int, l2 float64) 
 
 // logisticLoss is what fitLogistic minimises.
 type logisticLoss struct {
-	x         *sparseRows
-	classes   []int
-	l2        float64
-	curvature []float64 // of each row's loss at the point of the last gradient
+	x             *sparseRows
+	classes       []int
+	l2            float64
+	others        int
+	probabilities []float64 // (rows, others) at the point of the last gradient
+	z             []float64 // (others)
 }
 
 // gradient returns the loss at w and overwrites grad.
 func (p *logisticLoss) gradient(grad, w []float64) float64 {
-	bias := p.x.width
 	clear(grad)
 	loss, n := 0.0, float64(len(p.classes))
 	for i, class := range p.classes {
-		sign := float64(2*class - 1)
-		z := sign * (p.x.dot(i, w) + w[bias])
-		loss += max(-z, 0) + math.Log1p(math.Exp(-math.Abs(z)))
-		wrong := 1 / (1 + math.Exp(z)) // the probability of the other class
-		p.curvature[i] = wrong * (1 - wrong) / n
-		p.x.addTo(grad, i, -sign*wrong/n)
-		grad[bias] -= sign * wrong / n
+		z := p.probabilities[i*p.others:][:p.others]
+		(&logistic{w}).logits(z, p.x, i)
+		top := max(slices.Max(z), 0)
+		sum := math.Exp(-top)
+		for _, v := range z {
+			sum += math.Exp(v - top)
+		}
+		loss += top + math.Log(sum)
+		if class > 0 {
+			loss -= z[class-1]
+		}
+		for k := range z {
+			z[k] = math.Exp(z[k]-top) / sum
+			wrong := z[k]
+			if k+1 == class {
+				wrong--
+			}
+			p.addTo(grad, i, k, wrong/n)
+		}
 	}
-	loss /= n
-	floats.AddScaled(grad[:bias], p.l2, w[:bias])
-	return loss + p.l2/2*floats.Dot(w[:bias], w[:bias])
+	return loss/n + p.penalty(grad, w)
+}
+
+// penalty returns that of the weights and adds its gradient to grad.
+func (p *logisticLoss) penalty(grad, w []float64) float64 {
+	square, size := 0.0, p.x.width+1
+	for k := range p.others {
+		row := w[k*size:][:p.x.width]
+		floats.AddScaled(grad[k*size:][:p.x.width], p.l2, row)
+		square += floats.Dot(row, row)
+	}
+	return p.l2 / 2 * square
+}
+
+// addTo adds row i and the one of the bias, times factor, to the weights of other k.
+func (p *logisticLoss) addTo(w []float64, i, k int, factor float64) {
+	size := p.x.width + 1
+	p.x.addTo(w[k*size:][:size], i, factor)
+	w[k*size+p.x.width] += factor
 }
 
 // newtonStep solves H·step = -grad, H being the second derivative, to a tenth of
@@ -221,22 +252,35 @@ func (p *logisticLoss) newtonStep(step, grad []float64) {
 
 // curve writes H·v to out.
 func (p *logisticLoss) curve(out, v []float64) {
-	bias := p.x.width
 	clear(out)
-	for i, c := range p.curvature {
-		c *= p.x.dot(i, v) + v[bias]
-		p.x.addTo(out, i, c)
-		out[bias] += c
+	n := float64(len(p.classes))
+	for i := range p.classes {
+		(&logistic{v}).logits(p.z, p.x, i)
+		probabilities := p.probabilities[i*p.others:][:p.others]
+		mean := floats.Dot(probabilities, p.z)
+		for k, y := range probabilities {
+			p.addTo(out, i, k, y*(p.z[k]-mean)/n)
+		}
 	}
-	floats.AddScaled(out[:bias], p.l2, v[:bias])
+	p.penalty(out, v)
 }
 
-// predict returns the more probable class of each row.
+// logits writes those of the classes behind the first to z, for row i.
+func (l *logistic) logits(z []float64, x *sparseRows, i int) {
+	size := x.width + 1
+	for k := range z {
+		w := l.weights[k*size:][:size]
+		z[k] = x.dot(i, w) + w[x.width]
+	}
+}
+
+// predict returns the most probable class of each row.
 func (l *logistic) predict(x *sparseRows) []int {
-	classes := make([]int, len(x.start)-1)
+	classes, z := make([]int, len(x.start)-1), make([]float64, len(l.weights)/(x.width+1))
 	for i := range classes {
-		if x.dot(i, l.weights)+l.weights[x.width] > 0 {
-			classes[i] = 1
+		l.logits(z, x, i)
+		if k := floats.MaxIdx(z); z[k] > 0 {
+			classes[i] = k + 1
 		}
 	}
 	return classes

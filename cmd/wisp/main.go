@@ -95,7 +95,7 @@ the answer on an edge gateway, in a browser and here.
 The commands follow the flow of the work:
 
   data, simulate -> prepare -> distil-encoder, pretrain, finetune -> train, cross -> ensemble, distil, prune
-    -> compress -> eval, report, recommend -> sign, publish -> retrain
+    -> fit-ratings, fit-classes -> compress -> eval, report, recommend -> sign, publish -> retrain
 
 --config FILE reads flags of a command from a YAML file, by their names and without
 dashes; what the command line says wins. Paths are as on the command line:
@@ -120,7 +120,7 @@ dashes; what the command line says wins. Paths are as on the command line:
 	root.PersistentFlags().String(configFlag, "", "YAML `file` of flags; those of the command line win")
 	root.AddCommand(
 		newData(), newPull(), newSimulate(), newPrepare(), newPretrain(), newDistilEncoder(), newFinetune(), newTrain(), newCross(),
-		newEnsemble(), newDistil(), newPrune(), newCompress(), newEval(), newReport(), newRecommend(), newInspect(), newKeygen(),
+		newEnsemble(), newDistil(), newPrune(), newFitRatings(), newFitClasses(), newCompress(), newEval(), newReport(), newRecommend(), newInspect(), newKeygen(),
 		newSign(), newPublish(), newVerify(), newRetrain(), newDoctor(), newResults(),
 	)
 	return root

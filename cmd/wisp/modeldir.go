@@ -111,6 +111,9 @@ func saveModel(dir string, m *model.Model, given hostgpu.Vectors, t training) er
 	if err != nil {
 		return fmt.Errorf("save model: %w", err)
 	}
+	if _, err := os.Stat(filepath.Join(dir, ratingFile)); err == nil {
+		old = append(old, filepath.Join(dir, ratingFile))
+	}
 	for _, path := range old {
 		if filepath.Base(path) != t.FeaturesFile {
 			if err := os.Remove(path); err != nil {
@@ -204,19 +207,24 @@ func (t training) fits(m *model.Model, ds *data.Dataset, fingerprint string) err
 
 // loadData reads a prepared data set and the digest that identifies it.
 func loadData(dir string) (*data.Dataset, string, error) {
-	m, err := data.ReadManifest(dir)
+	fingerprint, err := dataFingerprint(dir)
 	if err != nil {
 		return nil, "", err
 	}
 	ds, err := data.Load(dir)
+	return ds, fingerprint, err
+}
+
+// dataFingerprint returns the digest that identifies a prepared data set.
+func dataFingerprint(dir string) (fingerprint string, err error) {
+	m, err := data.ReadManifest(dir)
 	if err != nil {
-		return nil, "", err
+		return "", err
 	}
-	var fingerprint string
 	for _, f := range m.Files {
 		fingerprint += f.SHA256[:16]
 	}
-	return ds, fingerprint, nil
+	return fingerprint, nil
 }
 
 // Splits of a data set for training and evaluation.
@@ -225,19 +233,48 @@ const (
 	byTime      = "time"
 	// minEvents is how many events a user needs to be asked about.
 	minEvents = 5
+	// Shares of all events, in order of time, from which on events are held back.
+	validFrom, testFrom = 0.8, 0.9
 )
 
 func split(ds *data.Dataset, protocol string) (*data.Split, error) {
-	switch protocol {
-	case leaveOneOut:
-		return data.LeaveOneOut(ds, minEvents), nil
-	case byTime:
-		if ds.OrderOnly {
-			return nil, fmt.Errorf("%s has the order of events but no times to split by; choose %s", ds.Name, leaveOneOut)
-		}
-		return data.ByTime(ds, ds.Quantile(0.8), ds.Quantile(0.9)), nil
+	if err := checkProtocol(ds, protocol); err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("split %q is unknown; choose %s or %s", protocol, leaveOneOut, byTime)
+	if protocol == byTime {
+		return data.ByTime(ds, ds.Quantile(validFrom), ds.Quantile(testFrom)), nil
+	}
+	return data.LeaveOneOut(ds, minEvents), nil
+}
+
+// storedSplit is the same split of events on disk; with refit, what is trained on once
+// validation has chosen.
+func storedSplit(ds *data.Dataset, s *data.Stored, protocol string, refit bool) (*data.StoredSplit, error) {
+	if err := checkProtocol(ds, protocol); err != nil {
+		return nil, err
+	}
+	if protocol == leaveOneOut {
+		return s.LeaveOneOut(minEvents, refit), nil
+	}
+	from, err := s.Quantile(validFrom)
+	if err != nil {
+		return nil, err
+	}
+	to, err := s.Quantile(testFrom)
+	if err != nil {
+		return nil, err
+	}
+	return s.ByTime(from, to, refit)
+}
+
+func checkProtocol(ds *data.Dataset, protocol string) error {
+	switch {
+	case protocol != leaveOneOut && protocol != byTime:
+		return fmt.Errorf("split %q is unknown; choose %s or %s", protocol, leaveOneOut, byTime)
+	case protocol == byTime && ds.OrderOnly:
+		return fmt.Errorf("%s has the order of events but no times to split by; choose %s", ds.Name, leaveOneOut)
+	}
+	return nil
 }
 
 // calibration returns training histories for the ranges of activations, and the

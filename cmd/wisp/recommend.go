@@ -16,6 +16,7 @@ import (
 
 func newRecommend() *cobra.Command {
 	var dataDir, user, history, text, similar string
+	var heads headQuestion
 	var asJSON bool
 	var rules ruleFlags
 	var q edge.Request
@@ -32,6 +33,10 @@ An artefact with a text encoder also reads what is known of the user: --descript
 what the data say of --user. With --text it finds the items whose texts are nearest in
 meaning, whoever asks; with --similar those that are most like an item.
 
+With --rate it says what the user would rate the items named, where the model was given
+a rating head (wisp fit-ratings), and with --classify how likely a text is of each class
+(wisp fit-classes), such as positive and negative.
+
 Rules hold for each of these: they say what may appear, and in which order, and leave
 the list short only where the catalogue has nothing more that they let in.`,
 		Example: `  wisp recommend ml-100k.wisp --data prepared --user 42 --explain
@@ -39,6 +44,8 @@ the list short only where the catalogue has nothing more that they let in.`,
   wisp recommend shop.wisp
   wisp recommend shop.wisp --text "a kettle for the camp fire"
   wisp recommend shop.wisp --history sku-17 --description "cooks outdoors, has little room"
+  wisp recommend ml-100k.wisp --data prepared --user 42 --rate 50,172
+  wisp recommend films.wisp --classify "what a film"
   wisp recommend shop.wisp --similar sku-17 --forbid Toys --max-per-category 3 --diversity 0.7`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -58,6 +65,9 @@ the list short only where the catalogue has nothing more that they let in.`,
 			if q.Rules, err = rules.rules(); err != nil {
 				return err
 			}
+			if err := heads.check(cmd); err != nil {
+				return err
+			}
 			r, err := edge.Open(ctx, args[0], edge.Options{Sandboxes: 1, AllowUnsigned: true})
 			if err != nil {
 				return withRemedy(err)
@@ -72,6 +82,9 @@ the list short only where the catalogue has nothing more that they let in.`,
 				if err := known(r, dataDir, user, &q); err != nil {
 					return err
 				}
+			}
+			if heads.asked() {
+				return heads.ask(ctx, r, q, cmd.OutOrStdout(), asJSON)
 			}
 			response, err := ask(ctx, r, text, similar, q)
 			if errors.Is(err, edge.ErrNoText) {
@@ -122,6 +135,7 @@ the list short only where the catalogue has nothing more that they let in.`,
 	f.StringVar(&q.Description, "description", "", "what the user is like, in words (default: what --data says of --user)")
 	f.StringVar(&text, "text", "", "find items by this text")
 	f.StringVar(&similar, "similar", "", "find the items that are most like this one")
+	heads.add(f)
 	rules.add(f)
 	f.IntVarP(&q.K, "number", "k", 10, "number of items")
 	f.BoolVar(&q.Explain, "explain", false, "say which past events speak most for each item")

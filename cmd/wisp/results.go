@@ -53,7 +53,7 @@ are measured, and the pages keep what they have of others.`,
 	f.StringSliceVar(&b.topics, "topic", nil, "only these topics, the names of the pages in docs/results")
 	f.StringSliceVar(&b.only, "set", nil, "only these data sets")
 	f.IntVar(&b.swapped, "swap-requests", 1_000_000, "requests while versions are replaced, of topic operate")
-	f.IntVar(&b.soak, "soak-requests", 10_000_000, "requests of the soak of topic operate, 0 for none")
+	f.IntVar(&b.soaked, "soak-requests", 10_000_000, "requests of topic soak")
 	f.IntVar(&b.inputs, "inputs", 10_000_000, "hostile inputs of topic security; fewer for a look")
 	f.IntVar(&b.seeds, "seeds", 3, "models to train of each kind")
 	return c
@@ -64,7 +64,7 @@ type bench struct {
 	shared, work, docs string
 	topics, only       []string
 	seeds, inputs      int
-	swapped, soak      int
+	swapped, soaked    int
 	p                  *progress
 	machine, commit    string
 }
@@ -77,7 +77,7 @@ type set struct {
 }
 
 // setNames are the data sets that figures are made of.
-var setNames = []string{"ml-100k", "movietweetings", "ml-latest-small", "games"}
+var setNames = []string{"simulated", "ml-100k", "movietweetings", "ml-latest-small", "games"}
 
 func (b *bench) sets() []set {
 	at := func(parts ...string) string { return filepath.Join(append([]string{b.shared, "data"}, parts...)...) }
@@ -128,12 +128,14 @@ func (b *bench) run(ctx context.Context) error {
 		{"cold", b.cold},
 		{"controls", b.controls},
 		{"games", b.games},
+		{"stream", b.stream},
 		{"ratings", b.ratings},
 		{"sentiment", b.sentiment},
 		{"encoder", b.encoder},
 		{"speed", b.speed},
 		{"runtime", b.runtime},
 		{"operate", b.operate},
+		{"soak", b.soak},
 		{"history", b.history},
 		{"security", b.security},
 		{"guest", b.guest},
@@ -223,7 +225,8 @@ func (v variant) made(t training) bool {
 	o := t.Options
 	return t.Vectors == v.vectors && t.Refit == v.refit &&
 		(v.options.Epochs == 0 || v.options.Epochs == o.Epochs) && (v.options.Dropout == 0 || v.options.Dropout == o.Dropout) &&
-		v.options.IDDropout == o.IDDropout
+		v.options.IDDropout == o.IDDropout && (v.options.Samples == 0 || v.options.Samples == o.Samples) &&
+		(v.options.Smoothing == 0 || max(v.options.Smoothing, 0) == o.Smoothing)
 }
 
 // usual is the model of the chain.

@@ -132,7 +132,7 @@ func vectorsOf(ctx context.Context, m *model.TextModel, tok *tokenize.Tokenizer,
 // sandboxVectors returns the embeddings of texts by the guest.
 func sandboxVectors(ctx context.Context, m *model.TextModel, tok *tokenize.Tokenizer, texts []string) (v eval.Vectors, err error) {
 	v.Dim = m.Config.Dim
-	g, err := openText(ctx, tok, m)
+	g, err := openText(ctx, quantize.Text{Encoder: m, Tokenizer: tok})
 	if err != nil {
 		return v, err
 	}

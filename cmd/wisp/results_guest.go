@@ -18,7 +18,6 @@ import (
 	"github.com/wisp-project/wisp/internal/layout"
 	"github.com/wisp-project/wisp/internal/layout/layouttest"
 	"github.com/wisp-project/wisp/internal/results"
-	"github.com/wisp-project/wisp/internal/tokenize"
 	"github.com/wisp-project/wisp/model"
 	"github.com/wisp-project/wisp/quantize"
 )
@@ -118,13 +117,13 @@ func openTextGuest(ctx context.Context, folder string) (*guest.Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openText(ctx, tok, encoder)
+	return openText(ctx, quantize.Text{Encoder: encoder, Tokenizer: tok})
 }
 
-func openText(ctx context.Context, tok *tokenize.Tokenizer, encoder *model.TextModel) (*guest.Guest, error) {
+func openText(ctx context.Context, text quantize.Text) (*guest.Guest, error) {
 	p := layouttest.Params(searchShape(1), 1)
 	var err error
-	if p.Shape.Text, p.Text, err = quantize.TextParams(quantize.Text{Encoder: encoder, Tokenizer: tok}); err != nil {
+	if p.Shape.Text, p.Text, err = quantize.TextParams(text); err != nil {
 		return nil, err
 	}
 	return guest.Open(ctx, p)

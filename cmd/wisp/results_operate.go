@@ -6,13 +6,10 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,15 +19,13 @@ import (
 	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/edge"
 	"github.com/wisp-project/wisp/edge/edgetest"
-	"github.com/wisp-project/wisp/internal/atomicfile"
 	"github.com/wisp-project/wisp/internal/layout"
 	"github.com/wisp-project/wisp/internal/results"
-	"github.com/wisp-project/wisp/internal/runlog"
 )
 
 const operateText = `
 What an operator sees, with artefacts of random parameters: width 64, 2 layers, requests of 50 events for ten items.
-In opening and in the soak they have the built-in text encoder inside.
+In opening they have the built-in text encoder inside.
 
 Opening is edge.Open of a signed file and a first answer: signature, digests, decompression, compiling, the golden
 request. Cold has no machine code; warm takes it from the cache. Low and high are the quartiles over the rounds; files are
@@ -41,67 +36,71 @@ excluded: the median, and in a figure of its own the 99th percentile. What slici
 entering the guest takes, over the time of the request.
 
 Swapping replaces the version while every core asks: failed requests, and latencies beside those of the same
-requests when nothing is replaced. In the soak two models answer in wiped sandboxes, one of them replaced again and again, while items are
-inserted into both by their texts, and the oldest removed, and a tenant with
-hostile kernels (they trap, loop, grow, answer nonsense) sends as much as it can; after each part of it the resident memory is
-read, after a garbage collection. The slope is that of the line through all points behind the first fifth, with its 95 %
-interval.
+requests when nothing is replaced.
 `
 
 // operateSizes say how much is measured.
 type operateSizes struct {
-	items, rounds    int
-	long             int // items of the request that runs into its deadline
-	swapped, swaps   int // requests and replacements
-	soak, soakPoints int // requests, and points of the picture
+	items, rounds  int
+	long           int // items of the request that runs into its deadline
+	swapped, swaps int // requests and replacements
 }
 
 func (b *bench) operate(ctx context.Context) (results.Topic, error) {
 	return operateFigures(ctx, operateSizes{
-		items: 10_000, rounds: 40, long: 400_000, swapped: b.swapped, swaps: 100, soak: b.soak, soakPoints: 200,
-	}, b.docs, b.p)
+		items: 10_000, rounds: 40, long: 400_000, swapped: b.swapped, swaps: 100,
+	}, b.p)
 }
 
-func operateFigures(ctx context.Context, n operateSizes, docs string, p *progress) (results.Topic, error) {
+func operateFigures(ctx context.Context, n operateSizes, p *progress) (results.Topic, error) {
 	t := results.Topic{Title: "Operating", Text: operateText}
-	o := operation{n: n, docs: docs, p: p, key: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))}
-	var err error
-	if o.dir, err = os.MkdirTemp("", "wisp-operate-"); err != nil {
+	r, err := newReleases()
+	if err != nil {
 		return t, err
 	}
-	defer os.RemoveAll(o.dir) //nolint:errcheck // the temporary folder is cleaned by others too
-	for _, measure := range []func(context.Context) ([]results.Record, error){o.open, o.deadline, o.swap, o.soak} {
+	defer r.remove()
+	o := operation{releases: r, n: n, p: p}
+	for _, measure := range []func(context.Context) ([]results.Record, error){o.open, o.deadline, o.swap} {
 		records, err := measure(ctx)
 		if err != nil {
 			return t, err
 		}
 		t.Records = append(t.Records, records...)
 	}
-	if n.soak > 0 {
-		t.Text += "\n![resident memory over the soak](operate-soak.svg)\n"
-	}
 	return t, nil
 }
 
 // operation measures.
 type operation struct {
-	n         operateSizes
-	dir, docs string
-	key       ed25519.PrivateKey
-	p         *progress
+	releases
+	n operateSizes
+	p *progress
 }
 
+// releases are signed files in a folder.
+type releases struct {
+	dir string
+	key ed25519.PrivateKey
+}
+
+func newReleases() (releases, error) {
+	dir, err := os.MkdirTemp("", "wisp-releases-")
+	return releases{dir, ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))}, err
+}
+
+func (r releases) remove() { _ = os.RemoveAll(r.dir) } // a temporary folder is cleaned by others too
+
 // options trust what release signs.
-func (o operation) options() edge.Options {
-	return edge.Options{Trust: edge.Trust{Keys: []ed25519.PublicKey{o.key.Public().(ed25519.PublicKey)}}}
+func (r releases) options() edge.Options {
+	return edge.Options{Trust: edge.Trust{Keys: []ed25519.PublicKey{r.key.Public().(ed25519.PublicKey)}}}
 }
 
 // release writes a version of a.
-func (o operation) release(a *artifact.Artifact, name, tenant string, version uint64) (string, error) {
+func (r releases) release(a *artifact.Artifact, name, tenant string, version uint64) (string, error) {
 	b := *a
 	b.Manifest.Name, b.Manifest.Tenant, b.Manifest.Version = name, tenant, version
-	path := filepath.Join(o.dir, fmt.Sprintf("%s-%d.wisp", name, version))
-	return path, artifact.WriteFile(path, &b, artifact.WriteOptions{Level: 3, Key: o.key})
+	path := filepath.Join(r.dir, fmt.Sprintf("%s-%d.wisp", name, version))
+	return path, artifact.WriteFile(path, &b, artifact.WriteOptions{Level: 3, Key: r.key})
 }
 
 func (o operation) open(ctx context.Context) ([]results.Record, error) {
@@ -333,220 +332,4 @@ func (o operation) swap(ctx context.Context) (_ []results.Record, err error) {
 		record("speed.swap.quiet-p50-us", us(quiet, 0.5), "µs", len(quiet)),
 		record("speed.swap.quiet-p99-us", us(quiet, 0.99), "µs", len(quiet)),
 	}, nil
-}
-
-// hostile returns an artefact whose kernel answers its golden request and then does
-// something bad.
-func hostile(bad func(m layout.Map) []byte) (*artifact.Artifact, error) {
-	a, err := randomArtefact(12)
-	if err != nil {
-		return nil, err
-	}
-	image, err := a.Image()
-	if err != nil {
-		return nil, err
-	}
-	m := image.Map
-	b := *a
-	b.Kernel = edgetest.Module(2, slices.Concat(
-		edgetest.Says(m, 1, 0, edgetest.Word(0), edgetest.Float(0)),
-		edgetest.When(edgetest.Asked(m), edgetest.Word(7), bad(m)...), edgetest.Word(0), []byte{edgetest.End})...)
-	request := layout.Request{Kind: layout.KindRecommend, K: 1}
-	answer := layout.Answer{Status: layout.StatusOK, Hits: []layout.Hit{{}}}
-	b.Goldens = []artifact.Golden{{Request: request.Append(nil), Answer: answer.Append(nil)}}
-	return &b, nil
-}
-
-func (o operation) soak(ctx context.Context) (_ []results.Record, err error) {
-	if o.n.soak == 0 {
-		return nil, nil
-	}
-	if _, ok := resident(); !ok {
-		return nil, nil // the system does not tell
-	}
-	a, err := randomTextArtefact(o.n.items)
-	if err != nil {
-		return nil, err
-	}
-	options := edge.HostOptions{Options: o.options(), Tenants: map[string]edge.TenantLimits{"hostile": {Sandboxes: 1, Queue: 8, Timeout: 5 * time.Millisecond}}}
-	options.State, options.Cache, options.Isolation = filepath.Join(o.dir, "soak-state"), filepath.Join(o.dir, "cache"), edge.Wiped
-	h, err := edge.NewHost(options)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, h.Close(ctx)) }()
-	var models, enemies []*edge.Model
-	for _, name := range []string{"swapped", "kept"} {
-		path, err := o.release(a, name, "good", 1)
-		if err != nil {
-			return nil, err
-		}
-		m, err := h.Open(ctx, name, path)
-		if err != nil {
-			return nil, err
-		}
-		models = append(models, m)
-	}
-	for name, bad := range map[string]func(m layout.Map) []byte{
-		"traps": func(layout.Map) []byte { return []byte{edgetest.Unreachable} },
-		"loops": func(layout.Map) []byte { return []byte{edgetest.Loop, edgetest.Void, edgetest.Br, 0, edgetest.End} },
-		"grows": func(layout.Map) []byte {
-			return slices.Concat(edgetest.Word(1), edgetest.MemoryGrow, []byte{edgetest.Drop})
-		},
-		"nonsense": func(m layout.Map) []byte { return edgetest.Says(m, 1<<30, 0, edgetest.Word(0), edgetest.Float(0)) },
-	} {
-		a, err := hostile(bad)
-		if err != nil {
-			return nil, err
-		}
-		path, err := o.release(a, name, "hostile", 1)
-		if err != nil {
-			return nil, err
-		}
-		m, err := h.Open(ctx, name, path)
-		if err != nil {
-			return nil, err
-		}
-		enemies = append(enemies, m)
-	}
-
-	histories := randomHistories(o.n.items)
-	part := max(1, o.n.soak/o.n.soakPoints)
-	var x, y []float64
-	var attacks, inserted atomic.Int64
-	var refused atomic.Pointer[error] // the first error of an insertion
-	failed, answered := 0, 0
-	begin := time.Now()
-	for answered < o.n.soak {
-		attacking, stop := context.WithCancel(ctx)
-		var flood sync.WaitGroup
-		for _, m := range enemies {
-			flood.Go(func() {
-				for attacking.Err() == nil {
-					_, _ = m.Recommend(attacking, edge.Request{K: 7}) // it fails
-					attacks.Add(1)
-					time.Sleep(time.Millisecond)
-				}
-			})
-		}
-		for _, m := range models {
-			flood.Go(func() {
-				if err := insertOften(attacking, m, &inserted); err != nil && attacking.Err() == nil {
-					refused.CompareAndSwap(nil, &err)
-				}
-			})
-		}
-		var done atomic.Int64
-		for _, m := range models {
-			times, bad := load(ctx, m, histories, part/len(models), &done)
-			failed += bad
-			answered += len(times)
-		}
-		stop()
-		flood.Wait()
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if err := refused.Load(); err != nil {
-			return nil, *err
-		}
-		version := uint64(len(x) + 2)
-		path, err := o.release(a, "swapped", "good", version)
-		if err == nil {
-			_, err = models[0].Replace(ctx, path)
-		}
-		if err = errors.Join(err, os.Remove(path)); err != nil {
-			return nil, err
-		}
-		debug.FreeOSMemory()
-		bytes, _ := resident()
-		x, y = append(x, float64(answered)/1e6), append(y, float64(bytes)/(1<<20))
-		o.p.stage("soak", int64(answered), int64(o.n.soak))
-	}
-	took := time.Since(begin)
-	from := len(x) / 5
-	slope, low, high := line(x[from:], y[from:])
-	note := fmt.Sprintf("two models of %d items, %d replacements, %d insertions, %d hostile requests, %v", o.n.items, len(x), inserted.Load(), attacks.Load(), took.Round(time.Second))
-	svg, err := runlog.Picture(runlog.Chart{
-		Title: "Resident memory, MiB", Axis: fmt.Sprintf("thousands of requests, times %d", max(1, part/1000)),
-		Curves: []runlog.Curve{{Name: "resident", Values: y}},
-	})
-	if err == nil {
-		err = os.MkdirAll(o.docs, 0o755)
-	}
-	if err == nil {
-		err = atomicfile.Write(filepath.Join(o.docs, "operate-soak.svg"), svg)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return []results.Record{
-		{Name: "soak.failed", Value: float64(failed), Low: float64(failed), High: float64(failed), Unit: "requests", N: answered, Note: note},
-		{Name: "soak.memory-slope", Value: slope, Low: low, High: high, Unit: "MiB a million requests", N: len(x) - from, Note: note},
-		{Name: "soak.memory", Value: y[len(y)-1], Low: slices.Min(y[from:]), High: slices.Max(y[from:]), Unit: "MiB", N: len(x) - from, Note: "resident at the end; low and high are the extremes"},
-	}, nil
-}
-
-// insertOften inserts an item into m some hundred times a second, and removes those
-// that were inserted before the last few, until the context ends.
-func insertOften(ctx context.Context, m *edge.Model, inserted *atomic.Int64) error {
-	const kept = 16
-	id := func(i int64) string { return fmt.Sprintf("new-%s-%d", m.Name(), i) }
-	var mine []string
-	for ctx.Err() == nil {
-		n := inserted.Add(1)
-		if err := m.Insert(ctx, edge.NewItem{ID: id(n), Text: fmt.Sprintf("thing %d of a kind %d", n, n%7)}); err != nil {
-			return err
-		}
-		if mine = append(mine, id(n)); len(mine) > kept {
-			if err := m.Remove(mine[0]); err != nil {
-				return err
-			}
-			mine = mine[1:]
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	for _, id := range mine {
-		if err := m.Remove(id); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// resident returns the resident memory of this process, in bytes.
-func resident() (int64, bool) {
-	b, err := os.ReadFile("/proc/self/status")
-	if err != nil || !strings.Contains(string(b), "VmRSS:") {
-		return 0, false
-	}
-	return procBytes(b, "VmRSS:"), true
-}
-
-// line returns the slope of the least-squares line through points, and the ends of
-// its 95 % interval: residuals taken to be independent, two standard errors to each
-// side.
-func line(x, y []float64) (slope, low, high float64) {
-	n := float64(len(x))
-	var mx, my float64
-	for i := range x {
-		mx += x[i] / n
-		my += y[i] / n
-	}
-	var sxx, sxy float64
-	for i := range x {
-		sxx += (x[i] - mx) * (x[i] - mx)
-		sxy += (x[i] - mx) * (y[i] - my)
-	}
-	if sxx == 0 || n < 3 {
-		return 0, 0, 0
-	}
-	slope = sxy / sxx
-	var rest float64
-	for i := range x {
-		d := y[i] - my - slope*(x[i]-mx)
-		rest += d * d
-	}
-	e := 2 * math.Sqrt(rest/(n-2)/sxx)
-	return slope, slope - e, slope + e
 }

@@ -32,6 +32,10 @@ protocol of quality.md.
   chose when it learnt from those who do not know the validation events.
 - student-int8: the same in eight bits, plain Go; student-int8-sandbox: out of the
   artefact, as everybody runs it.
+- student-pruned: what is left of the student without half of its feed-forward columns and
+  a quarter of its dimensions, the least important ones (wisp prune), after it recovered by
+  what the whole one expects; the shares were set beforehand. student-pruned-int8-sandbox:
+  its artefact.
 - undistilled-int8-sandbox: the public recipe beside it. The teacher of quality.md, of
   the student's shape, trained again with the validation events and quantized after
   training.
@@ -135,6 +139,15 @@ func (c *class) run(ctx context.Context) (err error) {
 		if err := c.squeezed(ctx, "student", m, t, dir); err != nil {
 			return err
 		}
+		if m, t, dir, err = c.pruned(ctx, m.Config, i+1, dir); err != nil {
+			return err
+		}
+		if err := c.measure(ctx, "student-pruned", teacher(m, t.users)); err != nil {
+			return err
+		}
+		if err := c.squeezed(ctx, "student-pruned", m, t, dir); err != nil {
+			return err
+		}
 		v := usual(i + 1)
 		_, vt, _, err := c.trained(ctx, c.ds, c.fingerprint, c.s, v)
 		if err != nil {
@@ -222,6 +235,39 @@ func (c *class) student(ctx context.Context, size string, seed int, e, again *en
 	return m, t, dir, err
 }
 
+// pruned returns what is left of the student in a folder, pruned unless that is in the work
+// folder, and its folder there.
+func (c *class) pruned(ctx context.Context, student model.Config, seed int, of string) (*model.Model, training, string, error) {
+	r := pruneRun{
+		trainRun: trainRun{data: filepath.Join(c.work, c.set.name, "prepared"), out: of + "-pruned"}, modelDir: of, batches: 64,
+		prune: quantize.PruneOptions{FFN: student.FFN / 2, Dim: student.Dim * 3 / 4},
+	}
+	r.options = hostgpu.TrainOptions{Seed: uint64(seed), Epochs: 10, LearningRate: studentRate, Dropout: studentDropout}
+	if c.epochs > 0 {
+		r.options.Epochs = min(r.options.Epochs, c.epochs)
+	}
+	m, t, err := loadModel(r.out)
+	if err == nil && t.fits(m, c.ds, c.fingerprint) == nil {
+		if from, err := r.from(); err == nil && reflect.DeepEqual(t.Pruned, from) {
+			return m, t, r.out, nil
+		}
+	}
+	c.p.line("%s student, pruned, seed %d", c.ds.Name, seed)
+	if _, err := os.Stat(filepath.Join(r.out, checkpointFile)); err == nil {
+		r.resume = true
+	}
+	_, _, _, err = r.run(ctx, c.p)
+	if errors.Is(err, hostgpu.ErrCheckpoint) { // of a run with other options
+		r.resume = false
+		_, _, _, err = r.run(ctx, c.p)
+	}
+	if err != nil {
+		return nil, t, "", err
+	}
+	m, t, err = loadModel(r.out)
+	return m, t, r.out, err
+}
+
 // squeezed measures the artefact of a model, in plain Go too where it is the student's.
 func (c *class) squeezed(ctx context.Context, name string, m *model.Model, t training, dir string) error {
 	a, _, err := compress(ctx, m, t, c.ds, c.s, quantize.BuildOptions{})
@@ -268,7 +314,7 @@ func (c *class) measure(ctx context.Context, name string, st stage) error {
 func (c *class) report(note string) error {
 	set := c.set.name
 	best := c.measured["best"]
-	for _, name := range []string{"best", "student", "student-int8", "student-int8-sandbox", "undistilled-int8-sandbox"} {
+	for _, name := range []string{"best", "student", "student-int8", "student-int8-sandbox", "student-pruned", "student-pruned-int8-sandbox", "undistilled-int8-sandbox"} {
 		var ndcg []float64
 		for _, r := range c.measured[name] {
 			if name == "best" {

@@ -35,7 +35,7 @@ func TestStudents(t *testing.T) {
 	}
 	for _, name := range []string{
 		"quality.made.best.ndcg10", "quality.made.student.ndcg10", "quality.made.student-int8.ndcg10", "quality.made.student-int8-sandbox.retention",
-		"quality.made.student-int8-sandbox.overlap10", "quality.made.undistilled-int8-sandbox.ndcg10", "quality.made.student-nano.validation-ndcg10",
+		"quality.made.student-int8-sandbox.overlap10", "quality.made.student-pruned.retention", "size.made.student-pruned-int8-sandbox.bytes", "quality.made.undistilled-int8-sandbox.ndcg10", "quality.made.student-nano.validation-ndcg10",
 		"size.made.artefact.bytes", "size.made.artefact.ratio-to-teacher", "size.made.best.bytes", "speed.made.student-int8-sandbox.p50-us", "compute.made.student.macs",
 	} {
 		if !(values[name] > 0) {
@@ -44,6 +44,10 @@ func TestStudents(t *testing.T) {
 	}
 	if a, b := values["quality.made.student-int8.ndcg10"], values["quality.made.student-int8-sandbox.ndcg10"]; a != b {
 		t.Errorf("the sandbox gives %v, plain Go %v", b, a)
+	}
+
+	if a, b := values["size.made.student-pruned-int8-sandbox.bytes"], values["size.made.artefact.bytes"]; !(a < b) {
+		t.Errorf("pruned it weighs %v bytes, whole %v", a, b)
 	}
 
 	said.Reset()

@@ -98,7 +98,7 @@ func (e *execution) run(ctx context.Context) (*retrain.Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := e.compress(ctx, from, ds, s, serving.Manifest)
+	a, err := e.compress(ctx, from, ds, s, serving)
 	if errors.Is(err, quantize.ErrModel) || errors.Is(err, quantize.ErrCalibration) {
 		o.Reason = err.Error() // weights that eight bits cannot hold
 		return o, nil
@@ -355,17 +355,28 @@ func (e *execution) serving() (*artifact.Artifact, error) {
 
 // compress makes the artefact of a model, with the name, tenant and abilities of the
 // one before, and returns it as it was read back.
-func (e *execution) compress(ctx context.Context, from string, ds *data.Dataset, s *data.Split, was artifact.Manifest) (*artifact.Artifact, error) {
+func (e *execution) compress(ctx context.Context, from string, ds *data.Dataset, s *data.Split, serving *artifact.Artifact) (*artifact.Artifact, error) {
 	m, t, err := loadModel(from)
 	if err != nil {
 		return nil, err
 	}
+	was := serving.Manifest
 	o := quantize.BuildOptions{
 		Name: was.Name, Version: e.m.Release, Tenant: was.Tenant, Licences: was.Licences, ItemBits: e.m.Options.ItemBits,
 		Created: time.Unix(e.m.Now, 0).UTC().Format(time.RFC3339),
 	}
 	if was.Model.Text.Vocabulary > 0 {
 		if o.Text, err = textPart(t.Vectors.Encoder, from, m, t, ds); err != nil {
+			return nil, err
+		}
+	}
+	if was.Model.Text.Classes > 0 { // of the same text encoder
+		if o.Text.Classes, err = quantize.ClassesOf(serving); err != nil {
+			return nil, err
+		}
+	}
+	if was.Model.Ratings {
+		if o.Ratings, _, err = hostgpu.TrainTowerRatings(ctx, m, ds, s.Train, s.Valid, t.users, hostgpu.TowerRatingOptions{}); err != nil {
 			return nil, err
 		}
 	}

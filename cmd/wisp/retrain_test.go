@@ -559,7 +559,13 @@ func TestRetrainEncoder(t *testing.T) {
 	dir := t.TempDir()
 	j.model, j.artefact = filepath.Join(dir, "model"), filepath.Join(dir, "shop.wisp")
 	succeed(t, "train", j.prepared, "--out", j.model, "--epochs", "6", "--dim", "16", "--layers", "1", "--window", "20", "--lr", "0.01", "--features", "0", "--encoder", encoder)
-	succeed(t, "compress", j.model, "--data", j.prepared, "--encoder", encoder, "--out", j.artefact)
+	classes := filepath.Join(t.TempDir(), "classes.safetensors")
+	words := func(name, text string) string {
+		return name + "=" + put(t, filepath.Join(t.TempDir(), name), []byte(strings.Repeat(text+"\n", 10)))
+	}
+	succeed(t, "fit-classes", words("bad", "the of"), words("good", "wood light"), "--encoder", encoder, "--out", classes)
+	succeed(t, "fit-ratings", j.model, "--data", j.prepared)
+	succeed(t, "compress", j.model, "--data", j.prepared, "--encoder", encoder, "--classes", classes, "--out", j.artefact)
 	j.add("week-0.jsonl", j.weeks[0])
 	j.publishes(2, "--margin", "0.5")
 	a, err := artifact.Open(j.out, artifact.ReadOptions{AllowUnsigned: true})
@@ -568,6 +574,9 @@ func TestRetrainEncoder(t *testing.T) {
 	}
 	if !a.Manifest.Model.Text.ItemMap {
 		t.Errorf("the artefact does not read texts: %+v", a.Manifest.Model.Text)
+	}
+	if !a.Manifest.Model.Ratings || !slices.Equal(a.Manifest.Classes, []string{"bad", "good"}) {
+		t.Errorf("the heads of the artefact before are gone: %+v", a.Manifest)
 	}
 	j.add("week-1.jsonl", j.weeks[1])
 	fail(t, []string{"is not the text encoder"}, j.args("--encoder", tinyEncoder(t, madeChain(t).prepared))...)

@@ -11,9 +11,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strings"
-
-	"golang.org/x/text/encoding/charmap"
 
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/atomicfile"
@@ -30,6 +27,9 @@ first; each fold is predicted by a model fitted on the other nine. Intervals: St
 over the folds.
 
 - bag-of-words: logistic regression on TF-IDF of words and pairs of words.
+- built-in-fp32: logistic regression on the embeddings of the built-in encoder.
+- built-in: the same in int8 in the sandbox, encoder and head: what an artefact answers
+  that was made with wisp compress --classes.
 - frozen: logistic regression on the embeddings of all-MiniLM-L6-v2.
 - rt-polarity.accuracy: the same encoder with a classification head, both trained; see
   the note for what is frozen and for the options.
@@ -79,24 +79,8 @@ func readSentences(dir string) (*sentences, error) {
 	s := &sentences{}
 	h := sha256.New()
 	for class, name := range []string{"rt-polarity.neg", "rt-polarity.pos"} {
-		raw, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
+		if err := s.readLines(filepath.Join(dir, name), class, true, h); err != nil {
 			return nil, err
-		}
-		h.Write(raw)
-		h.Write([]byte{0})
-		text, err := charmap.ISO8859_1.NewDecoder().Bytes(raw)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		before := len(s.texts)
-		for line := range strings.Lines(string(text)) {
-			if line = strings.TrimSpace(line); line != "" {
-				s.texts, s.classes = append(s.texts, line), append(s.classes, class)
-			}
-		}
-		if len(s.texts) == before {
-			return nil, fmt.Errorf("%s has no sentences", filepath.Join(dir, name))
 		}
 	}
 	s.digest = fmt.Sprintf("%x", h.Sum(nil))
@@ -166,6 +150,9 @@ func (b *bench) sentiment(ctx context.Context) (results.Topic, error) {
 	if err := add("bag-of-words.", fmt.Sprint("weight of L2 the best of ", bagOfWordsL2), s.bagOfWords(folds)); err != nil {
 		return t, err
 	}
+	if err := s.builtIn(folds, add); err != nil {
+		return t, err
+	}
 	encoder := filepath.Join(b.shared, "models", "all-MiniLM-L6-v2")
 	if _, err := os.Stat(encoder); err != nil {
 		b.p.line("no pretrained encoder: %v", err)
@@ -176,7 +163,7 @@ func (b *bench) sentiment(ctx context.Context) (results.Topic, error) {
 		return t, err
 	}
 	s.digest += " " + digestOf(m, ids)
-	if err := add("frozen.", fmt.Sprint("weight of L2 the best of ", frozenL2), s.frozen(m, ids, folds)); err != nil {
+	if err := add("frozen.", fmt.Sprint("weight of L2 the best of ", frozenL2), s.frozen(m, ids, folds, frozenL2, nil)); err != nil {
 		return t, err
 	}
 	c, err := hostgpu.NewTextClassifier(m, 2, sentimentOptions)
@@ -222,16 +209,17 @@ func digestOf(m *model.TextModel, ids [][]int32) string {
 
 // bagOfWords returns the predictor from words and pairs of words.
 func (s *sentences) bagOfWords(folds []int) foldPredictor {
-	return s.logistic(folds, bagOfWordsL2, func(_ context.Context, train, test []int) (*sparseRows, *sparseRows, error) {
+	return s.logistic(folds, bagOfWordsL2, func(_ context.Context, train, test []int) (*sparseRows, verdict, error) {
 		b := newBagOfWords(pick(s.texts, train))
-		return b.rows(pick(s.texts, train)), b.rows(pick(s.texts, test)), nil
+		return b.rows(pick(s.texts, train)), byRows(b.rows(pick(s.texts, test))), nil
 	})
 }
 
-// frozen returns the predictor from the embeddings that m gives.
-func (s *sentences) frozen(m *model.TextModel, ids [][]int32, folds []int) foldPredictor {
+// frozen returns the predictor from the embeddings that m gives, judged by these or,
+// where by is not nil, by what it returns.
+func (s *sentences) frozen(m *model.TextModel, ids [][]int32, folds []int, l2 []float64, by func(test []int) verdict) foldPredictor {
 	var vectors []float32 // of all sentences, made when first needed
-	return s.logistic(folds, frozenL2, func(ctx context.Context, train, test []int) (*sparseRows, *sparseRows, error) {
+	return s.logistic(folds, l2, func(ctx context.Context, train, test []int) (*sparseRows, verdict, error) {
 		if d := m.Config.Dim; vectors == nil {
 			all := make([]float32, len(ids)*d)
 			if err := hostgpu.NewTextEncoder(m, 0).Embed(ctx, all, ids); err != nil {
@@ -239,14 +227,26 @@ func (s *sentences) frozen(m *model.TextModel, ids [][]int32, folds []int) foldP
 			}
 			vectors = all
 		}
-		return denseRows(vectors, m.Config.Dim, train), denseRows(vectors, m.Config.Dim, test), nil
+		x := denseRows(vectors, m.Config.Dim, train)
+		if by != nil {
+			return x, by(test), nil
+		}
+		return x, byRows(denseRows(vectors, m.Config.Dim, test)), nil
 	})
 }
 
+// verdict returns the classes of some sentences by a logistic regression.
+type verdict func(ctx context.Context, l *logistic) ([]int, error)
+
+// byRows judges by the rows of sentences.
+func byRows(y *sparseRows) verdict {
+	return func(_ context.Context, l *logistic) ([]int, error) { return l.predict(y), nil }
+}
+
 // logistic returns the predictor by logistic regression on the rows that features
-// makes of sentences. The weight of L2 is the one of l2 that does best on a part
-// of the first training set.
-func (s *sentences) logistic(folds []int, l2 []float64, features func(ctx context.Context, train, test []int) (x, y *sparseRows, err error)) foldPredictor {
+// makes of sentences, with what judges those to be predicted. The weight of L2 is the
+// one of l2 that does best on a part of the first training set.
+func (s *sentences) logistic(folds []int, l2 []float64, features func(ctx context.Context, train, test []int) (*sparseRows, verdict, error)) foldPredictor {
 	fit := func(ctx context.Context, train, test []int, weight float64) ([]int, error) {
 		x, y, err := features(ctx, train, test)
 		if err != nil {
@@ -256,7 +256,7 @@ func (s *sentences) logistic(folds []int, l2 []float64, features func(ctx contex
 		if err != nil {
 			return nil, err
 		}
-		return l.predict(y), nil
+		return y(ctx, l)
 	}
 	chosen := 0.0 // when first needed
 	return func(ctx context.Context, train, test []int) ([]int, error) {

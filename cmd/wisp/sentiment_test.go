@@ -116,6 +116,60 @@ func TestLogisticMinimises(t *testing.T) {
 	}
 }
 
+// With three classes the loss is as low as it gets, and corners of a triangle are told
+// apart.
+func TestLogisticOfThree(t *testing.T) {
+	const n, l2 = 300, 1e-3
+	r := rand.New(rand.NewPCG(2, 0))
+	values, classes, rows := make([]float32, 2*n), make([]int, n), make([]int, n)
+	for i := range classes {
+		rows[i], classes[i] = i, r.IntN(3)
+		values[2*i] = float32(math.Sin(2*math.Pi*float64(classes[i])/3) + 0.4*r.NormFloat64())
+		values[2*i+1] = float32(math.Cos(2*math.Pi*float64(classes[i])/3) + 0.4*r.NormFloat64())
+	}
+	x := denseRows(values, 2, rows)
+	l, err := fitLogistic(t.Context(), x, classes, l2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	right := 0
+	for i, class := range l.predict(x) {
+		if class == classes[i] {
+			right++
+		}
+	}
+	if right < 270 || len(l.weights) != 6 {
+		t.Errorf("%d of %d are right with %d weights", right, n, len(l.weights))
+	}
+	loss := func() float64 {
+		sum, z := 0.0, make([]float64, 2)
+		for i, class := range classes {
+			l.logits(z, x, i)
+			sum += math.Log(1 + math.Exp(z[0]) + math.Exp(z[1]))
+			if class > 0 {
+				sum -= z[class-1]
+			}
+		}
+		sum /= n
+		for j, w := range l.weights {
+			if j%3 < 2 {
+				sum += l2 / 2 * w * w
+			}
+		}
+		return sum
+	}
+	least := loss()
+	for j := range l.weights {
+		for _, by := range []float64{-0.02, 0.02} {
+			l.weights[j] += by
+			if got := loss(); got < least {
+				t.Errorf("weight %d: the loss falls from %v to %v", j, least, got)
+			}
+			l.weights[j] -= by
+		}
+	}
+}
+
 func TestReadSentences(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := readSentences(dir); !errors.Is(err, os.ErrNotExist) {

@@ -79,7 +79,7 @@ func best(scores []float32, k int) []int32 {
 func fittingData(ds *data.Dataset, s *data.Split) [][]data.Interaction {
 	histories := make([][]data.Interaction, len(ds.Histories))
 	if s.Protocol == byTime {
-		from := ds.Quantile(0.9)
+		from := ds.Quantile(testFrom)
 		for u, h := range ds.Histories {
 			n, _ := slices.BinarySearchFunc(h, from, func(e data.Interaction, t int64) int { return cmp.Compare(e.Time, t) })
 			histories[u] = h[:n]

@@ -107,34 +107,86 @@ type trainRun struct {
 	knows     bool // the validation events are among the training events of the split
 }
 
+// trainSplit is what a training learns from and is validated on.
+type trainSplit struct {
+	*data.Split                   // nil where the events stay on disk
+	stored      *data.StoredSplit // then
+}
+
+// cases is the number of validation cases.
+func (s trainSplit) cases() int {
+	if s.stored != nil {
+		return len(s.stored.Valid)
+	}
+	return len(s.Valid)
+}
+
 // trainer prepares one training.
-func (r *trainRun) trainer(ctx context.Context, ds *data.Dataset, s *data.Split, given hostgpu.Vectors, o hostgpu.TrainOptions, before *model.Model) (*hostgpu.Trainer, error) {
+func (r *trainRun) trainer(ctx context.Context, ds *data.Dataset, s trainSplit, given hostgpu.Vectors, o hostgpu.TrainOptions, before *model.Model) (*hostgpu.Trainer, error) {
+	if s.stored != nil {
+		return hostgpu.NewStoredTrainer(ds, s.stored, given, o)
+	}
 	if r.teach == nil {
-		return hostgpu.NewTrainer(ds, s, given, o)
+		return hostgpu.NewTrainer(ds, s.Split, given, o)
 	}
 	lessons, err := r.teach(ctx, before)
 	if err != nil {
 		return nil, err
 	}
 	if lessons.Targets == nil {
-		return hostgpu.NewContinuation(ds, s, given, lessons, o)
+		return hostgpu.NewContinuation(ds, s.Split, given, lessons, o)
 	}
-	return hostgpu.NewDistiller(ds, s, given, lessons, o)
+	return hostgpu.NewDistiller(ds, s.Split, given, lessons, o)
 }
 
-func (r *trainRun) run(ctx context.Context, p *progress) (training, error) {
-	ds, fingerprint, err := loadData(r.data)
+// run trains on the prepared data set. Its events stay on disk, unless a text encoder is
+// trained, too, whose pairs of texts are of all of them.
+func (r *trainRun) run(ctx context.Context, p *progress) (_ training, err error) {
+	if r.vectors.Tuned {
+		ds, fingerprint, err := loadData(r.data)
+		if err != nil {
+			return training{}, err
+		}
+		s, err := split(ds, r.protocol)
+		if err != nil {
+			return training{}, err
+		}
+		return r.runOn(ctx, ds, fingerprint, s, p)
+	}
+	fingerprint, err := dataFingerprint(r.data)
 	if err != nil {
 		return training{}, err
 	}
-	s, err := split(ds, r.protocol)
+	ds, err := data.LoadCatalogue(r.data)
 	if err != nil {
 		return training{}, err
 	}
-	return r.runOn(ctx, ds, fingerprint, s, p)
+	if err := makeModelDir(r.out); err != nil {
+		return training{}, err
+	}
+	events, err := data.Store(r.data, r.out)
+	if err != nil {
+		return training{}, err
+	}
+	defer func() { err = errors.Join(err, events.Close()) }()
+	return r.learn(ctx, ds, fingerprint, r.protocol, func(refit bool) (trainSplit, error) {
+		s, err := storedSplit(ds, events, r.protocol, refit)
+		return trainSplit{stored: s}, err
+	}, p)
 }
 
-func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, p *progress) (_ training, err error) {
+// runOn trains on a data set in memory.
+func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, p *progress) (training, error) {
+	return r.learn(ctx, ds, fingerprint, s.Protocol, func(refit bool) (trainSplit, error) {
+		if refit {
+			return trainSplit{Split: &data.Split{Protocol: s.Protocol, Train: fittingData(ds, s)}}, nil
+		}
+		return trainSplit{Split: s}, nil
+	}, p)
+}
+
+// learn trains on what material says, and with r.refit again on what it says then.
+func (r *trainRun) learn(ctx context.Context, ds *data.Dataset, fingerprint, protocol string, material func(refit bool) (trainSplit, error), p *progress) (_ training, err error) {
 	defer p.done()
 	device, err := openDevice(r.device, p)
 	if err != nil {
@@ -142,6 +194,10 @@ func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint stri
 	}
 	defer func() { err = errors.Join(err, device.Close()) }()
 	r.options.Device = device
+	s, err := material(false)
+	if err != nil {
+		return training{}, err
+	}
 	given, digest, err := r.vectors.make(ctx, ds, p)
 	if err != nil {
 		return training{}, err
@@ -149,7 +205,7 @@ func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint stri
 	blas := hostgpu.BLAS()
 	p.line("training on %d items, %d users with %s", len(ds.Items), len(ds.Users), cmp.Or(deviceName(device), blas.Name))
 	result := training{
-		Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol, Vectors: r.vectors, EncoderDigest: digest, Refit: r.refit || r.knows,
+		Data: ds.Name, Manifest: fingerprint, Protocol: protocol, Vectors: r.vectors, EncoderDigest: digest, Refit: r.refit || r.knows,
 		BLAS: blas.Name, Device: deviceName(device), Wisp: version(), Command: r.command, Distilled: r.distilled, Pruned: r.pruned,
 	}
 	made, err := r.fit(ctx, ds, s, given, r.options, checkpointFile, nil, p, &result)
@@ -160,7 +216,10 @@ func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint stri
 		p.line("training again for %d epochs, with the validation events", result.BestEpoch)
 		o := r.options
 		o.Epochs = result.BestEpoch
-		whole := &data.Split{Protocol: s.Protocol, Train: fittingData(ds, s)}
+		whole, err := material(true)
+		if err != nil {
+			return training{}, err
+		}
 		var again training // its epochs were not chosen, they were given
 		if made, err = r.fit(ctx, ds, whole, given, o, refitFile, made.model, p, &again); err != nil {
 			return training{}, err
@@ -196,9 +255,9 @@ func (r *trainRun) save(made fitted, given hostgpu.Vectors, ds *data.Dataset, re
 // fit trains once, with its checkpoint in the named file of the output folder,
 // and writes to result what the training came to. before is the model of the training
 // before, nil in the first one; only a student goes on from it.
-func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s *data.Split, given hostgpu.Vectors, o hostgpu.TrainOptions, file string, before *model.Model, p *progress, result *training) (made fitted, err error) {
+func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s trainSplit, given hostgpu.Vectors, o hostgpu.TrainOptions, file string, before *model.Model, p *progress, result *training) (made fitted, err error) {
 	if r.vectors.Tuned {
-		if err := r.tune(ds, s, &given, &o); err != nil {
+		if err := r.tune(ds, s.Split, &given, &o); err != nil {
 			return made, err
 		}
 	}
@@ -239,14 +298,14 @@ func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s *data.Split, giv
 		if e.Done {
 			kept = true
 			recordMemory(log, int64(e.Total))
-			if len(s.Valid) > 0 {
+			if s.cases() > 0 {
 				log.Scalar(int64(e.Total), "ndcg@10/validation", e.NDCG, time.Now())
 			}
 			if err := log.Draw(); err != nil {
 				p.line("the curves could not be drawn: %v", err)
 			}
 			validation := ""
-			if len(s.Valid) > 0 {
+			if s.cases() > 0 {
 				validation = fmt.Sprintf("  validation NDCG@10 %.4f", e.NDCG)
 				if e.BestEpoch == e.Epoch {
 					validation += "  best so far"

@@ -16,21 +16,12 @@ import (
 // checks every file against the manifest first. Errors wrap ErrPrepared and
 // name the damaged file.
 func Load(dir string) (*Dataset, error) {
-	m, err := ReadManifest(dir)
+	d, err := LoadCatalogue(dir)
 	if err != nil {
 		return nil, err
 	}
-	d := &Dataset{Name: m.Name, Types: m.Types, OrderOnly: m.OrderOnly}
-	if err := readRows(dir, itemsFile, m, int64(m.Items)+int64(m.ColdItems), func(r *itemRow) error {
-		d.Items = append(d.Items, Item{r.ID, r.Title, r.Text, r.Categories, attributeMap(r.Attributes)})
-		return nil
-	}); err != nil {
-		return nil, err
-	}
-	if err := readRows(dir, usersFile, m, int64(m.Users), func(r *userRow) error {
-		d.Users = append(d.Users, User{r.ID, r.Description, attributeMap(r.Attributes)})
-		return nil
-	}); err != nil {
+	m, err := ReadManifest(dir)
+	if err != nil {
 		return nil, err
 	}
 	d.Histories = make([][]Interaction, len(d.Users))
@@ -50,6 +41,28 @@ func Load(dir string) (*Dataset, error) {
 		// The capacity ends where the next user starts, so that appending to
 		// one history never writes into another.
 		d.Histories[u] = all[starts[u]:starts[u+1]:starts[u+1]]
+	}
+	return d, nil
+}
+
+// LoadCatalogue does what Load does, without the events: it has no histories.
+func LoadCatalogue(dir string) (*Dataset, error) {
+	m, err := ReadManifest(dir)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dataset{Name: m.Name, Types: m.Types, OrderOnly: m.OrderOnly}
+	if err := readRows(dir, itemsFile, m, int64(m.Items)+int64(m.ColdItems), func(r *itemRow) error {
+		d.Items = append(d.Items, Item{r.ID, r.Title, r.Text, r.Categories, attributeMap(r.Attributes)})
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	if err := readRows(dir, usersFile, m, int64(m.Users), func(r *userRow) error {
+		d.Users = append(d.Users, User{r.ID, r.Description, attributeMap(r.Attributes)})
+		return nil
+	}); err != nil {
+		return nil, err
 	}
 	return d, nil
 }

@@ -27,6 +27,10 @@ func CHeader() string {
 	for i, name := range scalarNames {
 		define("S_"+name, i)
 	}
+	section("Scalars of the ratings.")
+	for i, name := range rateNames {
+		define("RATE_"+name, i)
+	}
 	section("Messages, in words, and the other numbers of the arithmetic.")
 	for _, d := range []struct {
 		name  string
@@ -42,6 +46,8 @@ func CHeader() string {
 		{"KIND_SEARCH", KindSearch},
 		{"KIND_EMBED", KindEmbed},
 		{"KIND_SIMILAR", KindSimilar},
+		{"KIND_RATE", KindRate},
+		{"KIND_CLASSIFY", KindClassify},
 		{"MAX_REASONS", MaxReasons},
 		{"NO_REASON", NoReason},
 		{"OWN_PART", OwnPart},
@@ -75,6 +81,8 @@ func CHeader() string {
 		{"MAX_ITEM_LABELS", MaxItemLabels},
 		{"BOOST_MAX", BoostMax},
 		{"STATUS_NO_ATTRIBUTES", StatusNoAttributes},
+		{"STATUS_NO_HEAD", StatusNoHead},
+		{"NO_LEVEL", NoLevel},
 		{"TEXT_CLS", textCLS},
 		{"TEXT_NORMALISE", textNormalise},
 		{"TEXT_ITEM_MAP", textItemMap},

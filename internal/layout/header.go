@@ -39,6 +39,7 @@ const (
 	hTextFFN
 	hTextFlags
 	hTokenizerBytes
+	hTextClasses
 	hTextEpsilon // float32
 	hBoundHead   // columns of the bounds, as in Shape
 	hBoundMiddle
@@ -49,6 +50,7 @@ const (
 	hAttributes
 	hAttributeEntries
 	hAttributeNameBytes
+	hRatings // 1 where the image has them
 
 	hBoundK
 	hReach
@@ -80,6 +82,9 @@ const (
 	hUserMap
 	hUserMapScale
 	hUserMapBias
+	hClassMap // packed (classes, dimK) int8
+	hClassMapScale
+	hClassMapBias
 	hTextBlocks // L blocks, hTextBlockStride apart
 	hTextBlockStride
 	hUserStart // where the user tower begins
@@ -105,6 +110,12 @@ const (
 	hAttributeList   // (entries) uint32: number, and how often in the upper eight bits
 	hAttributeFactor // (N) float32
 	hAttributeNames
+	hRateMap // packed (D, dimK) int8
+	hRateMapScale
+	hRateMapBias
+	hRateScalars // rateScalars float32
+	hRateLevels  // (E) int16
+	hRateItems   // (N) int16
 	hImageEnd
 
 	// Offsets from the start of a block.
@@ -177,7 +188,7 @@ const (
 	hValues    // (tokens+3, inner) float32, v before it is quantized
 	hVector    // (textPad) float32, the embedding
 	hQuery     // (textPad) int16, the embedding as a query
-	hProjected // (M) float32, an item vector or what a description adds
+	hProjected // (M or classes) float32, an item vector, what a description adds, or the logits of a text
 	hHeap      // maxK hits
 	hSeen      // (maxHistory + maxList) uint32
 	hBits      // a bit for each item
@@ -216,20 +227,23 @@ var headerNames = [headerWords]string{
 	hMagic: "MAGIC", hABI: "ABI", hItems: "ITEMS", hDim: "DIM", hLayers: "LAYERS", hHeads: "HEADS", hFFN: "FFN",
 	hWindow: "WINDOW", hEventTypes: "EVENT_TYPES", hGapBuckets: "GAP_BUCKETS", hInputScale: "INPUT_SCALE", hUserInv: "USER_INV",
 	hTextVocabulary: "TEXT_VOCABULARY", hTextTokens: "TEXT_TOKENS", hTextDim: "TEXT_DIM", hTextLayers: "TEXT_LAYERS", hTextHeads: "TEXT_HEADS",
-	hTextFFN: "TEXT_FFN", hTextFlags: "TEXT_FLAGS", hTokenizerBytes: "TOKENIZER_BYTES", hTextEpsilon: "TEXT_EPSILON",
+	hTextFFN: "TEXT_FFN", hTextFlags: "TEXT_FLAGS", hTokenizerBytes: "TOKENIZER_BYTES", hTextClasses: "TEXT_CLASSES", hTextEpsilon: "TEXT_EPSILON",
 	hLabels: "LABELS", hLabelEntries: "LABEL_ENTRIES",
 	hAttributes: "ATTRIBUTES", hAttributeEntries: "ATTRIBUTE_ENTRIES", hAttributeNameBytes: "ATTRIBUTE_NAME_BYTES",
-	hReach: "REACH", hDimK: "DIM_K", hFFNK: "FFN_K", hHeadDim: "HEAD_DIM", hHeadPad: "HEAD_PAD", hInner: "INNER", hInnerK: "INNER_K", hItemK: "ITEM_K",
+	hRatings: "RATINGS",
+	hReach:   "REACH", hDimK: "DIM_K", hFFNK: "FFN_K", hHeadDim: "HEAD_DIM", hHeadPad: "HEAD_PAD", hInner: "INNER", hInnerK: "INNER_K", hItemK: "ITEM_K",
 	hTextDimK: "TEXT_DIM_K", hTextFFNK: "TEXT_FFN_K", hTextPad: "TEXT_PAD", hTextHeadPad: "TEXT_HEAD_PAD", hTextInner: "TEXT_INNER", hTextInnerK: "TEXT_INNER_K",
 	hTokenizer: "TOKENIZER", hWord: "WORD", hWordScale: "WORD_SCALE", hPosition: "POSITION", hPositionScale: "POSITION_SCALE",
 	hTextNormGain: "TEXT_NORM_GAIN", hTextNormBias: "TEXT_NORM_BIAS",
 	hItemMap: "ITEM_MAP", hItemMapScale: "ITEM_MAP_SCALE", hItemMapBias: "ITEM_MAP_BIAS",
 	hUserMap: "USER_MAP", hUserMapScale: "USER_MAP_SCALE", hUserMapBias: "USER_MAP_BIAS",
+	hClassMap: "CLASS_MAP", hClassMapScale: "CLASS_MAP_SCALE", hClassMapBias: "CLASS_MAP_BIAS",
 	hTextBlocks: "TEXT_BLOCKS", hTextBlockStride: "TEXT_BLOCK_STRIDE", hUserStart: "USER_START",
 	hType: "TYPE", hGap: "GAP", hNormGain: "NORM_GAIN", hNormBias: "NORM_BIAS", hCold: "COLD", hBlocks: "BLOCKS", hBlockStride: "BLOCK_STRIDE", hItemRows: "ITEM_ROWS", hTextRows: "TEXT_ROWS",
 	hLabelFirst: "LABEL_FIRST", hLabelList: "LABEL_LIST", hPostingFirst: "POSTING_FIRST", hPostingList: "POSTING_LIST",
 	hBoundHead: "BOUND_HEAD", hBoundMiddle: "BOUND_MIDDLE", hBoundK: "BOUND_K", hBoundTransform: "BOUND_TRANSFORM", hBoundScalars: "BOUND_SCALARS", hBoundOrder: "BOUND_ORDER", hBoundRows: "BOUND_ROWS",
 	hAttributeRows: "ATTRIBUTE_ROWS", hAttributeFirst: "ATTRIBUTE_FIRST", hAttributeList: "ATTRIBUTE_LIST", hAttributeFactor: "ATTRIBUTE_FACTOR", hAttributeNames: "ATTRIBUTE_NAMES",
+	hRateMap: "RATE_MAP", hRateMapScale: "RATE_MAP_SCALE", hRateMapBias: "RATE_MAP_BIAS", hRateScalars: "RATE_SCALARS", hRateLevels: "RATE_LEVELS", hRateItems: "RATE_ITEMS",
 	hImageEnd:     "IMAGE_END",
 	hBlockScalars: "BLOCK_SCALARS", hBlockAttnGain: "BLOCK_ATTN_GAIN", hBlockAttnBias: "BLOCK_ATTN_BIAS", hBlockDistance: "BLOCK_DISTANCE",
 	hBlockQKV: "BLOCK_QKV", hBlockQKVScale: "BLOCK_QKV_SCALE", hBlockQKVBias: "BLOCK_QKV_BIAS",
@@ -305,6 +319,7 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	set(hTextFFN, t.FFN)
 	set(hTextFlags, t.flags())
 	set(hTokenizerBytes, t.Tokenizer)
+	set(hTextClasses, t.Classes)
 	set(hLabels, s.Labels.Labels)
 	set(hLabelEntries, s.Labels.Entries)
 	set(hBoundHead, s.BoundHead)
@@ -313,6 +328,7 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	set(hAttributes, s.Attributes.Count)
 	set(hAttributeEntries, s.Attributes.Entries)
 	set(hAttributeNameBytes, s.Attributes.Names)
+	set(hRatings, s.rated(1))
 	set(hReach, s.Reach())
 	set(hDimK, s.dimK())
 	set(hFFNK, s.ffnK())
@@ -341,8 +357,9 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	h[hPosition] = image.place(t.Tokens*t.Dim, vector)
 	h[hPositionScale] = floats(&image, t.Tokens)
 	h[hTextNormGain], h[hTextNormBias] = floats(&image, t.pad()), floats(&image, t.pad())
-	linear(&image, hItemMap, t.mapRows(t.ItemMap, s.Dim), t.dimK())
-	linear(&image, hUserMap, t.mapRows(t.UserMap, s.Dim), t.dimK())
+	linear(&image, hItemMap, weightRows(t.mapRows(t.ItemMap, s.Dim)), t.dimK())
+	linear(&image, hUserMap, weightRows(t.mapRows(t.UserMap, s.Dim)), t.dimK())
+	linear(&image, hClassMap, weightRows(t.Classes), t.dimK())
 	var text placer
 	linear(&text, hTextQKV, weightRows(3*t.inner()), t.dimK())
 	linear(&text, hTextOut, t.pad(), t.innerK())
@@ -385,6 +402,7 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	h[hAttributeList] = image.place(4*s.Attributes.Entries, vector)
 	h[hAttributeFactor] = image.place(4*min(s.Attributes.Count, 1)*s.Items, vector)
 	h[hAttributeNames] = image.place(s.Attributes.Names, vector)
+	h.placeRatings(&image, s)
 	h[hImageEnd] = image.place(0, vector)
 
 	end := ImageBase + image.at
@@ -412,7 +430,7 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	keys := max(s.Layers*int(h[hKVStride]), 2*tokens*t.inner())
 	h[hState] = scratch.place(4*stateWords, alignment)
 	h[hRequest] = scratch.place(4*(requestWords+eventWords*(s.Reach()+1)+maxList+ruleWords)+maxText+s.MaxStateLen(), alignment)
-	h[hAnswer] = scratch.place(max(AnswerHeader{Hits: max(maxK, maxList, maxExplained*(1+2*MaxReasons)), State: s.MaxStateLen() + 8}.Len(), AnswerHeader{Vector: t.Dim, Row: s.Dim}.Len()), alignment)
+	h[hAnswer] = scratch.place(max(AnswerHeader{Hits: max(maxK, maxList, maxExplained*(1+2*MaxReasons), t.Classes), State: s.MaxStateLen() + 8}.Len(), AnswerHeader{Vector: t.Dim, Row: s.Dim}.Len()), alignment)
 	h[hX] = scratch.place(4*max(rows*s.Dim, tokens*t.pad()), alignment)
 	h[hNorm] = scratch.place(4*max(roundUp(s.Dim, 8), 4*t.inner()), alignment)
 	h[hQ] = scratch.place(2*max(4*s.inner(), tokens*t.inner()), alignment)
@@ -420,9 +438,9 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	h[hV] = scratch.place(keys, alignment)
 	h[hAct] = scratch.place(2*4*max(s.dimK(), s.innerK(), s.ffnK(), t.dimK(), t.innerK(), t.ffnK()), alignment)
 	h[hSpread] = scratch.place(4*2*4*max(s.dimK(), s.innerK(), s.ffnK(), t.dimK(), t.innerK(), t.ffnK(), t.tokensPad(), s.boundK()), alignment)
-	h[hAcc] = scratch.place(4*4*max(weightRows(3*s.inner()), weightRows(s.FFN), weightRows(s.Dim), weightRows(3*t.inner()), weightRows(t.FFN), t.pad(), t.tokensPad()), alignment)
+	h[hAcc] = scratch.place(4*4*max(weightRows(3*s.inner()), weightRows(s.FFN), weightRows(s.Dim), weightRows(3*t.inner()), weightRows(t.FFN), t.pad(), t.tokensPad(), weightRows(t.Classes)), alignment)
 	h[hScores] = scratch.place(4*max(s.Window, 4*t.tokensPad()), alignment)
-	h[hProbs] = scratch.place(4*max(s.Window, 2*t.tokensPad()), alignment)
+	h[hProbs] = scratch.place(4*max(s.Window, 2*t.tokensPad(), t.Classes), alignment)
 	h[hUser] = scratch.place(2*s.itemK(), alignment)
 	if t.Dim == 0 {
 		tokens = 0
@@ -436,7 +454,7 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	h[hValues] = scratch.place(4*tokens*t.inner(), alignment)
 	h[hVector] = scratch.place(4*t.pad(), alignment)
 	h[hQuery] = scratch.place(2*t.pad(), alignment)
-	h[hProjected] = scratch.place(4*roundUp(s.Dim, 8), alignment)
+	h[hProjected] = scratch.place(4*max(roundUp(s.Dim, 8), weightRows(t.Classes)), alignment)
 	h[hHeap] = scratch.place(4*hitWords*maxK, alignment)
 	h[hSeen] = scratch.place(4*(s.Reach()+1+maxList), alignment)
 	h[hBits] = scratch.place(itemBits, alignment)
@@ -509,13 +527,14 @@ func parseHeader(b []byte) (header, Shape, error) {
 		Window: int(h[hWindow]), EventTypes: int(h[hEventTypes]), GapBuckets: int(h[hGapBuckets]),
 		Text: TextShape{
 			Vocabulary: int(h[hTextVocabulary]), Tokens: int(h[hTextTokens]), Dim: int(h[hTextDim]), Layers: int(h[hTextLayers]),
-			Heads: int(h[hTextHeads]), FFN: int(h[hTextFFN]), Tokenizer: int(h[hTokenizerBytes]),
+			Heads: int(h[hTextHeads]), FFN: int(h[hTextFFN]), Tokenizer: int(h[hTokenizerBytes]), Classes: int(h[hTextClasses]),
 		},
 	}
 	s.Text.setFlags(h[hTextFlags])
 	s.Labels = LabelShape{Labels: int(h[hLabels]), Entries: int(h[hLabelEntries])}
 	s.BoundHead, s.BoundMiddle = int(h[hBoundHead]), int(h[hBoundMiddle])
 	s.Attributes = AttributeShape{Count: int(h[hAttributes]), Entries: int(h[hAttributeEntries]), Names: int(h[hAttributeNameBytes])}
+	s.Ratings = h[hRatings] != 0
 	f := headerFloats{math.Float32frombits(h[hInputScale]), math.Float32frombits(h[hUserInv]), math.Float32frombits(h[hTextEpsilon])}
 	if err := checkFloats("scale", []float32{f.inputScale, f.userInv, f.textEpsilon}, false); err != nil {
 		return h, Shape{}, fmt.Errorf("%w: header: %w", ErrImage, err)

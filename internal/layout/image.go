@@ -10,8 +10,12 @@ import (
 // Segments are the names of the parts of an image, in order. An artefact keeps
 // them apart, so that an update of the items alone does not carry the towers.
 // The tokenizer and the text encoder are empty where the image has none, and so
-// are the vectors of the items' texts, the labels, the bounds and the attributes.
-var Segments = []string{"header", "tokenizer", "text", "user", "items", "texts", "labels", "bounds", "attributes"}
+// are the vectors of the items' texts, the labels, the bounds, the attributes and the
+// ratings.
+var Segments = []string{"header", "tokenizer", "text", "user", "items", "texts", "labels", "bounds", "attributes", "ratings"}
+
+// TextSegments are those that only requests with a text need.
+var TextSegments = []string{"tokenizer", "text", "texts"}
 
 // Image is a validated image. It shares the bytes it was opened on.
 type Image struct {
@@ -28,7 +32,7 @@ func (im *Image) Bytes() []byte { return im.bytes }
 func (im *Image) Split() [][]byte {
 	var parts [][]byte
 	from := uint32(0)
-	for _, to := range []uint32{headerSize, im.h[hWord], im.h[hUserStart], im.h[hItemRows], im.h[hTextRows], im.h[hLabelFirst], im.h[hBoundTransform], im.h[hAttributeRows], im.h[hImageEnd]} {
+	for _, to := range []uint32{headerSize, im.h[hWord], im.h[hUserStart], im.h[hItemRows], im.h[hTextRows], im.h[hLabelFirst], im.h[hBoundTransform], im.h[hAttributeRows], im.h[hRateMap], im.h[hImageEnd]} {
 		parts = append(parts, im.bytes[from:to:to])
 		from = to
 	}
@@ -53,6 +57,7 @@ func Pack(p Params) ([]byte, error) {
 	packLabels(b[h[hLabelFirst]:h[hBoundTransform]], &h, p.Labels)
 	p.Bounds.pack(b, &h, p.Shape)
 	packAttributes(b, &h, p.Attributes)
+	p.Ratings.pack(b, &h, p.Shape)
 	return b, nil
 }
 
@@ -270,6 +275,10 @@ func Open(b []byte) (*Image, error) {
 		p.Attributes.Rows = Rows{W: make([]int8, s.Attributes.Count*s.Dim), Scale: make([]float32, s.Attributes.Count)}
 	}
 	v.checkAttributes(p.Attributes, s)
+	if p.Ratings, err = openRatings(b, &h, s); err != nil {
+		return nil, err
+	}
+	v.checkRatings(p.Ratings, s)
 	if v.err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrImage, v.err)
 	}
@@ -293,7 +302,7 @@ func Open(b []byte) (*Image, error) {
 		return nil, fmt.Errorf("%w: the padding of its bounds is not zero", ErrImage)
 	}
 	packAttributes(again, &h, p.Attributes)
-	if from := h[hAttributeFirst]; !bytes.Equal(again[from:], b[from:]) {
+	if from, to := h[hAttributeFirst], h[hRateMap]; !bytes.Equal(again[from:to], b[from:to]) {
 		return nil, fmt.Errorf("%w: the padding of its attributes is not zero", ErrImage)
 	}
 	return im, nil
@@ -348,6 +357,7 @@ func (im *Image) Params() Params {
 	}
 	p.Labels = im.Labels()
 	p.Bounds = unpackBounds(im.bytes, &im.h, s)
+	p.Ratings = unpackRatings(im.bytes, &im.h, s)
 	return p
 }
 

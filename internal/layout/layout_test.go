@@ -54,7 +54,7 @@ func TestOpenIsExact(t *testing.T) {
 	for _, c := range []struct {
 		s    layout.Shape
 		step int
-	}{{layouttest.Shapes()[1], 1}, {layouttest.Shapes()[8], 1}, {layouttest.TextShapes()[0], 1601}} {
+	}{{layouttest.Shapes()[0], 3}, {layouttest.Shapes()[1], 1}, {layouttest.Shapes()[8], 1}, {layouttest.TextShapes()[0], 1601}} {
 		b, err := layout.Pack(layouttest.Params(c.s, 1))
 		if err != nil {
 			t.Fatal(err)
@@ -128,6 +128,27 @@ func TestPackRefuses(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
+	s = layouttest.Shapes()[2]
+	for name, breakIt := range map[string]func(p *layout.Params){
+		"no ratings":       func(p *layout.Params) { p.Ratings = nil },
+		"ratings no shape": func(p *layout.Params) { p.Shape.Ratings = false },
+		"nan mean":         func(p *layout.Params) { p.Ratings.Mean = float32(math.NaN()) },
+		"scale":            func(p *layout.Params) { p.Ratings.Low = p.Ratings.High + 1 },
+		"negative step":    func(p *layout.Params) { p.Ratings.Step = -1 },
+		"negative shrink":  func(p *layout.Params) { p.Ratings.Shrink = -1 },
+		"infinite high":    func(p *layout.Params) { p.Ratings.High = float32(math.Inf(1)) },
+		"levels":           func(p *layout.Params) { p.Ratings.Levels = p.Ratings.Levels[1:] },
+		"items":            func(p *layout.Params) { p.Ratings.Items = p.Ratings.Items[1:] },
+		"item bias":        func(p *layout.Params) { p.Ratings.Items[0] = layout.NoLevel },
+		"map":              func(p *layout.Params) { p.Ratings.Map.Rows-- },
+		"map -128":         func(p *layout.Params) { p.Ratings.Map.W[0] = -128 },
+	} {
+		p := layouttest.Params(s, 1)
+		breakIt(&p)
+		if _, err := layout.Pack(p); !errors.Is(err, layout.ErrParams) && !errors.Is(err, layout.ErrShape) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
 	s = layouttest.TextShapes()[1]
 	for name, breakIt := range map[string]func(p *layout.Params){
 		"no encoder": func(p *layout.Params) { p.Text = nil },
@@ -152,6 +173,11 @@ func TestPackRefuses(t *testing.T) {
 		"map without shape": func(p *layout.Params) { p.Shape.Text.ItemMap = false },
 		"shape without map": func(p *layout.Params) { p.Text.UserMap = layout.Linear{} },
 		"texts of no shape": func(p *layout.Params) { p.Shape.Text.ItemTexts = false },
+		"one class":         func(p *layout.Params) { p.Shape.Text.Classes = 1 },
+		"many classes":      func(p *layout.Params) { p.Shape.Text.Classes = layout.MaxClasses + 1 },
+		"other classes":     func(p *layout.Params) { p.Shape.Text.Classes = 2 },
+		"no classes":        func(p *layout.Params) { p.Shape.Text.Classes = 0 },
+		"large class bias":  func(p *layout.Params) { p.Text.ClassMap.Bias[0] = 1025 },
 		"short texts":       func(p *layout.Params) { p.Text.ItemTexts.W = p.Text.ItemTexts.W[1:] },
 	} {
 		p := layouttest.Params(s, 1)

@@ -29,6 +29,11 @@ const (
 	// KindSimilar asks for the K items whose rows are nearest to that of the one
 	// event of History, by their cosine; it and those in List are left out.
 	KindSimilar = 5
+	// KindRate asks for the rating that the user would give to each item in List, in
+	// its order; K is 0.
+	KindRate = 6
+	// KindClassify asks how likely Text is of each class, in their order; K is 0.
+	KindClassify = 7
 )
 
 // ranks reports whether a kind of request asks for the K best, so that rules may
@@ -97,7 +102,8 @@ const (
 	StatusState   = 7 // the state is none of this image, or of another version
 	StatusRule    = 8 // a rule is not valid
 
-	StatusNoAttributes = 9 // the image does not know the attributes of its items
+	StatusNoAttributes = 9  // the image does not know the attributes of its items
+	StatusNoHead       = 10 // the image predicts no ratings, or knows no classes of texts
 )
 
 // Hit is one scored item.
@@ -108,8 +114,10 @@ type Hit struct {
 }
 
 // Answer is what the guest returns: for KindRecommend and KindSearch hits by
-// falling score, ties by rising item; for KindEmbed a vector. Behind the hits lie
-// the reasons for each, as many as were asked for.
+// falling score, ties by rising item; for KindEmbed a vector. The score of KindRate is a
+// rating, and Acc the product that goes into it; for KindClassify an item is a class,
+// its score a probability, and Acc that before the sum of all is divided out. Behind the
+// hits lie the reasons for each, as many as were asked for.
 type Answer struct {
 	Status uint32
 	Hits   []Hit
@@ -126,7 +134,7 @@ const (
 	eventWords   = 3
 	answerWords  = 5 // status, hits, length of the vector, length of the row, bytes of the state
 	hitWords     = 3
-	stateWords   = 16
+	stateWords   = 32
 
 	ruleStateWords = 32
 )
@@ -155,14 +163,16 @@ func (r *Request) Check(s Shape, m Map) error {
 	bad := func(status uint32, format string, args ...any) error {
 		return requestError{status, fmt.Errorf("%w: "+format, append([]any{ErrRequest}, args...)...)}
 	}
-	takesHistory := r.Kind == KindRecommend || r.Kind == KindScore
+	explains := r.Kind == KindRecommend || r.Kind == KindScore
+	takesHistory := explains || r.Kind == KindRate
+	ofText := r.Kind == KindEmbed || r.Kind == KindClassify
 	ranks, words := ranks(r.Kind), ruleWords(r.Rules)
 	maxHistory := m.MaxHistory
 	if r.Reasons > 0 {
 		maxHistory++
 	}
 	switch {
-	case r.Kind < KindRecommend || r.Kind > KindSimilar:
+	case r.Kind < KindRecommend || r.Kind > KindClassify:
 		return bad(StatusRequest, "kind %d is unknown", r.Kind)
 	case r.Flags&^flagsOf(r.Kind) != 0:
 		return bad(StatusRequest, "flags %#x are unknown", r.Flags)
@@ -170,17 +180,17 @@ func (r *Request) Check(s Shape, m Map) error {
 		return bad(StatusRequest, "k is %d, must lie between 1 and %d", r.K, m.MaxK)
 	case r.Reasons > MaxReasons:
 		return bad(StatusRequest, "it asks for %d reasons, at most %d are possible", r.Reasons, MaxReasons)
-	case r.Reasons > 0 && (!takesHistory || r.asked() > m.MaxExplained):
+	case r.Reasons > 0 && (!explains || r.asked() > m.MaxExplained):
 		return bad(StatusRequest, "it asks for reasons of %d items and kind %d; those of %d that are recommended or scored are possible", r.asked(), r.Kind, m.MaxExplained)
 	case r.Reasons > 0 && (len(r.State) > 0 || r.Flags&FlagState != 0):
 		return bad(StatusRequest, "it has to do with a state, but reasons are looked for in the events themselves")
 	case r.Flags&FlagAttributes != 0 && r.Reasons == 0:
 		return bad(StatusRequest, "it asks for attributes and for no reasons")
 	case !ranks && r.K != 0:
-		return bad(StatusRequest, "k is %d, a request for scores or a vector has none", r.K)
+		return bad(StatusRequest, "k is %d, a request for scores, ratings, a vector or classes has none", r.K)
 	case r.Kind == KindSimilar && (len(r.History) != 1 || len(r.Text)+len(r.State) > 0):
 		return bad(StatusRequest, "similar items are those of one event, without a text and a state")
-	case r.Kind == KindEmbed && len(r.List) > 0, !takesHistory && r.Kind != KindSimilar && len(r.History)+len(r.State) > 0:
+	case ofText && len(r.List) > 0, r.Kind == KindRate && len(r.State) > 0, !takesHistory && r.Kind != KindSimilar && len(r.History)+len(r.State) > 0:
 		return bad(StatusRequest, "it has a history, a state or a list that its kind does not take")
 	case len(r.History) > maxHistory:
 		return bad(StatusRequest, "the history has %d events, at most %d are looked at", len(r.History), maxHistory)
@@ -192,6 +202,10 @@ func (r *Request) Check(s Shape, m Map) error {
 		return bad(StatusRequest, "its rules have %d words, at most %d are possible", words, m.MaxRuleWords)
 	case r.Flags&FlagAttributes != 0 && s.Attributes.Count == 0:
 		return bad(StatusNoAttributes, "the image does not know the attributes of its items")
+	case r.Kind == KindRate && !s.Ratings:
+		return bad(StatusNoHead, "the image does not predict ratings")
+	case r.Kind == KindClassify && s.Text.Classes == 0:
+		return bad(StatusNoHead, "the image does not know classes of texts")
 	case !s.answersText(r):
 		return bad(StatusNoText, "the image lacks what its text is to go through")
 	case len(r.Text) > MaxText:
@@ -240,6 +254,8 @@ func (s Shape) answersText(r *Request) bool {
 	switch r.Kind {
 	case KindSearch:
 		return s.Text.ItemTexts
+	case KindClassify:
+		return s.Text.Classes > 0
 	case KindEmbed:
 		return s.Text.Dim > 0 && (r.Flags&FlagItemRow == 0 || s.Text.ItemMap)
 	}
@@ -341,8 +357,10 @@ func (r *Request) AnswerLimits(s Shape) AnswerHeader {
 		state = s.MaxStateLen()
 	}
 	switch r.Kind {
-	case KindScore:
+	case KindScore, KindRate:
 		return AnswerHeader{Hits: len(r.List) * (1 + r.ReasonsEach()), State: state}
+	case KindClassify:
+		return AnswerHeader{Hits: s.Text.Classes}
 	case KindEmbed:
 		h := AnswerHeader{Vector: s.Text.Dim}
 		if r.Flags&FlagItemRow != 0 {

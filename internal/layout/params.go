@@ -46,6 +46,7 @@ type Params struct {
 	Labels             [][]uint32  // (N) those of each item, rising; nil where Shape.Labels is zero
 	Bounds             Bounds
 	Attributes         *Attributes // nil where Shape.Attributes is zero
+	Ratings            *Ratings    // nil without Shape.Ratings
 }
 
 const (
@@ -100,6 +101,7 @@ func (p *Params) Validate() error {
 	v.checkLabels(p.Labels, p.Shape)
 	p.Bounds.check(&v, p.Shape)
 	v.checkAttributes(p.Attributes, p.Shape)
+	v.checkRatings(p.Ratings, p.Shape)
 	if v.err != nil {
 		return fmt.Errorf("%w: %w", ErrParams, v.err)
 	}

@@ -8,7 +8,7 @@ import "fmt"
 
 // ABI is the version of everything this package describes. A kernel and an
 // image with different numbers do not run together.
-const ABI = 5
+const ABI = 6
 
 // Shape holds the dimensions of a model; see model.Config for their meaning.
 type Shape struct {
@@ -16,6 +16,7 @@ type Shape struct {
 	Text                                                           TextShape
 	Labels                                                         LabelShape
 	Attributes                                                     AttributeShape
+	Ratings                                                        bool // whether the image has them
 	// BoundHead and BoundMiddle cut the columns of Bounds, 0 without any.
 	BoundHead, BoundMiddle int
 }

@@ -16,6 +16,7 @@ type TextShape struct {
 	Normalise                   bool // it is scaled to length 1
 	Tokenizer                   int  // bytes of the packed tokenizer
 	ItemMap, UserMap, ItemTexts bool // which of the optional parts of TextParams the image has
+	Classes                     int  // C: that texts are sorted into, 0 for none
 }
 
 // Limits on the shapes of text encoders. With them every int32 sum is safe: the
@@ -27,8 +28,10 @@ const (
 	maxTextFFN        = 4096
 	maxTokenizerBytes = 1 << 26
 	tokenizerState    = 1 << 13 // bytes of the tokenizer's state in the guest
-	// MaxTokens bounds TextShape.Tokens.
-	MaxTokens = 256
+	// MaxTokens bounds TextShape.Tokens, MaxClasses TextShape.Classes: the weights of so
+	// many classes add up to less than 2^24, which a float32 holds exactly.
+	MaxTokens  = 256
+	MaxClasses = 256
 	// MaxText is the longest text of a request in bytes. A longer one is cut by
 	// the host, before the first character that does not fit.
 	MaxText = 1 << 14
@@ -62,6 +65,7 @@ type TextParams struct {
 	Blocks             []TextBlock
 	ItemMap            Linear // (M, D), item vector of a text; with Shape.Text.ItemMap
 	UserMap            Linear // (M, D), what a description adds to the user vector; with Shape.Text.UserMap
+	ClassMap           Linear // (C, D), the logit of each class of texts; with Shape.Text.Classes
 	// ItemTexts holds the vector of each item's text, (N, D); with
 	// Shape.Text.ItemTexts. Row·Scale is the unit vector over QueryOne, so that
 	// a score is a cosine.
@@ -108,6 +112,9 @@ func (t TextShape) Validate() error {
 	if t.Dim%t.Heads != 0 {
 		return fmt.Errorf("%w: dim %d of the text encoder is not a multiple of heads %d", ErrShape, t.Dim, t.Heads)
 	}
+	if t.Classes != 0 && (t.Classes < 2 || t.Classes > MaxClasses) {
+		return fmt.Errorf("%w: the text encoder sorts texts into %d classes, must be none or 2 to %d", ErrShape, t.Classes, MaxClasses)
+	}
 	return nil
 }
 
@@ -123,13 +130,13 @@ func (t TextShape) innerK() int  { return roundUp(t.inner(), kUnroll) }
 // tokensPad is the most tokens as columns or rows of a product in attention.
 func (t TextShape) tokensPad() int { return roundUp(t.Tokens, kUnroll) }
 
-// mapRows is the number of packed rows of an optional linear map to the width of
-// the model; textRows that of the table of the items' texts.
+// mapRows is the number of rows of an optional linear map to the width of the model;
+// textRows that of the table of the items' texts.
 func (t TextShape) mapRows(has bool, dim int) int {
 	if !has {
 		return 0
 	}
-	return roundUp(dim, 8)
+	return dim
 }
 
 func (t TextShape) textRows(items int) int {
@@ -208,15 +215,16 @@ func (p *TextParams) check(v *validator, s Shape) {
 		v.smallLinear("down", b.Down, t.Dim, t.FFN)
 	}
 	v.prefix = "text: "
-	optional := func(name string, has bool, l Linear) {
-		if has {
-			v.smallLinear(name, l, s.Dim, t.Dim)
+	optional := func(name string, rows int, l Linear) {
+		if rows > 0 {
+			v.smallLinear(name, l, rows, t.Dim)
 		} else {
 			v.check(l.W == nil && l.Scale == nil && l.Bias == nil, "there is %s that the shape does not have", name)
 		}
 	}
-	optional("an item map", t.ItemMap, p.ItemMap)
-	optional("a user map", t.UserMap, p.UserMap)
+	optional("an item map", t.mapRows(t.ItemMap, s.Dim), p.ItemMap)
+	optional("a user map", t.mapRows(t.UserMap, s.Dim), p.UserMap)
+	optional("a class map", t.Classes, p.ClassMap)
 }
 
 // smallFloats is floats within the bounds of the text encoder.
@@ -257,7 +265,7 @@ func (t TextShape) maps(b *TextBlock) [4]packedLinear {
 	}
 }
 
-// optional are the linear maps that p has from the encoder's space to the model's.
+// optional are the linear maps that p has from the encoder's space.
 func (p *TextParams) optional(t TextShape) []packedLinear {
 	var maps []packedLinear
 	if t.ItemMap {
@@ -265,6 +273,9 @@ func (p *TextParams) optional(t TextShape) []packedLinear {
 	}
 	if t.UserMap {
 		maps = append(maps, packedLinear{&p.UserMap, hUserMap, t.dimK(), same, same})
+	}
+	if t.Classes > 0 {
+		maps = append(maps, packedLinear{&p.ClassMap, hClassMap, t.dimK(), same, same})
 	}
 	return maps
 }
@@ -314,6 +325,9 @@ func unpackText(b []byte, h *header, s Shape) *TextParams {
 	}
 	if t.UserMap {
 		p.UserMap = newLinear(s.Dim, t.Dim)
+	}
+	if t.Classes > 0 {
+		p.ClassMap = newLinear(t.Classes, t.Dim)
 	}
 	for _, m := range p.optional(t) {
 		m.unpack(b, h, 0)

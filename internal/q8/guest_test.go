@@ -214,7 +214,7 @@ func TestBadRequests(t *testing.T) {
 		r    layout.Request
 		want uint32
 	}{
-		"kind":         {layout.Request{Kind: 6, K: 1}, layout.StatusRequest},
+		"kind":         {layout.Request{Kind: 8}, layout.StatusRequest},
 		"flags":        {layout.Request{Kind: layout.KindRecommend, K: 1, Flags: 2}, layout.StatusRequest},
 		"k zero":       {layout.Request{Kind: layout.KindRecommend}, layout.StatusRequest},
 		"k too large":  {layout.Request{Kind: layout.KindRecommend, K: 6}, layout.StatusRequest},

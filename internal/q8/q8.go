@@ -73,6 +73,10 @@ func (q *Model) Run(r layout.Request) layout.Answer {
 	case layout.KindSimilar:
 	case layout.KindEmbed:
 		return q.embed(r)
+	case layout.KindRate:
+		return layout.Answer{Hits: q.rate(r)}
+	case layout.KindClassify:
+		return layout.Answer{Hits: q.classify(r.Text)}
 	case layout.KindSearch:
 		table, u = textTable(&q.p), q.query(r.Text)
 	default:
@@ -104,11 +108,12 @@ func (q *Model) check(r layout.Request) uint32 {
 		flags = layout.FlagState | layout.FlagAttributes
 	case layout.KindEmbed:
 		flags = layout.FlagItemRow
-	case layout.KindSearch, layout.KindSimilar:
+	case layout.KindSearch, layout.KindSimilar, layout.KindRate, layout.KindClassify:
 	default:
 		return layout.StatusRequest
 	}
-	takesHistory, maxHistory := r.Kind == layout.KindRecommend || r.Kind == layout.KindScore, q.m.MaxHistory
+	explains, maxHistory := r.Kind == layout.KindRecommend || r.Kind == layout.KindScore, q.m.MaxHistory
+	ofText := r.Kind == layout.KindEmbed || r.Kind == layout.KindClassify
 	if r.Reasons > 0 {
 		maxHistory++
 	}
@@ -116,11 +121,11 @@ func (q *Model) check(r layout.Request) uint32 {
 	case r.Flags&^flags != 0,
 		ranks && (r.K < 1 || int64(r.K) > int64(q.m.MaxK)), !ranks && r.K != 0,
 		r.Reasons > layout.MaxReasons, r.Reasons == 0 && r.Flags&layout.FlagAttributes != 0,
-		r.Reasons > 0 && (!takesHistory || len(r.State) > 0 || r.Flags&layout.FlagState != 0),
+		r.Reasons > 0 && (!explains || len(r.State) > 0 || r.Flags&layout.FlagState != 0),
 		r.Reasons > 0 && (ranks && r.K > uint32(q.m.MaxExplained) || !ranks && len(r.List) > q.m.MaxExplained),
 		len(r.History) > maxHistory, len(r.List) > q.m.MaxList,
-		r.Kind == layout.KindEmbed && len(r.List) > 0,
-		(r.Kind == layout.KindEmbed || r.Kind == layout.KindSearch) && len(r.History)+len(r.State) > 0,
+		ofText && len(r.List) > 0, r.Kind == layout.KindRate && len(r.State) > 0,
+		(ofText || r.Kind == layout.KindSearch) && len(r.History)+len(r.State) > 0,
 		r.Kind == layout.KindSimilar && (len(r.History) != 1 || r.Text != "" || len(r.State) > 0),
 		!ranks && len(r.Rules) > 0, ruleWords(r.Rules) > q.m.MaxRuleWords:
 		return layout.StatusRequest
@@ -129,9 +134,11 @@ func (q *Model) check(r layout.Request) uint32 {
 	switch {
 	case r.Flags&layout.FlagAttributes != 0 && q.p.Attributes == nil:
 		return layout.StatusNoAttributes
+	case r.Kind == layout.KindRate && q.p.Ratings == nil, r.Kind == layout.KindClassify && t.Classes == 0:
+		return layout.StatusNoHead
 	case r.Kind == layout.KindSearch && !t.ItemTexts, r.Kind == layout.KindEmbed && t.Dim == 0,
 		r.Flags&layout.FlagItemRow != 0 && r.Kind == layout.KindEmbed && !t.ItemMap,
-		r.Kind != layout.KindSearch && r.Kind != layout.KindEmbed && r.Text != "" && !t.UserMap:
+		r.Kind != layout.KindSearch && !ofText && r.Text != "" && !t.UserMap:
 		return layout.StatusNoText
 	case len(r.Text) > layout.MaxText:
 		return layout.StatusLong

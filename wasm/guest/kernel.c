@@ -46,8 +46,10 @@ enum phase {
   SCAN,       // score the table, some blocks a step
   SCAN_BOUNDED,  // the same, of those items that can be among the best
   SORT,       // take the heap apart, some hits a step
+  RATE,       // the vector that the ratings of items are taken with, some rows a step
   LIST,       // score the entries of the list
   VECTOR,     // write the vector of the text
+  CLASSES,    // write its classes
   EXPLAIN,    // what explain.h does between two encodings
   SAVE,       // write the state for later events, a block a step
 };
@@ -69,6 +71,8 @@ struct state {
   u32 seen;       // items marked in BITS, from SEEN
   u32 heap;       // hits in HEAP
   u32 looked;     // items that bounds did not rule out
+  f32 rate_step;  // of the vector that ratings are taken with
+  f32 rate_bias;  // by how much the user rates higher than others, in steps
 };
 
 struct request {
@@ -121,12 +125,13 @@ static inline f32 scalar(u32 i) { return BLOCK(f32, SCALARS)[i]; }
 // ---- the request
 
 // whether a kind of request is about a text and nothing else
-static inline u32 of_text(u32 kind) { return kind == KIND_SEARCH || kind == KIND_EMBED; }
+static inline u32 of_text(u32 kind) { return kind == KIND_SEARCH || kind == KIND_EMBED || kind == KIND_CLASSIFY; }
 
 // whether the image has what the text of the request is to go through
 static u32 answers_text(void) {
   u32 has = H(TEXT_FLAGS);
   if (RQ->kind == KIND_SEARCH) return has & TEXT_ITEM_TEXTS;
+  if (RQ->kind == KIND_CLASSIFY) return H(TEXT_CLASSES);
   if (RQ->kind == KIND_EMBED) return H(TEXT_DIM) && (!(RQ->flags & FLAG_ITEM_ROW) || has & TEXT_ITEM_MAP);
   return !RQ->text || has & TEXT_USER_MAP;
 }
@@ -135,19 +140,20 @@ static u32 check_rules(void);
 
 static u32 check(void) {
   const struct request *r = RQ;
-  u32 explain = r->reasons > 0, takes_history = r->kind == KIND_RECOMMEND || r->kind == KIND_SCORE;
+  u32 explain = r->reasons > 0, explains = r->kind == KIND_RECOMMEND || r->kind == KIND_SCORE, takes_history = explains || r->kind == KIND_RATE;
   u32 ranks = r->kind == KIND_RECOMMEND || r->kind == KIND_SEARCH || r->kind == KIND_SIMILAR;
   u32 flags = r->kind == KIND_RECOMMEND ? FLAG_EXCLUDE_HISTORY | FLAG_STATE | FLAG_ATTRIBUTES : r->kind == KIND_SCORE ? FLAG_STATE | FLAG_ATTRIBUTES : r->kind == KIND_EMBED ? FLAG_ITEM_ROW : 0;
-  if (r->kind < KIND_RECOMMEND || r->kind > KIND_SIMILAR || r->flags & ~flags) return STATUS_REQUEST;
+  if (r->kind < KIND_RECOMMEND || r->kind > KIND_CLASSIFY || r->flags & ~flags) return STATUS_REQUEST;
   if (ranks ? r->k < 1 || r->k > H(MAX_K) : r->k) return STATUS_REQUEST;
-  if (explain && (r->reasons > MAX_REASONS || !takes_history || r->state || r->flags & FLAG_STATE)) return STATUS_REQUEST;
+  if (explain && (r->reasons > MAX_REASONS || !explains || r->state || r->flags & FLAG_STATE)) return STATUS_REQUEST;
   if (explain && (ranks ? r->k : r->list) > H(MAX_EXPLAINED)) return STATUS_REQUEST;
   if (r->flags & FLAG_ATTRIBUTES && !explain) return STATUS_REQUEST;
   if (r->history > H(MAX_HISTORY) + explain || r->list > H(MAX_LIST)) return STATUS_REQUEST;
-  if (r->kind == KIND_SIMILAR ? r->history != 1 || r->text || r->state : (r->kind == KIND_EMBED && r->list) || (!takes_history && (r->history || r->state)))
+  if (r->kind == KIND_SIMILAR ? r->history != 1 || r->text || r->state : ((r->kind == KIND_EMBED || r->kind == KIND_CLASSIFY) && r->list) || (r->kind == KIND_RATE && r->state) || (!takes_history && (r->history || r->state)))
     return STATUS_REQUEST;
   if ((r->rules && !ranks) || r->rules > H(MAX_RULE_WORDS)) return STATUS_REQUEST;
   if (r->flags & FLAG_ATTRIBUTES && !H(ATTRIBUTES)) return STATUS_NO_ATTRIBUTES;
+  if ((r->kind == KIND_RATE && !H(RATINGS)) || (r->kind == KIND_CLASSIFY && !H(TEXT_CLASSES))) return STATUS_NO_HEAD;
   if (!answers_text()) return STATUS_NO_TEXT;
   if (r->text > H(MAX_TEXT)) return STATUS_LONG;
   if (!check_state()) return STATUS_STATE;
@@ -425,6 +431,7 @@ static void exclude(void) {
 }
 
 #include "bounds.h"
+#include "heads.h"
 
 // the search is over
 static void scanned(void) {
@@ -488,7 +495,8 @@ static u32 score_list(void) {
     i32 a[4];
     wasm_v128_store(a, dot_rows(AT(i16, USER), item_block(l[i]), k));
     i32 acc = a[lane(l[i])];
-    AN->hit[i] = (struct hit){l[i], acc, (f32)acc * item_scale(l[i])};
+    f32 score = (f32)acc * item_scale(l[i]);
+    AN->hit[i] = (struct hit){l[i], acc, RQ->kind == KIND_RATE ? rating(l[i], score) : score};
   }
   ST->row = to;
   return (to - from) * k * 4 + 1;
@@ -523,7 +531,7 @@ static u32 step(void) {
   switch (ST->phase) {
     case TEXT: {
       u32 cost = text_step();
-      if (TS->phase == TEXT_DONE) ST->phase = RQ->kind == KIND_EMBED ? VECTOR : RQ->kind == KIND_SEARCH ? QUERY : LOAD;
+      if (TS->phase == TEXT_DONE) ST->phase = RQ->kind == KIND_EMBED ? VECTOR : RQ->kind == KIND_CLASSIFY ? CLASSES : RQ->kind == KIND_SEARCH ? QUERY : LOAD;
       return cost;
     }
     case LOAD:
@@ -606,6 +614,8 @@ static u32 step(void) {
       ST->heap = 0;
       if (ES->phase)
         ST->phase = EXPLAIN;
+      else if (RQ->kind == KIND_RATE)
+        rate_begin();
       else
         begin_ranking();
       return 8 * d;
@@ -634,12 +644,17 @@ static u32 step(void) {
     }
     case SORT:
       return ST->heap ? sort() : complete();
+    case RATE:
+      return rate_user();
     case LIST:
       if (ST->row < RQ->list) return score_list();
       AN->hits = RQ->list;
       return complete();
     case VECTOR:
       answer_vector();
+      return 0;
+    case CLASSES:
+      answer_classes();
       return 0;
     case EXPLAIN:
       return explain_step();

@@ -21,7 +21,7 @@ enum text_phase {
   TEXT_DOWN,
   TEXT_NORM_DOWN,  // x = norm(x + it); on to the next four tokens, or the next layer
   TEXT_POOL,       // the vector of the text
-  TEXT_PROJECT,    // what the request wants of it in the model's space, some rows a step
+  TEXT_PROJECT,    // what the request wants of it in another space, some rows a step
   TEXT_DONE,
 };
 
@@ -217,6 +217,7 @@ static void text_begin(void) {
 // The header word of the map that the embedding goes through, or 0.
 static u32 projection(void) {
   if (RQ->kind == KIND_SEARCH) return 0;
+  if (RQ->kind == KIND_CLASSIFY) return H_CLASS_MAP;
   if (RQ->kind == KIND_EMBED) return RQ->flags & FLAG_ITEM_ROW ? H_ITEM_MAP : 0;
   return H_USER_MAP;
 }
@@ -312,7 +313,7 @@ static u32 text_step(void) {
       return TS->tokens * d;
     case TEXT_PROJECT: {
       struct linear l = linear_at(IMAGE_BASE, projection());
-      u32 rows = round_up(H(DIM), 8), cost = product(&TS->row, 1, rows, l.w, H(TEXT_DIM_K));
+      u32 rows = round_up(RQ->kind == KIND_CLASSIFY ? H(TEXT_CLASSES) : H(DIM), 8), cost = product(&TS->row, 1, rows, l.w, H(TEXT_DIM_K));
       if (!TS->row) {
         f32 *y = output_row(0, rows, &l), *to = AT(f32, PROJECTED);
         for (u32 i = 0; i < rows; i += 4) wasm_v128_store(to + i, wasm_v128_load(y + i));

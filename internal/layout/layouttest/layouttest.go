@@ -72,6 +72,9 @@ func Params(s layout.Shape, seed uint64) layout.Params {
 		p.Attributes = attributes(s, r)
 		p.Attributes.Rows = layout.Rows{W: weights(s.Attributes.Count * s.Dim), Scale: scales(s.Attributes.Count, 1.0/(127*500*16))}
 	}
+	if s.Ratings {
+		p.Ratings = ratings(&p, r, linear(s.Dim, s.Dim))
+	}
 	t := s.Text
 	if t.Dim == 0 {
 		return p
@@ -104,6 +107,9 @@ func Params(s layout.Shape, seed uint64) layout.Params {
 	}
 	if t.UserMap {
 		p.Text.UserMap = textLinear(s.Dim, t.Dim)
+	}
+	if t.Classes > 0 {
+		p.Text.ClassMap = textLinear(t.Classes, t.Dim)
 	}
 	if t.ItemTexts {
 		p.Text.ItemTexts = rows(s.Items, t.Dim, 1/(32767*73*math.Sqrt(float64(t.Dim))))
@@ -188,7 +194,7 @@ var tokenizer = sync.OnceValue(func() []byte {
 // TextShapes are dimensions with text encoders: widths that are no multiples of
 // any block, one head, one layer, texts of [CLS] and [SEP] alone and of the most
 // tokens, both poolings, with and without length 1, with and without each of
-// the optional parts.
+// the optional parts, from two classes to the most.
 func TextShapes() []layout.Shape {
 	small := layout.Shape{Items: 33, Dim: 12, Layers: 2, Heads: 2, FFN: 17, Window: 5, EventTypes: 3, GapBuckets: 24}
 	tokenizer, vocabulary := len(Tokenizer()), 60
@@ -210,6 +216,10 @@ func TextShapes() []layout.Shape {
 	all[1] = WithAttributes(all[1], 9)
 	all[4].Dim, all[4].Items = 30, 401
 	all[4].Heads = 3
+	all[0].Ratings, all[1].Ratings, all[4].Ratings = true, true, true
+	for i, n := range []int{2, 3, 0, 256, 2, 0, 17} {
+		all[i].Text.Classes = n
+	}
 	for _, i := range []int{1, 4, 5} {
 		all[i].Labels = layout.LabelShape{Labels: 7, Entries: 2 * all[i].Items}
 	}
@@ -233,6 +243,9 @@ func Shapes() []layout.Shape {
 	}
 	for i, n := range [][2]int{{1, 1}, {3, 5}, {}, {12, 600}, {1, 17}, {97, 300}, {40, 3001}} {
 		shapes[i].Labels = layout.LabelShape{Labels: n[0], Entries: n[1]}
+	}
+	for _, i := range []int{0, 2, 3, 4, 6} {
+		shapes[i].Ratings = true
 	}
 	return shapes
 }
@@ -315,6 +328,9 @@ func Requests(s layout.Shape, m layout.Map, n int, seed uint64) []layout.Request
 				q.History = append(q.History, layout.Event{Item: uint32(r.IntN(s.Items)), Gap: r.Uint32() >> r.IntN(32)})
 			}
 		}
+		if i%5 == 2 && s.Ratings {
+			q = layout.Request{Kind: layout.KindRate, List: q.List, History: q.History[:min(len(q.History), m.MaxHistory)]}
+		}
 		requests[i] = q
 	}
 	return requests
@@ -329,6 +345,8 @@ func TextRequests(s layout.Shape, m layout.Map, n int, seed uint64) []layout.Req
 		q := &requests[i]
 		kind := r.IntN(4)
 		switch {
+		case i%7 == 3 && s.Text.Classes > 0:
+			*q = layout.Request{Kind: layout.KindClassify, Text: Text(r)}
 		case kind == 0 && s.Text.ItemTexts:
 			*q = layout.Request{Kind: layout.KindSearch, K: uint32(1 + r.IntN(m.MaxK)), List: q.List, Text: Text(r)}
 		case kind <= 1 || !s.Text.UserMap:

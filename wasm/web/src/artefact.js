@@ -7,7 +7,6 @@ import { Download } from './download.js'
 import { Kernel } from './kernel.js'
 import { parseJSON } from './json.js'
 import * as L from './layout.js'
-import { digests } from './store.js'
 import { decompress, prepare } from './zstd.js'
 
 /**
@@ -25,8 +24,15 @@ import { decompress, prepare } from './zstd.js'
  * @property {Kernel} kernel
  * @property {Catalogue} catalogue
  * @property {{request: Uint8Array, answer: Uint8Array}[]} goldens
+ * @property {() => Promise<Part[]>} rest what texts need of the image, decompressed, and everything kept on the device; it may be asked for again where it fails
  * @property {number} received bytes that came over the network
  * @property {boolean} offline the server could not be reached
+ */
+
+/**
+ * @typedef {object} Part Bytes of the image.
+ * @property {number} at offset in the image
+ * @property {Uint8Array} raw
  */
 
 /**
@@ -75,35 +81,98 @@ async function load(url, { trust, retries, store, warn, signal, onProgress }, ca
     const part = whole ? null : await store.get('part', url)
     if (!whole) prepare()
     // Most likely nothing has changed, and what the file had the last time is wanted now.
-    const early = new Map([...digests(whole ?? new Uint8Array())].map((digest) => [digest, store.get('section', digest)]))
+    const early = new Map([...C.entries(whole ?? new Uint8Array())].filter((section) => !forTexts(section)).map(({ digest }) => [digest, store.get('section', digest)]))
     const { table, offline } = await readHead(download, whole, (whole ?? part)?.length, trust)
     total = table.size
-    const held = await Promise.all(table.sections.map(({ digest }) => early.get(digest) ?? store.get('section', digest)))
+    const held = await Promise.all(table.sections.map((section) => (forTexts(section) ? store.has('section', section.digest) : early.get(section.digest) ?? store.get('section', section.digest))))
     const lacking = held.filter((bytes) => !bytes).length
     if (offline && lacking) throw offline
     if (lacking && (!whole || C.hex(whole) !== C.hex(table.bytes))) await store.put('part', url, table.bytes).catch(warn)
-    const build = new Builder(table)
-    const kept = []
-    let warned = false
-    for (const [i, section] of table.sections.entries()) {
-      let raw = held[i]
-      if (!raw) {
-        const stored = await readSection(download, table, i, held)
-        raw = section.codec === C.ZSTD ? await decompress(stored, section) : stored
-        kept.push(store.put('section', section.digest, raw).catch((error) => { if (!warned) warn(error); warned = true }))
-      }
-      held[i] = null
-      loaded = section.offset + section.stored
-      report()
-      signal?.throwIfAborted()
-      await build.add(section, raw)
+    // A section that was on the device and turned out to be damaged.
+    const again = async (/** @type {number} */ i) => {
+      const once = new Download(url, { retries, cache })
+      return readSection(once, table, i, table.sections.map((_, j) => j !== i)).finally(() => once.cancel())
     }
-    await Promise.all(kept)
-    if (lacking && !warned || cache) await store.complete(url, table.bytes).catch(warn)
-    else if (whole && C.hex(whole) !== C.hex(table.bytes)) await store.complete(url, table.bytes).catch(warn) // signed anew
-    return { table, ...build.finish(), received: download.received, offline: Boolean(offline) }
+    const build = new Builder(table)
+    const kept = new Keeper(store, warn)
+    /** @type {{fresh: boolean, part: () => Promise<Part>}[]} */
+    const later = []
+    try {
+      for (const [i, section] of table.sections.entries()) {
+        const here = held[i]
+        const stored = here ? null : await readSection(download, table, i, held)
+        loaded = section.offset + section.stored
+        report()
+        signal?.throwIfAborted()
+        if (forTexts(section)) {
+          const at = build.skip(section)
+          const raw = async () => (!stored && await store.get('section', section.digest)) || kept.decompressed(stored ?? await again(i), section)
+          later.push({ fresh: !here, part: async () => ({ at, raw: await raw() }) })
+          continue
+        }
+        await build.add(section, here instanceof Uint8Array ? here : await kept.decompressed(/** @type {Uint8Array} */ (stored), section))
+      }
+    } catch (error) { // what is here need not come again
+      for (const { fresh, part } of later) if (fresh) await part().catch(() => {})
+      await kept.all()
+      throw error
+    }
+    const rest = async () => {
+      const parts = []
+      for (const { part } of later) {
+        parts.push(await part())
+        await new Promise((resolve) => setTimeout(resolve)) // to requests that came meanwhile
+      }
+      if (await kept.all() && (lacking || cache || C.hex(/** @type {Uint8Array} */ (whole)) !== C.hex(table.bytes))) await store.complete(url, table.bytes).catch(warn)
+      return parts
+    }
+    return { table, ...build.finish(), rest, received: download.received, offline: Boolean(offline) }
   } finally {
     download.cancel()
+  }
+}
+
+/**
+ * Whether only texts need a section: recommendations need not wait for the largest of them.
+ * @param {{type: number, name: string}} section
+ */
+function forTexts({ type, name }) {
+  return type === C.SEGMENT && L.TEXT_SEGMENTS.includes(name)
+}
+
+/** Keeps sections on the device, beside what else there is to do. */
+class Keeper {
+  /** @type {Promise<boolean>[]} */
+  #puts = []
+  #warned = false
+
+  /**
+   * @param {import('./store.js').Store} store
+   * @param {(error: WispError) => void} warn
+   */
+  constructor(store, warn) {
+    this.store = store
+    this.warn = warn
+  }
+
+  /**
+   * Returns the raw bytes of a section, which are kept.
+   * @param {Uint8Array} stored
+   * @param {C.Section} section
+   */
+  async decompressed(stored, section) {
+    const raw = section.codec === C.ZSTD ? await decompress(stored, section) : stored
+    this.#puts.push(this.store.put('section', section.digest, raw).then(() => true, (error) => {
+      if (!this.#warned) this.warn(error)
+      this.#warned = true
+      return false
+    }))
+    return raw
+  }
+
+  /** Whether all that was put is kept. */
+  async all() {
+    return (await Promise.all(this.#puts)).every(Boolean)
   }
 }
 
@@ -135,7 +204,7 @@ async function readHead(download, whole, end, trust) {
  * @param {Download} download
  * @param {C.Table} table
  * @param {number} i
- * @param {(Uint8Array | null)[]} held
+ * @param {(Uint8Array | boolean | null)[]} held
  */
 async function readSection(download, { sections, size, bytes }, i, held) {
   const section = sections[i]
@@ -200,10 +269,21 @@ class Builder {
     }
   }
 
+  /**
+   * Leaves room for a segment that comes later, and returns its place in the image.
+   * @param {C.Section} section
+   */
+  skip({ raw }) {
+    const at = this.#imageBytes
+    this.#imageBytes += raw
+    return at
+  }
+
   finish() {
     const kernel = /** @type {Kernel} */ (this.#kernel).open(this.#imageBytes)
     const { model, limits } = this.#manifest
-    if (kernel.items !== model.items || kernel.maxHistory !== limits.max_history || kernel.maxK !== limits.max_k || kernel.textDim !== (model.text?.dim ?? 0) || kernel.attributes.length !== (model.attributes ?? 0)) {
+    if (kernel.items !== model.items || kernel.maxHistory !== limits.max_history || kernel.maxK !== limits.max_k || kernel.textDim !== (model.text?.dim ?? 0) || kernel.attributes.length !== (model.attributes ?? 0) ||
+      kernel.classes !== (model.text?.classes ?? 0) || kernel.ratings !== Number(model.ratings ?? false)) {
       throw C.formatError('the manifest states other dimensions than the image has')
     }
     const catalogue = new Catalogue(this.#items)
@@ -238,6 +318,10 @@ function readManifest(raw) {
   if (!whole(m.limits?.memory_pages, 65536) || !whole(m.model?.items, 2 ** 26)) throw C.formatError('the manifest states no limits or no items')
   if (!Array.isArray(m.event_types) || m.event_types.length !== m.model.event_types || !m.event_types.every((/** @type {any} */ t) => t?.name && typeof t.name === 'string')) {
     throw C.formatError('the event types of the manifest are not those of its model')
+  }
+  const classes = m.classes ?? []
+  if (!Array.isArray(classes) || classes.length !== (m.model.text?.classes ?? 0) || !classes.every((c) => c && typeof c === 'string')) {
+    throw C.formatError('the classes of texts of the manifest are not those of its model')
   }
   return m
 }

@@ -98,10 +98,17 @@ export async function readTable(bytes, trust) {
   const { keyId, trusted } = await verify(bytes, trust)
   const size = u64(view(bytes), 16)
   if (size > MAX_FILE) throw new WispError('limit', `the file has ${size} bytes, at most ${MAX_FILE} are allowed`)
-  const sections = []
-  for (let at = HEADER_BYTES; at < bytes.length; at += ENTRY_BYTES) sections.push(readEntry(bytes.subarray(at, at + ENTRY_BYTES)))
+  const sections = [...entries(bytes)]
   checkLayout(sections, size, bytes.length)
   return { bytes, digest: hex(digest), size, sections, keyId, trusted }
+}
+
+/**
+ * The sections that a header and table name, of which nothing else is checked.
+ * @param {Uint8Array} head
+ */
+export function* entries(head) {
+  for (let at = HEADER_BYTES; at + ENTRY_BYTES <= head.length; at += ENTRY_BYTES) yield readEntry(head.subarray(at, at + ENTRY_BYTES))
 }
 
 /**

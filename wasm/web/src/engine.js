@@ -2,9 +2,10 @@
 // indices, times become gaps, the kernel does the rest.
 import { checkItem } from './catalogue.js'
 import { WispError } from './errors.js'
-import { decodeAnswer, encodeRequest } from './kernel.js'
+import { decodeAnswer, encodeRequest, hasText } from './kernel.js'
 import * as L from './layout.js'
 import { encodeRules } from './rules.js'
+import { array, gaps } from './session.js'
 
 /**
  * @typedef {object} Event One past event of a user.
@@ -59,6 +60,33 @@ import { encodeRules } from './rules.js'
  */
 
 /**
+ * @typedef {object} RateRequest
+ * @property {string[]} items ids
+ * @property {Event[]} [history] the user's events, whose ratings say how high the user rates; those kept on the device if absent
+ * @property {string} [description] what the user is like, in words
+ */
+
+/**
+ * @typedef {object} Rating
+ * @property {string} item id
+ * @property {string} [title]
+ * @property {number} rating that the user is expected to give, in the data set's own scale
+ */
+
+/**
+ * @typedef {object} Ratings
+ * @property {Rating[]} items in the order of the request
+ * @property {string[]} [unknown] ids of the history that the catalogue does not have
+ * @property {boolean} [coldStart] no event of the history was known
+ */
+
+/**
+ * @typedef {object} Classification How likely a text is of each class.
+ * @property {string} best the most probable class
+ * @property {{name: string, probability: number}[]} classes all of them, in the order of the artefact
+ */
+
+/**
  * @typedef {object} Reason A past event whose removal lowers an item's score.
  * @property {number} event index into the history
  * @property {string} item id
@@ -98,7 +126,6 @@ import { encodeRules } from './rules.js'
 
 const encoder = new TextEncoder()
 const DEFAULT_K = 10
-const MAX_GAP = 2 ** 32 - 1
 
 /** A turn of the event loop, in which messages are taken. */
 const breath = () => new Promise((resolve) => {
@@ -111,23 +138,61 @@ export class Engine {
   /** @type {Promise<unknown>} */
   #last = Promise.resolve()
   #broken = false
+  /** @type {Promise<void> | undefined} */
+  #texts
+  #knowsTexts = false // what they need is in the image
 
-  /** @param {Pick<import('./artefact.js').Artefact, 'kernel' | 'manifest' | 'catalogue' | 'goldens'>} artefact */
-  constructor({ kernel, manifest, catalogue, goldens }) {
+  /** @param {Pick<import('./artefact.js').Artefact, 'kernel' | 'manifest' | 'catalogue' | 'goldens' | 'rest'>} artefact */
+  constructor({ kernel, manifest, catalogue, goldens, rest }) {
     this.kernel = kernel
     this.manifest = manifest
     this.catalogue = catalogue
     this.goldens = goldens
+    this.rest = rest
   }
 
-  /** Answers the golden requests and compares every bit. */
-  async checkGoldens() {
+  /**
+   * Answers the golden requests, those with a text or the others, and compares every bit.
+   * @param {boolean} texts
+   */
+  async checkGoldens(texts) {
     for (const [i, { request, answer }] of this.goldens.entries()) {
+      if (hasText(request) !== texts) continue
       const got = await this.kernel.run(request, async () => {})
       if (got.length !== answer.length || got.some((b, j) => b !== answer[j])) {
         throw new WispError('golden', `golden request ${i} of ${this.goldens.length} is not answered with the exact bits: this device or its browser is not to be trusted with the artefact; ask the gateway instead`)
       }
     }
+  }
+
+  /**
+   * Puts what texts need into the image; requests with a text wait for it. Where that fails it
+   * is tried again the next time.
+   * @returns {Promise<void>}
+   */
+  texts() {
+    return this.#texts ??= this.rest().then((parts) => this.#exclusive(undefined, async () => {
+      for (const { at, raw } of parts) this.kernel.bytes.set(raw, L.IMAGE_BASE + at)
+      this.#knowsTexts = true
+      this.rest = async () => []
+      await this.checkGoldens(true)
+    })).catch((error) => {
+      this.#texts = undefined
+      throw error
+    })
+  }
+
+  /**
+   * Does what #exclusive does, once the kernel can read texts, if there is one.
+   * @template T
+   * @param {boolean} text
+   * @param {AbortSignal | undefined} signal
+   * @param {(run: (request: import('./kernel.js').GuestRequest) => Promise<import('./kernel.js').Answer>) => Promise<T>} work
+   * @returns {Promise<T>}
+   */
+  async #reading(text, signal, work) {
+    if (text) await this.texts()
+    return this.#exclusive(signal, work)
   }
 
   /**
@@ -146,7 +211,8 @@ export class Engine {
       signal?.throwIfAborted()
       if (this.#broken) {
         this.kernel = await this.kernel.clone()
-        await this.checkGoldens()
+        await this.checkGoldens(false)
+        if (this.#knowsTexts) await this.checkGoldens(true)
         this.catalogue.lay(this.kernel)
         this.#broken = false
       }
@@ -167,7 +233,7 @@ export class Engine {
 
   /**
    * @param {RecommendRequest} q
-   * @param {Session} session
+   * @param {import('./session.js').Session} session
    * @param {AbortSignal} [signal]
    * @returns {Promise<Response>}
    */
@@ -176,7 +242,7 @@ export class Engine {
     const text = this.#description(q.description)
     const reasons = q.reasons || 3
     if (!Number.isInteger(reasons) || reasons < 1 || reasons > L.MAX_REASONS) throw new WispError('request', `reasons is ${reasons}, must lie between 1 and ${L.MAX_REASONS}`)
-    return this.#exclusive(signal, async (run) => {
+    return this.#reading(text.length > 0, signal, async (run) => {
       const list = this.#leaveOut(q.includeSeen ? [] : session.seen(), q.exclude)
       const { hits } = await session.run(run, { kind: L.KIND_RECOMMEND, k, list, text, rules: this.#rules(q, k) })
       /** @type {Response} */
@@ -193,24 +259,60 @@ export class Engine {
 
   /**
    * @param {ScoreRequest} q
-   * @param {Session} session
+   * @param {import('./session.js').Session} session
    * @param {AbortSignal} [signal]
    * @returns {Promise<Score[]>}
    */
   score(q, session, signal) {
     const text = this.#description(q.description)
-    const list = array(q.items, 'items').map((id) => {
-      const item = this.catalogue.find(id)
-      if (item === undefined) throw new WispError('request', `item ${JSON.stringify(id)} is not in the catalogue`)
-      return item
-    })
-    return this.#exclusive(signal, async (run) => {
+    const list = this.#list(q.items)
+    return this.#reading(text.length > 0, signal, async (run) => {
       const scores = []
       for (let at = 0; at < list.length; at += this.kernel.maxList) {
         const { hits } = await session.run(run, { kind: L.KIND_SCORE, list: list.slice(at, at + this.kernel.maxList), text })
         scores.push(...hits.map(({ score, acc }) => ({ value: score, integer: acc })))
       }
       return scores
+    })
+  }
+
+  /**
+   * @param {RateRequest} q
+   * @param {import('./session.js').Session} session
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Ratings>}
+   */
+  rate(q, session, signal) {
+    if (!this.kernel.ratings) throw new WispError('no-head', 'the artefact predicts no ratings; fit them with `wisp fit-ratings` and make it again')
+    const text = this.#description(q.description)
+    const list = this.#list(q.items)
+    return this.#reading(text.length > 0, signal, async (run) => {
+      /** @type {Ratings} */
+      const ratings = { items: [] }
+      const { events, unknown } = session
+      const history = gaps(events, Math.max(0, events.length - this.kernel.maxHistory))
+      for (let at = 0; at < list.length; at += this.kernel.maxList) {
+        const { hits } = await run({ kind: L.KIND_RATE, history, list: list.slice(at, at + this.kernel.maxList), text })
+        ratings.items.push(...this.#recommendations(hits).map(({ score, ...item }) => ({ ...item, rating: score })))
+      }
+      if (unknown.length > 0) ratings.unknown = [...unknown]
+      if (events.length === 0) ratings.coldStart = true
+      return ratings
+    })
+  }
+
+  /**
+   * @param {string} text
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Classification>}
+   */
+  classify(text, signal) {
+    if (!this.kernel.classes) throw new WispError('no-head', 'the artefact knows no classes of texts; make it with `wisp compress --classes`')
+    const bytes = this.#cut(text)
+    return this.#reading(true, signal, async (run) => {
+      const { hits } = await run({ kind: L.KIND_CLASSIFY, text: bytes })
+      const classes = hits.map(({ score }, i) => ({ name: this.manifest.classes[i], probability: score }))
+      return { best: classes.reduce((best, c) => (c.probability > best.probability ? c : best)).name, classes }
     })
   }
 
@@ -223,8 +325,9 @@ export class Engine {
     const k = this.#hits(q.k)
     if (!(this.kernel.textFlags & L.TEXT_ITEM_TEXTS)) throw new WispError('no-text', 'the artefact does not hold the texts of its items, so that they cannot be searched; make one with `wisp compress --encoder`')
     if (typeof q.text !== 'string') throw new WispError('request', 'a search needs a text')
-    return this.#exclusive(signal, async (run) => {
-      const { hits } = await run({ kind: L.KIND_SEARCH, k, list: this.#leaveOut([], q.exclude), text: this.#cut(q.text), rules: this.#rules(q, k) })
+    const text = this.#cut(q.text)
+    return this.#reading(true, signal, async (run) => {
+      const { hits } = await run({ kind: L.KIND_SEARCH, k, list: this.#leaveOut([], q.exclude), text, rules: this.#rules(q, k) })
       return { items: this.#recommendations(hits) }
     })
   }
@@ -253,9 +356,10 @@ export class Engine {
   insert({ text: given, ...item }, signal) {
     const text = checkItem({ ...item, text: given })
     if (!(this.kernel.textFlags & L.TEXT_ITEM_MAP)) throw new WispError('no-text', 'the artefact does not lead from texts to items, so that none can be inserted; make one with `wisp compress --encoder`')
-    return this.#exclusive(signal, async (run) => {
+    const bytes = this.#cut(text)
+    return this.#reading(true, signal, async (run) => {
       if ((this.catalogue.find(item.id) ?? Infinity) < this.catalogue.items.length) throw new WispError('request', `item ${JSON.stringify(item.id)} is in the catalogue already`)
-      const { row, scale, vector } = await run({ kind: L.KIND_EMBED, flags: L.FLAG_ITEM_ROW, text: this.#cut(text) })
+      const { row, scale, vector } = await run({ kind: L.KIND_EMBED, flags: L.FLAG_ITEM_ROW, text: bytes })
       this.catalogue.insert({ item, row, scale, vector }, this.kernel)
       this.catalogue.lay(this.kernel)
     })
@@ -280,7 +384,17 @@ export class Engine {
    */
   embed(text, signal) {
     if (!this.kernel.textDim) throw new WispError('no-text', 'the artefact has no text encoder; make one with `wisp compress --encoder`')
-    return this.#exclusive(signal, async (run) => (await run({ kind: L.KIND_EMBED, text: this.#cut(text) })).vector)
+    const bytes = this.#cut(text)
+    return this.#reading(true, signal, async (run) => (await run({ kind: L.KIND_EMBED, text: bytes })).vector)
+  }
+
+  /** @param {string[]} ids */
+  #list(ids) {
+    return array(ids, 'items').map((id) => {
+      const item = this.catalogue.find(id)
+      if (item === undefined) throw new WispError('request', `item ${JSON.stringify(id)} is not in the catalogue`)
+      return item
+    })
   }
 
   /** @param {number | undefined} k */
@@ -342,7 +456,7 @@ export class Engine {
    * Adds to items the events whose removal lowers their scores most, and what of the items
    * themselves raises them.
    * @param {(request: import('./kernel.js').GuestRequest) => Promise<import('./kernel.js').Answer>} run
-   * @param {Known[]} events
+   * @param {import('./session.js').Known[]} events
    * @param {Uint8Array} text
    * @param {number} reasons for each item
    * @param {import('./kernel.js').Answer['hits']} hits
@@ -384,105 +498,5 @@ export class Engine {
     if (found >= 0) return found
     const names = [...new Set(this.manifest.event_types.map((/** @type {{name: string}} */ t) => t.name))]
     throw new WispError('request', `event type ${JSON.stringify(type)} is unknown; the model knows ${names.join(', ')}`)
-  }
-}
-
-/**
- * @template T
- * @param {T[]} value
- * @param {string} name
- */
-function array(value, name) {
-  if (!Array.isArray(value)) throw new WispError('request', `${name} must be an array`)
-  return value
-}
-
-/** @typedef {{item: number, type: number, time: number, index: number}} Known An event whose item the catalogue has. */
-
-/**
- * @param {Known[]} events
- * @param {number} [from]
- */
-function gaps(events, from = 0) {
-  return events.slice(from).map(({ item, type, time }, i) => {
-    const before = events[from + i - 1]
-    return { item, type, gap: before ? Math.min(time - before.time, MAX_GAP) : 0 }
-  })
-}
-
-/**
- * The history of a user as the kernel sees it. What the kernel made of the events so far is
- * kept, so that a new event costs one step; the answers are those to the whole history.
- */
-export class Session {
-  /** @type {Known[]} */
-  events = []
-  /** @type {string[]} */
-  unknown = []
-  /** @type {Uint8Array} */
-  #state = new Uint8Array() // stands for the first #known events
-  #known = 0
-  #changes = 0
-  #count = 0
-
-  /**
-   * @param {Engine} engine
-   * @param {Event[]} [events]
-   */
-  constructor(engine, events = []) {
-    this.engine = engine
-    this.append(array(events, 'history'))
-  }
-
-  /**
-   * Adds events, or none of them where one makes no sense.
-   * @param {Event[]} events
-   */
-  append(events) {
-    /** @type {Known[]} */
-    const known = []
-    const unknown = []
-    for (const [i, e] of events.entries()) {
-      const what = `event ${i} (item ${JSON.stringify(e?.item)})`
-      if (typeof e?.item !== 'string') throw new WispError('request', `${what} names no item`)
-      const { time = 0, value = 0 } = e
-      if (!Number.isSafeInteger(time) || time < 0) throw new WispError('request', `${what} has time ${time}; times are whole Unix seconds, 0 or later`)
-      if (!Number.isFinite(Math.fround(value))) throw new WispError('request', `${what} has value ${value}`)
-      const type = this.engine.typeOf(e)
-      const item = this.engine.catalogue.find(e.item)
-      if (item === undefined) unknown.push(e.item)
-      else known.push({ item, type, time, index: this.#count + i })
-    }
-    for (const e of known) {
-      let at = this.events.length
-      while (at > 0 && this.events[at - 1].time > e.time) at--
-      this.events.splice(at, 0, e)
-      if (at < this.#known) this.#known = 0
-    }
-    this.#changes++
-    this.#count += events.length
-    this.unknown.push(...unknown)
-  }
-
-  /** The items of all events. */
-  seen() {
-    return this.events.map(({ item }) => item)
-  }
-
-  /**
-   * Answers a request for the history.
-   * @param {(request: import('./kernel.js').GuestRequest) => Promise<import('./kernel.js').Answer>} run
-   * @param {import('./kernel.js').GuestRequest} request
-   */
-  async run(run, request) {
-    const n = this.events.length, most = this.engine.kernel.maxHistory, changes = this.#changes
-    const goOn = this.#known > 0 && n - this.#known < most
-    const answer = await run({
-      ...request, flags: (request.flags ?? 0) | L.FLAG_STATE,
-      state: goOn ? this.#state : undefined, history: gaps(this.events, goOn ? this.#known : Math.max(0, n - most)),
-    })
-    this.#state = answer.state
-    this.#known = changes === this.#changes ? n : 0 // events may have come meanwhile
-    return answer
   }
 }

@@ -15,12 +15,13 @@
  * - `storage`: something cannot be kept on the device; everything works until the page closes
  * - `request`: a request that cannot be answered as it stands
  * - `no-text`: a text for an artefact that does not read it
+ * - `no-head`: ratings or classes of texts of an artefact that was made without them
  * - `kernel`: the artefact's kernel failed; the next request gets a new one
  * - `timeout`: a request took longer than allowed
  * - `worker`: the worker died; the next request starts another
  * - `closed`: the recommender was closed
  *
- * @typedef {'options' | 'network' | 'truncated' | 'format' | 'version' | 'limit' | 'digest' | 'signature' | 'unsigned' | 'golden' | 'unsupported' | 'storage' | 'request' | 'no-text' | 'kernel' | 'timeout' | 'worker' | 'closed'} ErrorCode
+ * @typedef {'options' | 'network' | 'truncated' | 'format' | 'version' | 'limit' | 'digest' | 'signature' | 'unsigned' | 'golden' | 'unsupported' | 'storage' | 'request' | 'no-text' | 'no-head' | 'kernel' | 'timeout' | 'worker' | 'closed'} ErrorCode
  */
 
 /** Every error of this package but an aborted signal's reason. */

@@ -14,6 +14,10 @@ export { WispError }
 /** @typedef {import('./rules.js').Rules} Rules */
 /** @typedef {import('./rules.js').Label} Label */
 /** @typedef {import('./engine.js').ScoreRequest} ScoreRequest */
+/** @typedef {import('./engine.js').RateRequest} RateRequest */
+/** @typedef {import('./engine.js').Rating} Rating */
+/** @typedef {import('./engine.js').Ratings} Ratings */
+/** @typedef {import('./engine.js').Classification} Classification */
 /** @typedef {import('./engine.js').Response} Response */
 /** @typedef {import('./engine.js').Recommendation} Recommendation */
 /** @typedef {import('./engine.js').Reason} Reason */
@@ -91,7 +95,8 @@ export class Recommender {
   }
 
   /**
-   * Loads an artefact, checks all of it, and answers its golden requests.
+   * Loads an artefact, checks all of it, and answers its golden requests; those with texts, and
+   * what only these need, come behind the first requests (see complete).
    * @param {string | URL} url
    * @param {LoadOptions} [options]
    * @returns {Promise<Recommender>}
@@ -115,6 +120,16 @@ export class Recommender {
       }
     }
     return new Recommender(...await open({ signal, onProgress }), () => open({}), timeout)
+  }
+
+  /**
+   * Resolves once the artefact is here to the last byte, and kept on the device if it can be. load
+   * does not wait for what only texts need; a search or a description does.
+   * @param {{signal?: AbortSignal}} [options]
+   * @returns {Promise<void>}
+   */
+  complete(options) {
+    return this.#call('complete', [], options)
   }
 
   /** Where the model runs: in a worker, or on the page's own thread. */
@@ -170,6 +185,27 @@ export class Recommender {
    */
   score(request, options) {
     return this.#call('score', [request], options)
+  }
+
+  /**
+   * Returns the ratings that the user would give to the named items.
+   * @param {RateRequest} request
+   * @param {{signal?: AbortSignal}} [options]
+   * @returns {Promise<Ratings>}
+   */
+  rate(request, options) {
+    return this.#call('rate', [request], options)
+  }
+
+  /**
+   * Returns how likely a text is of each class that the artefact knows, such as positive and
+   * negative: its sentiment.
+   * @param {string} text
+   * @param {{signal?: AbortSignal}} [options]
+   * @returns {Promise<Classification>}
+   */
+  classify(text, options) {
+    return this.#call('classify', [String(text)], options)
   }
 
   /**

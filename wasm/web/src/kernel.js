@@ -46,7 +46,7 @@ export class Kernel {
     /** @type {string[]} names of what items are made of */
     this.attributes = []
     this.imageEnd = this.request = this.answer = this.items = 0
-    this.maxHistory = this.maxK = this.maxList = this.maxExplained = this.maxText = this.textDim = this.textFlags = 0
+    this.maxHistory = this.maxK = this.maxList = this.maxExplained = this.maxText = this.textDim = this.textFlags = this.classes = this.ratings = 0
   }
 
   /**
@@ -95,6 +95,8 @@ export class Kernel {
     this.maxText = word(L.H_MAX_TEXT)
     this.textDim = word(L.H_TEXT_DIM)
     this.textFlags = word(L.H_TEXT_FLAGS)
+    this.classes = word(L.H_TEXT_CLASSES)
+    this.ratings = word(L.H_RATINGS)
     const names = L.IMAGE_BASE + word(L.H_ATTRIBUTE_NAMES)
     this.attributes = new TextDecoder().decode(this.bytes.slice(names, names + word(L.H_ATTRIBUTE_NAME_BYTES))).split('\n').slice(0, -1)
     if (word(L.H_IMAGE_END) !== length || word(L.H_END) !== this.bytes.length || this.request < this.imageEnd || this.answer < this.request || this.answer > this.bytes.length - 4 * L.ANSWER_WORDS) {
@@ -152,6 +154,15 @@ export function encodeRequest({ kind, flags = 0, k = 0, history = [], list = [],
   at += words(state.length)
   ruleWords.forEach(put)
   return bytes
+}
+
+/**
+ * Whether an encoded request is about a text.
+ * @param {Uint8Array} request
+ */
+export function hasText(request) {
+  const v = new DataView(request.buffer, request.byteOffset)
+  return v.getUint32(24, true) > 0 || [L.KIND_SEARCH, L.KIND_EMBED, L.KIND_CLASSIFY].includes(v.getUint32(4, true))
 }
 
 /** @param {DataView} v of an answer */

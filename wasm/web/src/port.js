@@ -31,8 +31,10 @@ export async function openPort(worker, notify) {
     } catch { // a policy forbids it, or the browser has no module workers
     }
   }
-  const { Service } = await import('./service.js')
-  return new PagePort(new Service(notify))
+  const { Service, packError } = await import('./worker.js')
+  // Its errors are of a class of its own file.
+  const own = (/** @type {unknown} */ error) => unpackError(packError(error))
+  return new PagePort(new Service((event, detail) => notify(event, detail && own(detail))), own)
 }
 
 /** @implements {Port} */
@@ -41,8 +43,12 @@ class PagePort {
   thread = 'page'
   dead = false
 
-  /** @param {import('./service.js').Service} service */
-  constructor(service) {
+  /**
+   * @param {import('./service.js').Service} service
+   * @param {(error: unknown) => Error} own
+   */
+  constructor(service, own) {
+    this.own = own
     this.service = /** @type {Record<string, any>} */ (/** @type {unknown} */ (service))
   }
 
@@ -52,7 +58,11 @@ class PagePort {
    * @param {CallOptions} [options]
    */
   async call(method, args, { signal, onProgress } = {}) {
-    return this.service[method](...args, { signal, onProgress })
+    try {
+      return await this.service[method](...args, { signal, onProgress })
+    } catch (error) {
+      throw signal?.aborted ? signal.reason : this.own(error)
+    }
   }
 
   close() {

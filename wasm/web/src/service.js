@@ -2,9 +2,10 @@
 // page's own.
 import { loadArtefact } from './artefact.js'
 import { parseKey } from './container.js'
-import { Engine, Session } from './engine.js'
+import { Engine } from './engine.js'
 import { WispError } from './errors.js'
 import { History } from './history.js'
+import { Session } from './session.js'
 import { Store } from './store.js'
 
 /**
@@ -16,6 +17,9 @@ import { Store } from './store.js'
  * @property {string | false} history
  * @property {number} historyLimit
  */
+
+// The time that what was asked for at once has for itself, in milliseconds.
+const FIRST = 50
 
 /**
  * @typedef {object} Call
@@ -45,11 +49,12 @@ export class Service {
     const warn = (/** @type {WispError} */ error) => this.notify('warning', error)
     const trust = { keys: keys.map(parseKey), allowUnsigned }
     const store = cache ? await Store.open(warn) : new Store(null)
-    const { table, manifest, kernel, catalogue, goldens, received, offline } = await loadArtefact(url, { trust, retries, store, warn, signal, onProgress })
-    const engine = new Engine({ kernel, manifest, catalogue, goldens })
-    await engine.checkGoldens()
+    const { table, manifest, kernel, catalogue, goldens, rest, received, offline } = await loadArtefact(url, { trust, retries, store, warn, signal, onProgress })
+    const engine = new Engine({ kernel, manifest, catalogue, goldens, rest })
+    await engine.checkGoldens(false)
     signal?.throwIfAborted()
     this.#engine = engine
+    setTimeout(() => engine.texts().catch(warn), FIRST)
     if (history !== false) {
       this.#history = await History.open(history, { limit: historyLimit, warn, changed: () => { this.#own = undefined; this.notify('change') } })
     }
@@ -70,6 +75,22 @@ export class Service {
    */
   async score(q, { signal } = {}) {
     return this.#ready().score(q, await this.#session(q.history), signal)
+  }
+
+  /**
+   * @param {import('./engine.js').RateRequest} q
+   * @param {Call} call
+   */
+  async rate(q, { signal } = {}) {
+    return this.#ready().rate(q, await this.#session(q.history), signal)
+  }
+
+  /**
+   * @param {string} text
+   * @param {Call} call
+   */
+  async classify(text, { signal } = {}) {
+    return this.#ready().classify(text, signal)
   }
 
   /**
@@ -142,6 +163,10 @@ export class Service {
   async erase() {
     await this.#kept().erase()
     this.#own = undefined
+  }
+
+  async complete() {
+    await this.#ready().texts()
   }
 
   close() {

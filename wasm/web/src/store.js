@@ -1,7 +1,7 @@
 // Sections that were downloaded and found right, decompressed, by the digest that the table
 // names, in the Cache API; and for each address the header and table of the file that was
 // last loaded from it whole.
-import { ENTRY_BYTES, HEADER_BYTES, hex, sha256 } from './container.js'
+import { entries, hex, sha256 } from './container.js'
 import { WispError } from './errors.js'
 
 const NAME = 'wisp-sections-1'
@@ -45,6 +45,15 @@ export class Store {
   }
 
   /**
+   * Whether get may find something: it looks at no bytes.
+   * @param {'section' | 'whole' | 'part'} kind
+   * @param {string} key
+   */
+  async has(kind, key) {
+    return Boolean(await this.cache?.match(this.#url(kind, key)).catch(() => undefined))
+  }
+
+  /**
    * @param {'section' | 'whole' | 'part'} kind
    * @param {string} key
    * @param {Uint8Array} bytes
@@ -71,16 +80,8 @@ export class Store {
     for (const { url: key } of await this.cache.keys()) {
       const [kind, name] = new URL(key).pathname.split('/').slice(2)
       if (kind === 'section') sections.push({ key, name })
-      else for (const digest of digests(await this.get(/** @type {'whole'} */ (kind), decodeURIComponent(name)) ?? new Uint8Array())) needed.add(digest)
+      else for (const { digest } of entries(await this.get(/** @type {'whole'} */ (kind), decodeURIComponent(name)) ?? new Uint8Array())) needed.add(digest)
     }
     await Promise.all(sections.filter(({ name }) => !needed.has(name)).map(({ key }) => this.cache?.delete(key)))
   }
-}
-
-/**
- * The digests of the sections that a header and table name.
- * @param {Uint8Array} head
- */
-export function* digests(head) {
-  for (let at = HEADER_BYTES; at + ENTRY_BYTES <= head.length; at += ENTRY_BYTES) yield hex(head.subarray(at + 56, at + 88))
 }

@@ -81,7 +81,7 @@ export function inBrowsers(name, body, { only } = {}) {
 
 /**
  * Loads an artefact in a page and leaves the recommender in `window.r`. Returns what went
- * wrong, or what was loaded.
+ * wrong, or what was loaded, to the last byte.
  * @param {import('puppeteer-core').Page} page
  * @param {string} name of a fixture
  * @param {object} [options] of Recommender.load
@@ -94,6 +94,7 @@ export function load(page, name, options = {}) {
     const progress = window.progress = []
     try {
       window.r = await Recommender.load(`/fixtures/${name}`, { onWarning: (w) => warnings.push({ code: w.code, message: w.message }), onProgress: (p) => progress.push(p), ...options })
+      await window.r.complete()
     } catch (error) {
       return { error: { name: error.name, code: error.code, message: error.message, status: error.status }, warnings }
     }

@@ -145,9 +145,19 @@ inBrowsers('says that a page needs https', async ({ open }) => {
 }, { only: 'chromium' })
 
 inBrowsers('works on the page where a worker cannot start', async ({ page }) => {
-  faults.set('/dist/worker.js', answer(404))
+  faults.set('/blank.html', (_, response, body) => {
+    response.writeHead(200, { 'Content-Type': 'text/html', 'Content-Security-Policy': "worker-src 'none'" }).end(body)
+    return true
+  })
+  await page.reload()
   const { error, thread } = await load(page, 'shop.wisp')
   assert.deepEqual([error, thread], [undefined, 'page'])
+  // Its errors are those that the page knows.
+  assert.deepEqual(await page.evaluate(async () => {
+    const { WispError } = await import('/dist/index.js')
+    const e = await window.r.score({ items: ['none'] }).catch((error) => error)
+    return [e instanceof WispError, e.code]
+  }), [true, 'request'])
 })
 
 inBrowsers('starts another worker when one dies or hangs', async ({ page }) => {

@@ -6,7 +6,7 @@ import { asked, faults, inBrowsers, load, publicKey } from './browsers.mjs'
 async function compare(page) {
   return page.evaluate(async () => {
     const exchanges = await (await fetch('/fixtures/exchanges.json')).json()
-    const float = (answer) => JSON.stringify(answer, (key, v) => (key === 'score' || key === 'drop' || key === 'gain' || key === 'value' ? Math.fround(v) : v))
+    const float = (answer) => JSON.stringify(answer, (key, v) => (['score', 'drop', 'gain', 'value', 'rating', 'probability'].includes(key) ? Math.fround(v) : v))
     const differ = []
     const { r } = window
     for (const { path, request: q, response } of exchanges) {
@@ -17,6 +17,9 @@ async function compare(page) {
       else if (path === 'score') {
         got = await r.score(q)
         want = response.map(({ Value, Integer }) => ({ value: Value, integer: Integer }))
+      } else if (path === 'classify') {
+        got = await r.classify(q.text)
+        want = response
       } else {
         const { include_seen: includeSeen, history, ...rest } = q
         got = await r[path]({ ...rest, history: history ?? [], includeSeen })
@@ -67,6 +70,41 @@ inBrowsers('comes from the device at the second visit, offline as well, and an u
 
   const held = await page.evaluate(async () => (await (await caches.open('wisp-sections-1')).keys()).map(({ url }) => url))
   assert.equal(held.filter((u) => u.includes('/section/')).length, update.info.weights.length, 'sections of the old version were dropped')
+})
+
+inBrowsers('recommends before what only texts need is in place, and fetches that again where it was damaged', async ({ page }) => {
+  const visit = () => page.evaluate(async (publicKey) => {
+    const { Recommender } = await import('/dist/index.js')
+    const r = await Recommender.load('/fixtures/shop.wisp', { publicKey })
+    const order = []
+    await Promise.all([
+      r.recommend({ k: 3 }).then(() => order.push('recommend')), r.search('a warm coat').then(() => order.push('search')), r.complete().then(() => order.push('complete')),
+    ])
+    const found = (await r.search('a warm coat')).items.map(({ item }) => item)
+    const { received, size, weights } = r.info
+    r.close()
+    return { order, found, received, size, weights }
+  }, publicKey)
+  const first = await visit()
+  assert.deepEqual([first.order[0], first.received], ['recommend', first.size])
+  // Damage the text encoder on the device.
+  await page.evaluate(async () => {
+    const cache = await caches.open('wisp-sections-1')
+    let largest
+    for (const key of await cache.keys()) {
+      const response = await cache.match(key)
+      const bytes = new Uint8Array(await response.arrayBuffer())
+      if (bytes.length > (largest?.bytes.length ?? 0)) largest = { key, bytes, headers: response.headers }
+    }
+    largest.bytes[100] ^= 1
+    await cache.put(largest.key, new Response(largest.bytes, { headers: largest.headers }))
+  })
+  await page.reload()
+  asked('shop.wisp')
+  const second = await visit()
+  assert.deepEqual([second.found, second.order[0]], [first.found, 'recommend'])
+  const ranges = asked('shop.wisp')
+  assert.ok(ranges.length === 2 && ranges.every((r) => /^bytes=\d+-\d+$/.test(r)), `${ranges}`)
 })
 
 /** Answers with another fixture's bytes, ranges included. */
@@ -164,4 +202,32 @@ inBrowsers('takes requests at once, gives one up, and says what is wrong with on
     }
   })
   assert.deepEqual(result, { same: true, aborted: 'AbortError', k: 'request', type: 'request', time: 'request', item: 'request', value: 'request', kept: 'request', last: true, vector: 64, closed: 'closed' })
+})
+
+inBrowsers('predicts ratings and sorts texts, or says why not', async ({ page }) => {
+  await load(page, 'shop.wisp')
+  const got = await page.evaluate(async () => {
+    const { r } = window
+    const code = (promise) => promise.then(() => 'no error', (error) => error.code)
+    await r.append([{ item: 'i1', type: 'rating', value: 5, time: 1 }, { item: 'i2', type: 'rating', value: 1, time: 2 }])
+    const kept = await r.rate({ items: ['i3', 'i4'] })
+    const given = await r.rate({ items: ['i3', 'i4'], history: await r.history() })
+    const { classes, best } = await r.classify('a bad cafe \ud800')
+    const long = await r.classify('bad '.repeat(1 << 18))
+    return {
+      same: JSON.stringify(kept) === JSON.stringify(given), inScale: kept.items.every(({ rating }) => rating >= 1 && rating <= 5),
+      none: await r.rate({ items: [] }), sum: Math.abs(classes.reduce((n, { probability }) => n + probability, 0) - 1) < 1e-5,
+      best: classes.some(({ name }) => name === best), long: JSON.stringify(long) === JSON.stringify(await r.classify('bad '.repeat(1 << 12))),
+      codes: [
+        await code(r.rate({ items: ['nonsense'] })), await code(r.rate({})), await code(r.rate({ items: [], history: [{ item: 'i1', type: 'rating', value: NaN }] })),
+        await code(r.rate({ items: [], history: [{ item: 'i1', type: 'rating', value: 1e39 }] })),
+      ],
+    }
+  })
+  assert.deepEqual(got, {
+    same: true, inScale: true, none: { items: [] }, sum: true, best: true, long: true, codes: ['request', 'request', 'request', 'request'],
+  })
+  await load(page, 'bare.wisp')
+  const codes = await page.evaluate(() => Promise.all([window.r.rate({ items: ['i1'] }), window.r.classify('a')].map((p) => p.then(() => 'no error', (error) => error.code))))
+  assert.deepEqual(codes, ['no-head', 'no-head'])
 })
