@@ -8,7 +8,7 @@ WISP     := bin/wisp
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build wasm wasm-check web test test-web test-race test-arm64 fuzz bench bench-peers bench-guest bench-browser bench-recipes bench-games encoder golden results lint fmt demo check clean setup-demo setup-test setup-encoder setup-web
+.PHONY: help build wasm wasm-check ptx ptx-check web test test-gpu test-web test-race test-arm64 fuzz bench bench-peers bench-guest bench-browser bench-recipes bench-games encoder golden results lint fmt demo check clean setup-demo setup-test setup-encoder setup-web
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -38,6 +38,20 @@ wasm: ## build wasm/kernel.wasm from wasm/guest (clang-19, lld-19)
 wasm-check: ## rebuild the guest kernel and compare it, bit for bit, with the committed one
 	$(MAKE) -C wasm/guest check
 
+# The compiler of the GPU's kernels, out of a package registry: it needs no GPU.
+NVRTC := $(OUT)/nvrtc/nvidia/cuda_nvrtc/lib/libnvrtc.so.11.2
+PTX    = $(GO) run ./hostgpu/cuda/ptx --nvrtc $(abspath $(NVRTC)) --out hostgpu/cuda/kernels.ptx
+$(NVRTC):
+	@mkdir -p $(OUT)/nvrtc
+	@pip3 download --quiet --no-deps --dest $(OUT)/nvrtc nvidia-cuda-nvrtc-cu11==11.8.89
+	@cd $(OUT)/nvrtc && python3 -m zipfile -e nvidia_cuda_nvrtc_cu11-*.whl .
+
+ptx: $(NVRTC) ## build hostgpu/cuda/kernels.ptx from hostgpu/cuda (linux/amd64, pip3)
+	$(PTX)
+
+ptx-check: $(NVRTC) ## rebuild the GPU's kernels and compare them, byte for byte, with the committed ones
+	$(PTX) --check
+
 web: setup-demo setup-web build ## the demo page on http://127.0.0.1:8000: fetches, trains and signs a model first (minutes, once)
 	@WISP=$(WISP) OUT=$(OUT)/web scripts/web.sh
 
@@ -46,7 +60,12 @@ test: setup-test ## the tests; sets up what they need and says what it could not
 	$(GO) test ./...
 	@if command -v clang-19 >/dev/null && command -v wasm-ld-19 >/dev/null; then $(MAKE) --no-print-directory wasm-check; \
 	else echo "test: clang-19 or lld-19 missing: kernel.wasm was not rebuilt and compared"; fi
+	@if $(MAKE) --no-print-directory $(NVRTC) >/dev/null 2>&1; then $(MAKE) --no-print-directory ptx-check; \
+	else echo "test: NVRTC could not be fetched with pip3: kernels.ptx was not rebuilt and compared"; fi
 	@$(MAKE) --no-print-directory test-web
+
+test-gpu: ## the tests of training on this machine's NVIDIA GPU, and how long its steps take (beside PyTorch where it is)
+	@GO=$(GO) SHARED=$(SHARED) scripts/test-gpu.sh
 
 test-web: setup-web ## the browser package in Chromium and Firefox
 	@scripts/test-web.sh

@@ -24,14 +24,14 @@ func (k *lowRank) inputs() []input {
 }
 func (k *lowRank) shape() tensor.Shape { return tensor.Shape{k.out, k.in} }
 
-func (k *lowRank) forward(out []float32, in []argument) {
-	copy(out, k.base)
-	gemm(false, false, k.out, k.in, k.r, k.scale, in[1].floats, k.r, in[0].floats, k.in, 1, out, k.in)
+func (k *lowRank) forward(dev device, out vector, in []argument) {
+	dev.copy(out, dev.mirror(k.base))
+	dev.gemm(false, false, k.out, k.in, k.r, k.scale, in[1].floats, k.r, in[0].floats, k.in, 1, out, k.in)
 }
 
-func (k *lowRank) backward(grads [][]float32, dout, _ []float32, in []argument) {
-	gemm(true, false, k.r, k.in, k.out, k.scale, in[1].floats, k.r, dout, k.in, 0, grads[0], k.in)
-	gemm(false, true, k.out, k.r, k.in, k.scale, dout, k.in, in[0].floats, k.in, 0, grads[1], k.r)
+func (k *lowRank) backward(dev device, grads []vector, dout, _ vector, in []argument) {
+	dev.gemm(true, false, k.r, k.in, k.out, k.scale, in[1].floats, k.r, dout, k.in, 0, grads[0], k.in)
+	dev.gemm(false, true, k.out, k.r, k.in, k.scale, dout, k.in, in[0].floats, k.in, 0, grads[1], k.r)
 }
 
 // adapters are trained in place of an encoder: a change of low rank for each
@@ -103,7 +103,7 @@ func (a *adapters) draw(w model.Weights, seed uint64) {
 			x[i] = float32(rng.NormFloat64() / math.Sqrt(float64(s.Shape[1])))
 		}
 	}
-	a.merge(w, w)
+	a.merge(host, w, w)
 }
 
 // kernel returns the kernel of the named matrix.
@@ -112,13 +112,15 @@ func (a *adapters) kernel(name string) *lowRank {
 	return &lowRank{out: w.Shape[0], in: w.Shape[1], r: a.rank, scale: a.scale, base: w.Data}
 }
 
-// merge makes to adapted by the adapters in from.
-func (a *adapters) merge(to, from model.Weights) {
+// merge makes to adapted by the adapters in from, in the memory of dev.
+func (a *adapters) merge(dev device, to, from model.Weights) {
 	if a == nil {
 		return
 	}
 	for name := range a.base {
-		a.kernel(name).forward(to[name].Data, []argument{floats(from[name+adapterA].Data), floats(from[name+adapterB].Data)})
+		a.kernel(name).forward(dev, dev.mirror(to[name].Data), []argument{
+			{floats: dev.mirror(from[name+adapterA].Data)}, {floats: dev.mirror(from[name+adapterB].Data)},
+		})
 	}
 }
 
@@ -134,8 +136,8 @@ func trainedSpecs(c model.TextConfig, frozen int, a *adapters) []model.Spec {
 // newTextGraphBuilder starts a graph with what is trained of an encoder and the
 // parameters head. With adapters, the blocks read their sums in place of the
 // matrices, and all else as constants.
-func newTextGraphBuilder(c model.TextConfig, w model.Weights, frozen int, a *adapters, head ...model.Spec) *graphBuilder {
-	b := newGraphBuilder(append(trainedSpecs(c, frozen, a), head...), w)
+func newTextGraphBuilder(dev device, c model.TextConfig, w model.Weights, frozen int, a *adapters, head ...model.Spec) *graphBuilder {
+	b := newGraphBuilder(dev, append(trainedSpecs(c, frozen, a), head...), w)
 	if a == nil {
 		return b
 	}

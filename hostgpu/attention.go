@@ -16,7 +16,7 @@ type attention struct {
 	norm   layerNorm
 	drop   *dropout
 
-	normed, tail, partial []float32 // (P, D), (P, D), by part: gradient of the distance bias
+	normed, tail vector // (P, D)
 }
 
 // Positions of the inputs.
@@ -37,57 +37,25 @@ func (k *attention) inputs() []input {
 }
 func (k *attention) shape() tensor.Shape { return tensor.Shape{k.b * k.t, k.d} }
 
-// band returns what event i of row b may see, as an interval of positions.
-func (k *attention) band(in []argument, b, i int) (from, to int) {
-	return max(in[attnStart].ints[b*k.t+i], i-k.window+1), i + 1
+// sight is what an event sees.
+func (k *attention) sight(in []argument) sight {
+	return sight{window: k.window, starts: in[attnStart].ints, distance: in[attnDistance].floats}
 }
 
-func (k *attention) forward(out []float32, in []argument) {
-	t, w, x := k.t, k.window, in[attnX].floats
+func (k *attention) forward(dev device, out vector, in []argument) {
+	x := in[attnX].floats
 	k.norm.d, k.norm.eps = k.d, model.NormEpsilon
-	k.normed = resize(k.normed, len(x))
-	k.norm.forward(k.normed, x, in[attnGain].floats, in[attnBias].floats)
-	k.heads.forward(out, k.normed, in[attnHeads:attnDistance], func(b, h int, scores []float32) {
-		distance := in[attnDistance].floats[h*w : (h+1)*w]
-		for i := range t {
-			from, to := k.band(in, b, i)
-			row := scores[i*t : (i+1)*t]
-			band := row[from:to]
-			for j := range band {
-				band[j] += distance[i-from-j]
-			}
-			clear(row[:from])
-			clear(row[to:])
-			softmax(band, 1)
-		}
-	})
-	k.drop.apply(out)
-	addRows(out, x)
+	k.normed = dev.resize(k.normed, x.n)
+	k.norm.forward(dev, k.normed, x, in[attnGain].floats, in[attnBias].floats)
+	k.heads.forward(dev, out, k.normed, in[attnHeads:attnDistance], k.sight(in))
+	k.drop.apply(dev, out)
+	dev.add(out, x)
 }
 
-func (k *attention) backward(grads [][]float32, dout, _ []float32, in []argument) {
-	t, w := k.t, k.window
-	k.tail, k.partial = resize(k.tail, len(dout)), resize(k.partial, parts()*k.h*w)
-	clear(k.partial)
-	copy(grads[attnX], dout) // the residual path
-	k.drop.backward(k.tail, dout)
-	k.heads.backward(k.tail, grads[attnHeads:attnDistance], k.tail, k.normed, in[attnHeads:attnDistance], func(part, b, h int, ds, probs []float32) {
-		distance := k.partial[(part*k.h+h)*w:][:w]
-		for i := range t {
-			from, to := k.band(in, b, i)
-			row := ds[i*t : (i+1)*t]
-			band := row[from:to]
-			softmaxBackward(band, probs[i*t+from:i*t+to])
-			for j, x := range band {
-				distance[i-from-j] += x
-			}
-			clear(row[:from])
-			clear(row[to:])
-		}
-	})
-	clear(grads[attnDistance])
-	for p := range parts() {
-		add(grads[attnDistance], k.partial[p*k.h*w:][:k.h*w])
-	}
-	k.norm.backward(grads[attnX], grads[attnGain], grads[attnBias], k.tail, in[attnGain].floats)
+func (k *attention) backward(dev device, grads []vector, dout, _ vector, in []argument) {
+	k.tail = dev.resize(k.tail, dout.n)
+	dev.copy(grads[attnX], dout) // the residual path
+	k.drop.backward(dev, k.tail, dout)
+	k.heads.backward(dev, k.tail, grads[attnHeads:attnDistance], k.tail, k.normed, in[attnHeads:attnDistance], k.sight(in), grads[attnDistance])
+	k.norm.backward(dev, grads[attnX], grads[attnGain], grads[attnBias], k.tail, in[attnGain].floats)
 }

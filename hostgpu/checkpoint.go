@@ -32,6 +32,9 @@ func (t *Trainer) groups() map[string]model.Weights {
 // Save writes the state of the run to path. The file is replaced whole or not at
 // all.
 func (t *Trainer) Save(path string) error {
+	if err := t.pull(); err != nil {
+		return err
+	}
 	tensors := map[string]*model.Tensor{}
 	for prefix, group := range t.groups() {
 		for name, x := range group {
@@ -43,6 +46,17 @@ func (t *Trainer) Save(path string) error {
 		state["encoder"] = t.joint.state
 	}
 	return writeCheckpoint(path, tensors, state)
+}
+
+// pull brings what a device has changed to the host.
+func (t *Trainer) pull() error {
+	if err := pullWeights(t.dev, t.weights, t.adam.m, t.adam.v, t.average); err != nil || t.joint == nil {
+		return err
+	}
+	if err := t.dev.pull(t.joint.gradient.Data); err != nil {
+		return err
+	}
+	return t.joint.trainer.pull()
 }
 
 // writeCheckpoint writes tensors, each with the prefix of its group, and what
@@ -106,6 +120,7 @@ func (t *Trainer) load(path string) error {
 	}
 	// How long to train may change between runs; what is trained may not.
 	opts.Epochs, opts.Patience = t.opts.Epochs, t.opts.Patience
+	opts.Device, opts.Encoder.Device = t.opts.Device, t.opts.Encoder.Device
 	if opts != t.opts || cfg != t.cfg {
 		return fmt.Errorf("%s was made with other options or data: it has %+v and %+v, this run %+v and %+v", path, opts, cfg, t.opts, t.cfg)
 	}
@@ -133,10 +148,18 @@ func (t *Trainer) load(path string) error {
 		if err := t.joint.check(encoder, loaded); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
-		t.joint.restore(encoder, loaded)
+		if err := t.joint.restore(encoder, loaded); err != nil {
+			return err
+		}
+		if err := t.dev.push(t.joint.gradient.Data, t.joint.given.Data); err != nil {
+			return err
+		}
 	}
 	for name, w := range t.weights { // in place: the graph's nodes share this memory
 		copy(w.Data, loaded["weights/"][name].Data)
+	}
+	if err := pushWeights(t.dev, t.weights); err != nil {
+		return err
 	}
 	t.average, t.best = loaded["average/"], loaded["best/"]
 	t.adam.m, t.adam.v, t.adam.step = loaded["adam.m/"], loaded["adam.v/"], run.Total

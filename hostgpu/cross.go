@@ -125,7 +125,7 @@ func (e *CrossEncoder) Scores(ctx context.Context, dst []float32, query string, 
 		}
 		e.x, e.y = resize(e.x, b*t*c.Dim), resize(e.y, b*t*c.Dim)
 		e.pooled, e.z = resize(e.pooled, b*c.Dim), resize(e.z, b)
-		e.tw.forward(e.pooled, e.x, e.y, e.weights, e.bt)
+		e.tw.forward(host, onHost(e.pooled), onHost(e.x), onHost(e.y), e.weights, e.bt)
 		gemm(false, true, b, 1, c.Dim, crossScale, e.pooled, c.Dim, head, c.Dim, 0, e.z, 1)
 		for row, i := range order[:b] {
 			dst[i] = e.z[row]
@@ -182,7 +182,7 @@ type listwise struct {
 	b, m, d int
 	drop    *dropout
 
-	x, dz, tail, losses []float32 // (B·M, D), (B·M), (B·M), (B)
+	x, dz, tail, losses vector // (B·M, D), (B·M), (B·M), (B)
 }
 
 func (k *listwise) inputs() []input {
@@ -194,43 +194,46 @@ func (k *listwise) inputs() []input {
 }
 func (k *listwise) shape() tensor.Shape { return tensor.ScalarShape() }
 
-func (k *listwise) forward(out []float32, in []argument) {
+func (k *listwise) forward(dev device, out vector, in []argument) {
 	n, d, lengths := k.b*k.m, k.d, in[2].ints
-	k.x, k.dz, k.losses = resize(k.x, n*d), resize(k.dz, n), resize(k.losses, k.b)
-	copy(k.x, in[0].floats)
-	k.drop.apply(k.x)
-	gemm(false, true, n, 1, d, crossScale, k.x, d, in[1].floats, d, 0, k.dz, 1)
+	k.x, k.dz, k.losses = dev.resize(k.x, n*d), dev.resize(k.dz, n), dev.resize(k.losses, k.b)
+	dev.copy(k.x, in[0].floats)
+	k.drop.apply(dev, k.x)
+	dev.gemm(false, true, n, 1, d, crossScale, k.x, d, in[1].floats, d, 0, k.dz, 1)
 	lists := 0
 	for l := range k.b {
-		if lengths[l*k.m] > 0 {
+		if lengths.host[l*k.m] > 0 {
 			lists++
 		}
 	}
-	inv := 1 / float32(max(lists, 1))
+	dev.list(k, lengths, 1/float32(max(lists, 1)))
+	dev.mean(out, k.losses, lists)
+}
+
+func (hostDevice) list(k *listwise, lengths index, inv float32) {
 	for l := range k.b {
-		row := k.dz[l*k.m : (l+1)*k.m]
-		k.losses[l] = 0
-		if lengths[l*k.m] == 0 {
+		row := k.dz.host[l*k.m : (l+1)*k.m]
+		k.losses.host[l] = 0
+		if lengths.host[l*k.m] == 0 {
 			clear(row)
 			continue
 		}
 		for j := range row {
-			if lengths[l*k.m+j] == 0 {
+			if lengths.host[l*k.m+j] == 0 {
 				row[j] = float32(math.Inf(-1)) // whose share and gradient are 0
 			}
 		}
 		at := row[0]
-		k.losses[l] = softmax(row, inv) - at
+		k.losses.host[l] = softmax(row, inv) - at
 		row[0] -= inv
 	}
-	out[0] = mean(k.losses, lists)
 }
 
-func (k *listwise) backward(grads [][]float32, dout, _ []float32, in []argument) {
+func (k *listwise) backward(dev device, grads []vector, dout, _ vector, in []argument) {
 	n, d := k.b*k.m, k.d
-	k.tail = resize(k.tail, n)
-	scaled(k.tail, k.dz, dout[0])
-	gemm(false, false, n, d, 1, crossScale, k.tail, 1, in[1].floats, d, 0, grads[0], d)
-	gemm(true, false, 1, d, n, crossScale, k.tail, 1, k.x, d, 0, grads[1], d)
-	k.drop.backward(grads[0], grads[0])
+	k.tail = dev.resize(k.tail, n)
+	dev.scaled(k.tail, k.dz, dout.host[0])
+	dev.gemm(false, false, n, d, 1, crossScale, k.tail, 1, in[1].floats, d, 0, grads[0], d)
+	dev.gemm(true, false, 1, d, n, crossScale, k.tail, 1, k.x, d, 0, grads[1], d)
+	k.drop.backward(dev, grads[0], grads[0])
 }

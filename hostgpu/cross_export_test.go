@@ -16,7 +16,7 @@ func (r *CrossRun) Gradients(lists []CrossList) (loss float32, grads map[string]
 	}
 	grads = map[string][]float32{}
 	for i, name := range g.names {
-		grads[name] = g.gradient(i)
+		grads[name] = g.gradient(i).host
 	}
 	return loss, grads, nil
 }

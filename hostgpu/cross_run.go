@@ -167,7 +167,7 @@ func (r *ranking) fill(lists []CrossList) (*crossGraph, error) {
 // this shape again when this one runs.
 func newCrossGraph(tw *textTower, head *listwise, t *TextTrainer) (*crossGraph, error) {
 	g := &crossGraph{batch: newTextBatch(tw.batchRows)}
-	b := newTextGraphBuilder(tw.cfg, t.weights, t.opts.FrozenLayers, t.adapters, t.heads...)
+	b := newTextGraphBuilder(t.dev, tw.cfg, t.weights, t.opts.FrozenLayers, t.adapters, t.heads...)
 	enc := b.encoder(tw, g.batch, t.opts.FrozenLayers)
 	g.states = enc.frozen
 	x := b.add("pooling", tw.pool, enc.states, enc.lengths)

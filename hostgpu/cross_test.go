@@ -338,7 +338,9 @@ func TestCrossGraphGradient(t *testing.T) {
 	}
 }
 
-func TestCrossRunResumes(t *testing.T) {
+func TestCrossRunResumes(t *testing.T) { eachDevice(t, crossRunResumes) }
+
+func crossRunResumes(t *testing.T, d *hostgpu.Device) {
 	ds, tok := tastes(t)
 	first := newGuesses(len(ds.Items))
 	for name, change := range map[string]func(*hostgpu.TextTrainOptions){
@@ -347,6 +349,7 @@ func TestCrossRunResumes(t *testing.T) {
 		"adapters": func(o *hostgpu.TextTrainOptions) { o.AdapterRank = 2 },
 	} {
 		o := quickCross()
+		o.Device = d
 		change(&o)
 		task := crossTask(t, ds, first, func(o *hostgpu.CrossTaskOptions) { o.Pool = 40 })
 		whole := newCrossRun(t, newCross(t, tok), task, o)

@@ -11,8 +11,9 @@ type description struct {
 	given   []float32
 	drop    *dropout
 
-	runs                         [][2]int  // rows [from, to) of one user
-	texts, projected, dprojected []float32 // (R, F), (R, D), (R, D) for R runs
+	users, runs                  []int  // (R) user of each run, (P) run of each row or -1, for R runs
+	run                          index  // the latter
+	texts, projected, dprojected vector // (R, F), (R, D), (R, D)
 }
 
 // Positions of the inputs.
@@ -27,44 +28,38 @@ func (k *description) inputs() []input {
 }
 func (k *description) shape() tensor.Shape { return tensor.Shape{k.p, k.d} }
 
-func (k *description) forward(out []float32, in []argument) {
-	k.runs, k.texts = k.runs[:0], k.texts[:0]
-	users := in[describedUser].ints
-	for from := 0; from < k.p; {
-		u, to := users[from], from+1
-		for to < k.p && users[to] == u {
-			to++
+func (k *description) forward(dev device, out vector, in []argument) {
+	k.users, k.runs = k.users[:0], resize(k.runs, k.p)
+	last := -1
+	for r, u := range in[describedUser].ints.host {
+		if k.runs[r] = -1; u >= 0 {
+			if u != last {
+				k.users = append(k.users, u)
+			}
+			k.runs[r] = len(k.users) - 1
 		}
-		if u >= 0 {
-			k.runs = append(k.runs, [2]int{from, to})
-			k.texts = append(k.texts, k.given[u*k.f:(u+1)*k.f]...)
-		}
-		from = to
+		last = u
 	}
-	k.projected = resize(k.projected, len(k.runs)*k.d)
-	gemm(false, true, len(k.runs), k.d, k.f, 1, k.texts, k.f, in[describedWeight].floats, k.f, 0, k.projected, k.d)
-	k.drop.apply(k.projected)
-	copy(out, in[describedX].floats)
-	for i, run := range k.runs {
-		for r := run[0]; r < run[1]; r++ {
-			add(out[r*k.d:(r+1)*k.d], k.projected[i*k.d:])
-		}
-	}
+	n := len(k.users)
+	k.texts, k.projected = dev.resize(k.texts, n*k.f), dev.resize(k.projected, n*k.d)
+	dev.gather(k.texts, dev.mirror(k.given), dev.indices(k.users), k.f)
+	dev.gemm(false, true, n, k.d, k.f, 1, k.texts, k.f, in[describedWeight].floats, k.f, 0, k.projected, k.d)
+	k.drop.apply(dev, k.projected)
+	dev.copy(out, in[describedX].floats)
+	k.run = dev.indices(k.runs)
+	dev.gatherAdd(out, k.projected, k.run, vector{}, k.d)
 }
 
-func (k *description) backward(grads [][]float32, dout, _ []float32, _ []argument) {
-	copy(grads[describedX], dout)
-	if len(k.runs) == 0 {
-		clear(grads[describedWeight])
+func (k *description) backward(dev device, grads []vector, dout, _ vector, _ []argument) {
+	n := len(k.users)
+	dev.copy(grads[describedX], dout)
+	dev.fill(grads[describedWeight], 0)
+	if n == 0 {
 		return
 	}
-	k.dprojected = resize(k.dprojected, len(k.projected))
-	clear(k.dprojected)
-	for i, run := range k.runs {
-		for r := run[0]; r < run[1]; r++ {
-			add(k.dprojected[i*k.d:(i+1)*k.d], dout[r*k.d:])
-		}
-	}
-	k.drop.backward(k.dprojected, k.dprojected)
-	gemm(true, false, k.d, k.f, len(k.runs), 1, k.dprojected, k.d, k.texts, k.f, 0, grads[describedWeight], k.f)
+	k.dprojected = dev.resize(k.dprojected, k.projected.n)
+	dev.fill(k.dprojected, 0)
+	dev.scatterAdd(k.dprojected, dout, k.run, vector{}, 1, k.d)
+	k.drop.backward(dev, k.dprojected, k.dprojected)
+	dev.gemm(true, false, k.d, k.f, n, 1, k.dprojected, k.d, k.texts, k.f, 0, grads[describedWeight], k.f)
 }

@@ -38,9 +38,9 @@ type imitation struct {
 	temperature float32
 	teacher     []float32 // (B, E)
 
-	own, given []float32 // (n, n) cosines; own becomes its gradient
-	parts      []float32 // (n) losses of the rows
-	dy         []float32 // (n, E) gradient of the mapped embeddings
+	own, given vector // (n, n) cosines; own becomes its gradient
+	losses     vector // (n)
+	dy         vector // (n, E) gradient of the mapped embeddings
 }
 
 // DistilLosses are the weights of the losses of a student that has another
@@ -78,21 +78,25 @@ func (k *imitation) texts(lengths []int) int {
 	return n
 }
 
-func (k *imitation) forward(out []float32, in []argument) {
-	d, e, n := k.d, k.e, k.texts(in[imitationLengths].ints)
-	s, t := in[imitationX].floats[:n*d], k.teacher[:n*e]
-	k.own, k.given, k.parts = resize(k.own, n*n), resize(k.given, n*n), resize(k.parts, n)
-	gemm(false, true, n, n, d, 1, s, d, s, d, 0, k.own, n)
-	gemm(false, true, n, n, e, 1, t, e, t, e, 0, k.given, n)
-	k.dy = resize(k.dy, n*e)
-	linear(k.dy, s, in[imitationW].floats, in[imitationB].floats, d, e)
+func (k *imitation) forward(dev device, out vector, in []argument) {
+	d, e, n := k.d, k.e, k.texts(in[imitationLengths].ints.host)
+	s, t := in[imitationX].floats.slice(0, n*d), dev.mirror(k.teacher)
+	k.own, k.given, k.losses, k.dy = dev.resize(k.own, n*n), dev.resize(k.given, n*n), dev.resize(k.losses, n), dev.resize(k.dy, n*e)
+	dev.gemm(false, true, n, n, d, 1, s, d, s, d, 0, k.own, n)
+	dev.gemm(false, true, n, n, e, 1, t, e, t, e, 0, k.given, n)
+	linear(dev, k.dy, s, in[imitationW].floats, in[imitationB].floats, d, e)
+	dev.imitate(k, n)
+	dev.mean(out, k.losses, n)
+}
 
+func (hostDevice) imitate(k *imitation, n int) {
+	e, t := k.e, k.teacher
 	rows, others := float32(max(n, 1)), float32(max(n-1, 1))
 	rank, cosine, vector := float32(k.weights.Rank), float32(k.weights.Cosine), float32(k.weights.Vector)
 	parallel(n, func(_, lo, hi int) {
 		p, q := make([]float32, max(n-1, 0)), make([]float32, max(n-1, 0))
 		for i := lo; i < hi; i++ {
-			own, given := k.own[i*n:(i+1)*n], k.given[i*n:(i+1)*n]
+			own, given := k.own.host[i*n:(i+1)*n], k.given.host[i*n:(i+1)*n]
 			var loss float32
 			if n > 1 {
 				scaledOthers(p, given, i, 1/k.temperature)
@@ -112,16 +116,15 @@ func (k *imitation) forward(out []float32, in []argument) {
 				}
 				own[at] += rank * (q[j] - p[j]) / (k.temperature * rows)
 			}
-			dy := k.dy[i*e : (i+1)*e]
+			dy := k.dy.host[i*e : (i+1)*e]
 			for j, v := range t[i*e : (i+1)*e] {
 				off := dy[j] - v
 				loss += vector * off * off
 				dy[j] = 2 * vector * off / rows
 			}
-			k.parts[i] = loss
+			k.losses.host[i] = loss
 		}
 	})
-	out[0] = mean(k.parts, n)
 }
 
 // scaledOthers writes factor·row without place i to dst.
@@ -145,19 +148,19 @@ func divergence(p, q []float32) float32 {
 	return float32(sum)
 }
 
-func (k *imitation) backward(grads [][]float32, dout, _ []float32, in []argument) {
-	d, e, g := k.d, k.e, dout[0]
-	n := k.texts(in[imitationLengths].ints)
-	s, dx := in[imitationX].floats[:n*d], grads[imitationX]
-	clear(dx)
+func (k *imitation) backward(dev device, grads []vector, dout, _ vector, in []argument) {
+	d, e, g := k.d, k.e, dout.host[0]
+	n := k.texts(in[imitationLengths].ints.host)
+	s, dx := in[imitationX].floats, grads[imitationX]
+	dev.fill(dx, 0)
 	// linearBackward overwrites, so that the cosines' gradients come after it.
-	linearBackward(dx[:n*d], grads[imitationW], grads[imitationB], k.dy, s, in[imitationW].floats, d, e)
-	for _, x := range [][]float32{dx, grads[imitationW], grads[imitationB]} {
-		scaled(x, x, g)
+	linearBackward(dev, dx.slice(0, n*d), grads[imitationW], grads[imitationB], k.dy, s.slice(0, n*d), in[imitationW].floats, d, e)
+	for _, x := range []vector{dx, grads[imitationW], grads[imitationB]} {
+		dev.scaled(x, x, g)
 	}
 	// A cosine is of both its texts.
-	gemm(false, false, n, d, n, g, k.own, n, s, d, 1, dx, d)
-	gemm(true, false, n, d, n, g, k.own, n, s, d, 1, dx, d)
+	dev.gemm(false, false, n, d, n, g, k.own, n, s, d, 1, dx, d)
+	dev.gemm(true, false, n, d, n, g, k.own, n, s, d, 1, dx, d)
 }
 
 // imitationGraph is the training graph of a student for one length of texts.
@@ -171,7 +174,7 @@ type imitationGraph struct {
 // this one runs.
 func newImitationGraph(tw *textTower, k *imitation, t *TextTrainer) (*imitationGraph, error) {
 	g := &imitationGraph{batch: newTextBatch(tw.batchRows)}
-	b := newTextGraphBuilder(tw.cfg, t.weights, 0, nil, t.heads...)
+	b := newTextGraphBuilder(t.dev, tw.cfg, t.weights, 0, nil, t.heads...)
 	enc := b.encoder(tw, g.batch, 0)
 	x := b.add("pooling", tw.pool, enc.states, enc.lengths)
 	loss := b.add("imitation", k, x, enc.lengths, b.nodes[imitationWeight], b.nodes[imitationOffset])

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"github.com/wisp-project/wisp/internal/eval"
 	"github.com/wisp-project/wisp/model"
@@ -186,7 +187,7 @@ func NewDistilRun(student *model.TextModel, task DistilTask, opts DistilOptions)
 	for _, s := range t.heads {
 		t.weights[s.Name] = model.NewTensor(s.Shape...)
 	}
-	r := &distillation{DistilTask: task, trainer: t, opts: o, tower: newTextTower(student.Config, 0, t.state)}
+	r := &distillation{DistilTask: task, trainer: t, encoder: NewTextEncoder(student, 0), opts: o, tower: newTextTower(student.Config, 0, t.state)}
 	r.tower.pool.unit = true
 	r.loss = &imitation{b: o.Batch, d: d, e: e, weights: o.Losses, temperature: float32(o.Temperature), teacher: make([]float32, o.Batch*e)}
 	r.group()
@@ -213,6 +214,7 @@ func (r *DistilRun) Close() error {
 type distillation struct {
 	DistilTask
 	trainer *TextTrainer
+	encoder *TextEncoder // of the student, to validate it
 	opts    DistilOptions
 	groups  []lengthGroup
 	epoch   int // that was begun last
@@ -348,6 +350,9 @@ func (r *distillation) step(i int, rate float64) (float64, error) {
 		}
 		g.batch.put(b, ids)
 	}
+	if err := r.trainer.dev.push(r.loss.teacher); err != nil {
+		return 0, err
+	}
 	return r.trainer.step(rate, term{g.graph, 1})
 }
 
@@ -362,7 +367,8 @@ func (r *distillation) validate(ctx context.Context, progress func(read, texts i
 	}
 	d := r.trainer.m.Config.Dim
 	own := make([]float32, n*d)
-	if err := NewTextEncoder(r.trainer.m, 0).Embed(ctx, own, r.Held); err != nil {
+	r.encoder.on(r.trainer.dev)
+	if err := r.encoder.Embed(ctx, own, r.Held); err != nil {
 		return 0, err
 	}
 	progress(n, n)
@@ -377,7 +383,8 @@ func (r *distillation) validate(ctx context.Context, progress func(read, texts i
 func (r *distillation) digest(d *textDigest) {
 	o := r.opts
 	o.Train.Patience = 0 // which may change
-	d.words(fmt.Sprintf("%+v", o))
+	// Where it computes is no part of it.
+	d.words(strings.Replace(fmt.Sprintf("%+v", o), fmt.Sprintf(" Device:%v", o.Train.Device), "", 1))
 	for i, ids := range r.Texts {
 		values, step := r.Targets.Packed(i)
 		d.text(ids)

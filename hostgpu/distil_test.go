@@ -135,9 +135,11 @@ func TestDistil(t *testing.T) {
 }
 
 // An interrupted distillation that is resumed ends where an unbroken one does.
-func TestDistilResume(t *testing.T) {
+func TestDistilResume(t *testing.T) { eachDevice(t, distilResume) }
+
+func distilResume(t *testing.T, d *hostgpu.Device) {
 	o := distilOptions
-	o.Steps, o.Train.Epochs = 10, 2
+	o.Steps, o.Train.Epochs, o.Train.Device = 10, 2, d
 	weights := func(stop int) model.Weights {
 		path := filepath.Join(t.TempDir(), "checkpoint.safetensors")
 		for resume := false; ; resume = true {

@@ -13,4 +13,12 @@ var (
 	ErrDiverged = errors.New("hostgpu: training diverged")
 	// ErrCheckpoint reports a checkpoint that does not fit the run.
 	ErrCheckpoint = errors.New("hostgpu: checkpoint")
+	// ErrDevice reports a GPU that is not there or cannot be used, or work that it
+	// cannot do.
+	ErrDevice = errors.New("hostgpu: GPU")
+	// ErrDeviceMemory reports that a GPU has too little memory.
+	ErrDeviceMemory = errors.New("hostgpu: GPU: out of memory")
+	// ErrDeviceLost reports that a GPU failed while it was working. What it held is
+	// gone; a checkpoint is not.
+	ErrDeviceLost = errors.New("hostgpu: GPU: lost")
 )

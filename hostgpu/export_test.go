@@ -5,6 +5,8 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"gorgonia.org/gorgonia"
+
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/model"
 )
@@ -64,10 +66,10 @@ func NewDropout(share float32, seed, site, step uint64) *Dropout {
 }
 
 // Apply draws the mask and applies it.
-func (d *dropout) Apply(x []float32) { d.apply(x) }
+func (d *dropout) Apply(x []float32) { d.apply(host, onHost(x)) }
 
 // Backward applies the mask that was drawn to a gradient.
-func (d *dropout) Backward(dx, dy []float32) { d.backward(dx, dy) }
+func (d *dropout) Backward(dx, dy []float32) { d.backward(host, onHost(dx), onHost(dy)) }
 
 // SetStep moves on.
 func (d *dropout) SetStep(step uint64) { d.state.step = step }
@@ -87,7 +89,7 @@ func (k Kernel) Size() int { return k.k.shape().TotalSize() }
 func arguments32(in []Arg) []argument {
 	args := make([]argument, len(in))
 	for i, a := range in {
-		args[i] = argument{floats: a.Floats, ints: a.Ints}
+		args[i] = argument{floats: onHost(a.Floats), ints: index{host: a.Ints}}
 	}
 	return args
 }
@@ -95,23 +97,24 @@ func arguments32(in []Arg) []argument {
 // Forward returns the result.
 func (k Kernel) Forward(in []Arg) []float32 {
 	out := make([]float32, k.Size())
-	k.k.forward(out, arguments32(in))
+	k.k.forward(host, onHost(out), arguments32(in))
 	return out
 }
 
 // Backward returns the gradients of the inputs after a Forward that gave out.
 // The buffers hold NaN before, as a kernel must overwrite all of them.
 func (k Kernel) Backward(dout, out []float32, in []Arg) [][]float32 {
-	grads := make([][]float32, len(in))
+	grads, vectors := make([][]float32, len(in)), make([]vector, len(in))
 	for i, a := range in {
 		if a.Floats != nil {
 			grads[i] = make([]float32, len(a.Floats))
 			for j := range grads[i] {
 				grads[i][j] = float32(math.NaN())
 			}
+			vectors[i] = onHost(grads[i])
 		}
 	}
-	k.k.backward(grads, dout, out, arguments32(in))
+	k.k.backward(host, vectors, onHost(dout), onHost(out), arguments32(in))
 	return grads
 }
 
@@ -143,7 +146,7 @@ type GraphSpec struct {
 // NewGraph builds the graph of a tower.
 func NewGraph(c model.Config, w model.Weights, s GraphSpec) (*Graph, error) {
 	tw := newTower(c, s.Rows, s.Length, s.Share, &stepState{seed: 1, step: 1})
-	g, err := newTowerGraph(w, tw, graphSpec{given: s.Given, idDropout: s.IDDropout, samples: s.Samples, logq: s.LogQ})
+	g, err := newTowerGraph(host, w, tw, graphSpec{given: s.Given, idDropout: s.IDDropout, samples: s.Samples, logq: s.LogQ})
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +178,7 @@ func (g *Graph) Run() (float32, error) { return g.run() }
 func (g *Graph) Gradients() map[string][]float32 {
 	all := map[string][]float32{}
 	for i, name := range g.names {
-		all[name] = g.gradient(i)
+		all[name] = g.gradient(i).host
 	}
 	return all
 }
@@ -248,9 +251,10 @@ func (t *TextTrainer) Gradients(queries, items [][]int32) (loss float32, grads m
 	}
 	grads = map[string][]float32{}
 	for i, name := range g.names {
-		grads[name] = g.gradient(i)
+		grads[name] = values(t.dev, g.gradient(i))
 	}
-	return loss, grads, g.embeddings.Value().Data().([]float32), nil
+	args, err := arguments([]gorgonia.Value{g.embeddings.Value()})
+	return loss, grads, values(t.dev, args[0].floats), err
 }
 
 // FitFeatures is the regression of item vectors on given vectors.

@@ -21,6 +21,9 @@ func (t *Trainer) Importance(ctx context.Context, batches int) (model.Weights, e
 	if t.opts.Samples > 0 {
 		return nil, fmt.Errorf("%w: importance by a sampled softmax; give a teacher, whose softmax is over all items", ErrOptions)
 	}
+	if t.dev != host {
+		return nil, fmt.Errorf("%w: importance is measured on the processors; take the device cpu", ErrDevice)
+	}
 	o := t.opts
 	rows := pack(t.material.seqs, o.Length, rand.New(rand.NewPCG(o.Seed, 0x1e)))
 	for b := 0; b < batches && b*o.Rows < len(rows); b++ {
@@ -34,7 +37,7 @@ func (t *Trainer) Importance(ctx context.Context, batches int) (model.Weights, e
 			return nil, err
 		}
 		for i, name := range t.graph.names {
-			sum, w, g := sums[name].Data, t.weights[name].Data, t.graph.gradient(i)
+			sum, w, g := sums[name].Data, t.weights[name].Data, t.graph.gradient(i).host
 			for j := range sum {
 				sum[j] += float32(math.Abs(float64(w[j]) * float64(g[j])))
 			}

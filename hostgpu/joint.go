@@ -190,6 +190,9 @@ func (j *joint) pass(ctx context.Context, progress func(read, texts int)) error 
 		}
 		progress(min((s.Batch+1)*o.Pairs, len(texts)), len(texts))
 	}
+	if err := j.trainer.pull(); err != nil {
+		return err
+	}
 	if err := j.embed(ctx); err != nil {
 		return err
 	}
@@ -242,7 +245,7 @@ func (j *joint) fill(rows []int, scale float32) (*innerGraph, error) {
 	}
 	g := j.graphs[length]
 	if g == nil {
-		if g, err = newInnerGraph(t.m.Config, t.weights, t.adapters, t.opts, length, t.state); err != nil {
+		if g, err = newInnerGraph(t.dev, t.m.Config, t.weights, t.adapters, t.opts, length, t.state); err != nil {
 			return nil, err
 		}
 		j.graphs[length] = g
@@ -258,10 +261,11 @@ func (j *joint) fill(rows []int, scale float32) (*innerGraph, error) {
 			addScaled(g.given[b*t.m.Config.Dim:][:t.m.Config.Dim], j.gradient.Row(i), scale)
 		}
 	}
-	if g.states != nil && !j.frozen.recall(g.states, texts, length) {
+	// A GPU makes states faster than they come from the host.
+	if g.states != nil && (t.dev != host || !j.frozen.recall(g.states, texts, length)) {
 		t.freeze(g.states, g.batch)
 	}
-	return g, nil
+	return g, t.dev.push(g.given)
 }
 
 // embed writes the embeddings of all texts to the items that have them.
@@ -320,17 +324,18 @@ func (j *joint) check(s jointState, groups map[string]model.Weights) error {
 }
 
 // restore takes over what check has found sound.
-func (j *joint) restore(s jointState, groups map[string]model.Weights) {
+func (j *joint) restore(s jointState, groups map[string]model.Weights) error {
 	t := j.trainer
 	for name, x := range groups[jointWeights] { // in place: the graphs' nodes share this memory
 		copy(t.weights[name].Data, x.Data)
 	}
-	t.adapters.merge(t.weights, t.weights)
+	t.adapters.merge(host, t.weights, t.weights)
 	copy(j.given.Data, groups[jointItems]["vectors"].Data)
 	copy(j.gradient.Data, groups[jointItems]["gradient"].Data)
 	j.best, j.bestItems = groups[jointBest], groups[jointItems]["best"]
 	t.adam.m, t.adam.v, t.adam.step, t.state.step = groups[jointM], groups[jointV], int(s.Total), s.Total
 	j.state = s
+	return pushWeights(t.dev, t.weights)
 }
 
 func (j *joint) close() error {
@@ -351,16 +356,12 @@ type inner struct {
 func (k *inner) inputs() []input     { return []input{{shape: tensor.Shape{k.b, k.d}}} }
 func (k *inner) shape() tensor.Shape { return tensor.ScalarShape() }
 
-func (k *inner) forward(out []float32, in []argument) {
-	var sum float64
-	for i, g := range k.given {
-		sum += float64(g) * float64(in[0].floats[i])
-	}
-	out[0] = float32(sum)
+func (k *inner) forward(dev device, out vector, in []argument) {
+	dev.dot(out, dev.mirror(k.given), in[0].floats)
 }
 
-func (k *inner) backward(grads [][]float32, dout, _ []float32, _ []argument) {
-	scaled(grads[0], k.given, dout[0])
+func (k *inner) backward(dev device, grads []vector, dout, _ vector, _ []argument) {
+	dev.scaled(grads[0], dev.mirror(k.given), dout.host[0])
 }
 
 // innerGraph is the training graph of an encoder whose embeddings have known
@@ -374,11 +375,11 @@ type innerGraph struct {
 
 // newInnerGraph builds loss and gradients for texts of t tokens and weights w,
 // those of adapters too where a is not nil.
-func newInnerGraph(c model.TextConfig, w model.Weights, a *adapters, o TextTrainOptions, t int, state *stepState) (*innerGraph, error) {
+func newInnerGraph(dev device, c model.TextConfig, w model.Weights, a *adapters, o TextTrainOptions, t int, state *stepState) (*innerGraph, error) {
 	tw := newTextTower(c, float32(o.Dropout), state)
 	tw.reshape(batchRows{b: o.Pairs, t: t})
 	g := &innerGraph{batch: newTextBatch(tw.batchRows), given: make([]float32, o.Pairs*c.Dim)}
-	b := newTextGraphBuilder(c, w, o.FrozenLayers, a)
+	b := newTextGraphBuilder(dev, c, w, o.FrozenLayers, a)
 	enc := b.encoder(tw, g.batch, o.FrozenLayers)
 	g.states = enc.frozen
 	x := b.add("pooling", tw.pool, enc.states, enc.lengths)

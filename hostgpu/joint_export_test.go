@@ -46,7 +46,7 @@ func (t *Trainer) EncoderGradients() (map[string][]float32, error) {
 	}
 	grads := map[string][]float32{}
 	for i, name := range g.names {
-		grads[name] = slices.Clone(g.gradient(i))
+		grads[name] = slices.Clone(values(t.joint.trainer.dev, g.gradient(i)))
 	}
 	return grads, nil
 }

@@ -241,7 +241,9 @@ func TestJointLearns(t *testing.T) {
 // A run that is interrupted wherever it can be, while it trains the encoder and
 // while it embeds too, ends where an unbroken one does; so does training again
 // with what the run was given.
-func TestJointResumes(t *testing.T) {
+func TestJointResumes(t *testing.T) { eachDevice(t, jointResumes) }
+
+func jointResumes(t *testing.T, on *hostgpu.Device) {
 	d, s, given, tok := kinds(t)
 	for name, change := range map[string]func(*hostgpu.TrainOptions){
 		"an epoch":    func(*hostgpu.TrainOptions) {},
@@ -253,7 +255,7 @@ func TestJointResumes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := quickJoint()
-			o.Epochs = 3
+			o.Epochs, o.Device = 3, on
 			change(&o)
 			whole := newTrainer(t, d, s, given, o)
 			want := finish(t, whole, "")

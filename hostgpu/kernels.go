@@ -1,7 +1,7 @@
 package hostgpu
 
 import (
-	"math"
+	"slices"
 
 	"gorgonia.org/tensor"
 
@@ -23,7 +23,7 @@ type itemVectors struct {
 	// dx, where it is not nil, gathers the gradient by the last columns of X over
 	// the steps: (N, F') with F' ≤ F.
 	dx   []float32
-	ones []float32 // (N)
+	ones vector // (N)
 }
 
 func (k *itemVectors) inputs() []input {
@@ -31,32 +31,30 @@ func (k *itemVectors) inputs() []input {
 }
 func (k *itemVectors) shape() tensor.Shape { return tensor.Shape{k.n, k.d} }
 
-func (k *itemVectors) forward(out []float32, in []argument) {
-	copy(out, in[0].floats)
-	k.ones = resize(k.ones, k.n)
-	for i := range k.ones {
-		k.ones[i] = 1
+func (k *itemVectors) forward(dev device, out vector, in []argument) {
+	dev.copy(out, in[0].floats)
+	if k.drop.active() {
+		k.ones = dev.resize(k.ones, k.n)
+		dev.fill(k.ones, 1)
+		k.drop.apply(dev, k.ones)
 	}
-	k.drop.apply(k.ones)
-	k.leaveOut(out)
-	gemm(false, true, k.n, k.d, k.f, 1, k.x, k.f, in[1].floats, k.f, 1, out, k.d)
+	k.leaveOut(dev, out)
+	dev.gemm(false, true, k.n, k.d, k.f, 1, dev.mirror(k.x), k.f, in[1].floats, k.f, 1, out, k.d)
 }
 
-func (k *itemVectors) backward(grads [][]float32, dout, _ []float32, in []argument) {
-	copy(grads[0], dout)
-	k.leaveOut(grads[0])
-	gemm(true, false, k.d, k.f, k.n, 1, dout, k.d, k.x, k.f, 0, grads[1], k.f)
+func (k *itemVectors) backward(dev device, grads []vector, dout, _ vector, in []argument) {
+	dev.copy(grads[0], dout)
+	k.leaveOut(dev, grads[0])
+	dev.gemm(true, false, k.d, k.f, k.n, 1, dout, k.d, dev.mirror(k.x), k.f, 0, grads[1], k.f)
 	if w := len(k.dx) / k.n; w > 0 {
-		gemm(false, false, k.n, w, k.d, 1, dout, k.d, in[1].floats[k.f-w:], k.f, 1, k.dx, w)
+		dev.gemm(false, false, k.n, w, k.d, 1, dout, k.d, in[1].floats.from(k.f-w), k.f, 1, dev.mirror(k.dx), w)
 	}
 }
 
 // leaveOut clears the rows of e, (N, D), that the step does without.
-func (k *itemVectors) leaveOut(e []float32) {
-	for i, f := range k.drop.factors(0, k.n) {
-		if f == 0 {
-			clear(e[i*k.d : (i+1)*k.d])
-		}
+func (k *itemVectors) leaveOut(dev device, e vector) {
+	if k.drop.active() {
+		dev.clearRows(e, k.drop.mask, k.d)
 	}
 }
 
@@ -69,17 +67,50 @@ type selection struct {
 func (k *selection) inputs() []input     { return []input{{shape: tensor.Shape{k.n, k.d}}} }
 func (k *selection) shape() tensor.Shape { return tensor.Shape{len(k.rows), k.d} }
 
-func (k *selection) forward(out []float32, in []argument) {
-	for j, i := range k.rows {
-		copy(out[j*k.d:(j+1)*k.d], in[0].floats[i*k.d:])
-	}
+func (k *selection) forward(dev device, out vector, in []argument) {
+	dev.gather(out, in[0].floats, dev.fixed(k.rows), k.d)
 }
 
-func (k *selection) backward(grads [][]float32, dout, _ []float32, _ []argument) {
-	clear(grads[0])
-	for j, i := range k.rows {
-		copy(grads[0][i*k.d:(i+1)*k.d], dout[j*k.d:])
-	}
+func (k *selection) backward(dev device, grads []vector, dout, _ vector, _ []argument) {
+	dev.fill(grads[0], 0)
+	dev.scatter(grads[0], dout, dev.fixed(k.rows), k.d)
+}
+
+// rankedLoss is a loss by some rows of V, (N, D), its second input: a selection and the
+// loss in one, so that it has another input that has a gradient.
+type rankedLoss struct {
+	kernel
+	selection
+	v, dv vector // of the rows
+}
+
+func (k *rankedLoss) inputs() []input {
+	in := k.kernel.inputs()
+	in[1] = k.selection.inputs()[0]
+	return in
+}
+func (k *rankedLoss) shape() tensor.Shape { return k.kernel.shape() }
+
+// of are the arguments of the loss.
+func (k *rankedLoss) of(in []argument) []argument {
+	in = slices.Clone(in)
+	in[1].floats = k.v
+	return in
+}
+
+func (k *rankedLoss) forward(dev device, out vector, in []argument) {
+	n := len(k.rows) * k.d
+	k.v, k.dv = dev.resize(k.v, n), dev.resize(k.dv, n)
+	k.selection.forward(dev, k.v, in[1:2])
+	k.kernel.forward(dev, out, k.of(in))
+}
+
+func (k *rankedLoss) backward(dev device, grads []vector, dout, out vector, in []argument) {
+	dv := grads[1]
+	grads[1] = k.dv
+	k.kernel.backward(dev, grads, dout, out, k.of(in))
+	grads[1] = dv
+	k.selection.backward(dev, grads[1:2], k.dv, k.v, in[1:2])
 }
 
 // embedding computes x_r = scale·A[i_r] + B[j_r] + C[k_r], (P, D), from three
@@ -105,49 +136,13 @@ func (k *embedding) inputs() []input {
 }
 func (k *embedding) shape() tensor.Shape { return tensor.Shape{k.p, k.d} }
 
-func (k *embedding) forward(out []float32, in []argument) {
-	scale, d := k.scale, k.d
-	parallel(k.p, func(_, lo, hi int) {
-		for r := lo; r < hi; r++ {
-			y := out[r*d : (r+1)*d]
-			a := in[0].floats[in[3].ints[r]*d:][:d]
-			b := in[1].floats[in[4].ints[r]*d:][:d]
-			c := in[2].floats[in[5].ints[r]*d:][:d]
-			for i := range y {
-				y[i] = scale*a[i] + b[i] + c[i]
-			}
-		}
-	})
-	k.drop.apply(out)
+func (k *embedding) forward(dev device, out vector, in []argument) {
+	dev.embed(k, out, in)
+	k.drop.apply(dev, out)
 }
 
-func (k *embedding) backward(grads [][]float32, dout, _ []float32, in []argument) {
-	// The gradient is not ours to change, so the mask is applied on the way.
-	scale, d := k.scale, k.d
-	for _, g := range grads[:3] {
-		parallel(len(g), func(_, lo, hi int) { clear(g[lo:hi]) })
-	}
-	// Rows are scattered by parts of the width: no two goroutines meet in a row.
-	parallel(d, func(_, lo, hi int) {
-		masked := make([]float32, hi-lo)
-		for r := range k.p {
-			dy := dout[r*d+lo : r*d+hi]
-			if m := k.drop.factors(r*d+lo, r*d+hi); m != nil {
-				for i, f := range m {
-					masked[i] = dy[i] * f
-				}
-				dy = masked
-			}
-			a := grads[0][in[3].ints[r]*d+lo:][:len(dy)]
-			b := grads[1][in[4].ints[r]*d+lo:][:len(dy)]
-			c := grads[2][in[5].ints[r]*d+lo:][:len(dy)]
-			for i, x := range dy {
-				a[i] += scale * x
-				b[i] += x
-				c[i] += x
-			}
-		}
-	})
+func (k *embedding) backward(dev device, grads []vector, dout, _ vector, in []argument) {
+	dev.embedBackward(k, grads, dout, in)
 }
 
 // layerNorm is normalisation of rows of width d with gain and bias. It is a part
@@ -155,90 +150,32 @@ func (k *embedding) backward(grads [][]float32, dout, _ []float32, in []argument
 type layerNorm struct {
 	d          int
 	eps        float32
-	xhat, rstd []float32 // (P, D), (P)
-	partial    []float32 // by part: gradients of gain and bias
+	xhat, rstd vector    // (P, D), (P)
+	partial    []float32 // of the host, by part: gradients of gain and bias
 }
 
-func (n *layerNorm) forward(out, x, gain, bias []float32) {
-	d := n.d
-	rows := len(x) / d
-	n.xhat, n.rstd = resize(n.xhat, len(x)), resize(n.rstd, rows)
-	parallel(rows, func(_, lo, hi int) {
-		for r := lo; r < hi; r++ {
-			xr, xh, y := x[r*d:(r+1)*d], n.xhat[r*d:(r+1)*d], out[r*d:(r+1)*d]
-			var mean, variance float32
-			for _, v := range xr {
-				mean += v
-			}
-			mean /= float32(d)
-			for i, v := range xr {
-				v -= mean
-				xh[i] = v
-				variance += v * v
-			}
-			s := float32(1 / math.Sqrt(float64(variance/float32(d)+n.eps)))
-			n.rstd[r] = s
-			for i, v := range xh {
-				v *= s
-				xh[i] = v
-				y[i] = v*gain[i] + bias[i]
-			}
-		}
-	})
+func (n *layerNorm) forward(dev device, out, x, gain, bias vector) {
+	n.xhat, n.rstd = dev.resize(n.xhat, x.n), dev.resize(n.rstd, x.n/n.d)
+	dev.normalise(n, out, x, gain, bias)
 }
 
 // backward adds the gradient of the input to dx and overwrites dgain and dbias.
-func (n *layerNorm) backward(dx, dgain, dbias, dout, gain []float32) {
-	d := n.d
-	rows := len(dout) / d
-	n.partial = resize(n.partial, parts()*2*d)
-	partial := n.partial
-	clear(partial)
-	parallel(rows, func(part, lo, hi int) {
-		dg, db := partial[part*2*d:][:d], partial[part*2*d+d:][:d]
-		for r := lo; r < hi; r++ {
-			dy, xh, o := dout[r*d:(r+1)*d], n.xhat[r*d:(r+1)*d], dx[r*d:(r+1)*d]
-			var mean, dot float32
-			for i, v := range dy {
-				dg[i] += v * xh[i]
-				db[i] += v
-				v *= gain[i]
-				mean += v
-				dot += v * xh[i]
-			}
-			mean /= float32(d)
-			dot /= float32(d)
-			s := n.rstd[r]
-			for i, v := range dy {
-				o[i] += s * (v*gain[i] - mean - xh[i]*dot)
-			}
-		}
-	})
-	clear(dgain)
-	clear(dbias)
-	for p := range parts() {
-		add(dgain, partial[p*2*d:][:d])
-		add(dbias, partial[p*2*d+d:][:d])
-	}
+func (n *layerNorm) backward(dev device, dx, dgain, dbias, dout, gain vector) {
+	dev.normaliseBackward(n, dx, dgain, dbias, dout, gain)
 }
 
 // linear is y = x·Wᵀ + b on rows; W is (out, in). A part of other kernels.
-func linear(y, x, w, b []float32, in, out int) {
-	rows := len(x) / in
-	parallel(rows, func(_, lo, hi int) {
-		for r := lo; r < hi; r++ {
-			copy(y[r*out:(r+1)*out], b)
-		}
-	})
-	gemm(false, true, rows, out, in, 1, x, in, w, in, 1, y, out)
+func linear(dev device, y, x, w, b vector, in, out int) {
+	dev.repeat(y, b)
+	dev.gemm(false, true, x.n/in, out, in, 1, x, in, w, in, 1, y, out)
 }
 
 // linearBackward overwrites dx, dw and db.
-func linearBackward(dx, dw, db, dy, x, w []float32, in, out int) {
-	rows := len(dy) / out
-	gemm(false, false, rows, in, out, 1, dy, out, w, in, 0, dx, in)
-	gemm(true, false, out, in, rows, 1, dy, out, x, in, 0, dw, in)
-	columnSums(db, dy)
+func linearBackward(dev device, dx, dw, db, dy, x, w vector, in, out int) {
+	rows := dy.n / out
+	dev.gemm(false, false, rows, in, out, 1, dy, out, w, in, 0, dx, in)
+	dev.gemm(true, false, out, in, rows, 1, dy, out, x, in, 0, dw, in)
+	dev.columnSums(db, dy)
 }
 
 // perceptron is down·act(up·x), with the relu or the GELU. A part of other kernels.
@@ -246,7 +183,7 @@ type perceptron struct {
 	d, f int
 	gelu bool
 
-	hidden, slope, dhidden []float32 // (P, F); slope with the GELU only
+	hidden, slope, dhidden vector // (P, F); slope with the GELU only
 }
 
 // inputs describes the tensors: weight and bias of up and down.
@@ -259,44 +196,28 @@ func (m *perceptron) inputs() []input {
 	}
 }
 
-func (m *perceptron) forward(out, x []float32, in []argument) {
-	m.hidden = resize(m.hidden, len(x)/m.d*m.f)
-	linear(m.hidden, x, in[0].floats, in[1].floats, m.d, m.f)
+func (m *perceptron) forward(dev device, out, x vector, in []argument) {
+	m.hidden = dev.resize(m.hidden, x.n/m.d*m.f)
+	linear(dev, m.hidden, x, in[0].floats, in[1].floats, m.d, m.f)
 	if m.gelu {
-		m.slope = resize(m.slope, len(m.hidden))
+		m.slope = dev.resize(m.slope, m.hidden.n)
+		dev.gelu(m.hidden, m.slope)
+	} else {
+		dev.relu(m.hidden)
 	}
-	parallel(len(m.hidden), func(_, lo, hi int) {
-		if m.gelu {
-			gelu(m.hidden[lo:hi], m.slope[lo:hi])
-			return
-		}
-		h := m.hidden[lo:hi]
-		for i, v := range h {
-			h[i] = max(v, 0)
-		}
-	})
-	linear(out, m.hidden, in[2].floats, in[3].floats, m.f, m.d)
+	linear(dev, out, m.hidden, in[2].floats, in[3].floats, m.f, m.d)
 }
 
 // backward overwrites dx, which may be dout, and the gradients of the tensors.
-func (m *perceptron) backward(dx []float32, grads [][]float32, dout, x []float32, in []argument) {
-	m.dhidden = resize(m.dhidden, len(m.hidden))
-	linearBackward(m.dhidden, grads[2], grads[3], dout, m.hidden, in[2].floats, m.f, m.d)
-	parallel(len(m.hidden), func(_, lo, hi int) {
-		d := m.dhidden[lo:hi]
-		if m.gelu {
-			for i, s := range m.slope[lo:hi] {
-				d[i] *= s
-			}
-			return
-		}
-		for i, v := range m.hidden[lo:hi] {
-			// All ones where v > 0 and none where it is 0, for v is never negative.
-			open := uint32(-int32(math.Float32bits(v)) >> 31)
-			d[i] = math.Float32frombits(math.Float32bits(d[i]) & open)
-		}
-	})
-	linearBackward(dx, grads[0], grads[1], m.dhidden, x, in[0].floats, m.d, m.f)
+func (m *perceptron) backward(dev device, dx vector, grads []vector, dout, x vector, in []argument) {
+	m.dhidden = dev.resize(m.dhidden, m.hidden.n)
+	linearBackward(dev, m.dhidden, grads[2], grads[3], dout, m.hidden, in[2].floats, m.f, m.d)
+	if m.gelu {
+		dev.product(m.dhidden, m.dhidden, m.slope)
+	} else {
+		dev.reluBackward(m.dhidden, m.hidden)
+	}
+	linearBackward(dev, dx, grads[0], grads[1], m.dhidden, x, in[0].floats, m.d, m.f)
 }
 
 // feedForward is a block's second half: y = x + drop(down·relu(up·norm(x))).
@@ -305,7 +226,7 @@ type feedForward struct {
 	p            int
 	norm         layerNorm
 	drop         *dropout
-	normed, tail []float32 // (P, D)
+	normed, tail vector // (P, D)
 }
 
 // Positions of the inputs.
@@ -322,22 +243,22 @@ func (k *feedForward) inputs() []input {
 }
 func (k *feedForward) shape() tensor.Shape { return tensor.Shape{k.p, k.d} }
 
-func (k *feedForward) forward(out []float32, in []argument) {
+func (k *feedForward) forward(dev device, out vector, in []argument) {
 	x := in[ffnX].floats
 	k.norm.d, k.norm.eps = k.d, model.NormEpsilon
-	k.normed = resize(k.normed, len(x))
-	k.norm.forward(k.normed, x, in[ffnGain].floats, in[ffnBias].floats)
-	k.perceptron.forward(out, k.normed, in[ffnPerceptron:])
-	k.drop.apply(out)
-	addRows(out, x)
+	k.normed = dev.resize(k.normed, x.n)
+	k.norm.forward(dev, k.normed, x, in[ffnGain].floats, in[ffnBias].floats)
+	k.perceptron.forward(dev, out, k.normed, in[ffnPerceptron:])
+	k.drop.apply(dev, out)
+	dev.add(out, x)
 }
 
-func (k *feedForward) backward(grads [][]float32, dout, _ []float32, in []argument) {
-	k.tail = resize(k.tail, len(dout))
-	copy(grads[ffnX], dout) // the residual path
-	k.drop.backward(k.tail, dout)
-	k.perceptron.backward(k.tail, grads[ffnPerceptron:], k.tail, k.normed, in[ffnPerceptron:])
-	k.norm.backward(grads[ffnX], grads[ffnGain], grads[ffnBias], k.tail, in[ffnGain].floats)
+func (k *feedForward) backward(dev device, grads []vector, dout, _ vector, in []argument) {
+	k.tail = dev.resize(k.tail, dout.n)
+	dev.copy(grads[ffnX], dout) // the residual path
+	k.drop.backward(dev, k.tail, dout)
+	k.perceptron.backward(dev, k.tail, grads[ffnPerceptron:], k.tail, k.normed, in[ffnPerceptron:])
+	k.norm.backward(dev, grads[ffnX], grads[ffnGain], grads[ffnBias], k.tail, in[ffnGain].floats)
 }
 
 // normalisation is the one that stands between blocks, with dropout, (P, D): after
@@ -346,7 +267,7 @@ type normalisation struct {
 	p    int
 	norm layerNorm
 	drop *dropout
-	tail []float32 // (P, D)
+	tail vector // (P, D)
 }
 
 func (k *normalisation) inputs() []input {
@@ -355,22 +276,14 @@ func (k *normalisation) inputs() []input {
 }
 func (k *normalisation) shape() tensor.Shape { return tensor.Shape{k.p, k.norm.d} }
 
-func (k *normalisation) forward(out []float32, in []argument) {
-	k.norm.forward(out, in[0].floats, in[1].floats, in[2].floats)
-	k.drop.apply(out)
+func (k *normalisation) forward(dev device, out vector, in []argument) {
+	k.norm.forward(dev, out, in[0].floats, in[1].floats, in[2].floats)
+	k.drop.apply(dev, out)
 }
 
-func (k *normalisation) backward(grads [][]float32, dout, _ []float32, in []argument) {
-	k.tail = resize(k.tail, len(dout))
-	k.drop.backward(k.tail, dout)
-	clear(grads[0])
-	k.norm.backward(grads[0], grads[1], grads[2], k.tail, in[1].floats)
-}
-
-// resize returns a slice of length n, s itself where it is large enough.
-func resize[E any](s []E, n int) []E {
-	if cap(s) < n {
-		return make([]E, n)
-	}
-	return s[:n]
+func (k *normalisation) backward(dev device, grads []vector, dout, _ vector, in []argument) {
+	k.tail = dev.resize(k.tail, dout.n)
+	k.drop.backward(dev, k.tail, dout)
+	dev.fill(grads[0], 0)
+	k.norm.backward(dev, grads[0], grads[1], grads[2], k.tail, in[1].floats)
 }

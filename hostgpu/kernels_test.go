@@ -68,6 +68,7 @@ func checkGradients(t *testing.T, k hostgpu.Kernel, in []hostgpu.Arg) {
 			t.Errorf("input %d: derivative %d is %v, off by %.2g; the largest is %.2g", i, at, grads[i][at], worst, largest)
 		}
 	}
+	sameOnDevice(t, k, in, weights, out, grads)
 }
 
 func TestItemVectorsGradient(t *testing.T) {

@@ -6,59 +6,34 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// logitsInCache is how many logits a processor works on at a time, 1 MB, unless
-// that makes fewer than leastRows rows: a product of so few rows would take less time
-// than the library needs to lay out the other matrix for it.
-const (
-	logitsInCache = 1 << 18
-	leastRows     = 64
-)
-
 // overCatalogue makes the logits u_r·v_i of rows u, (P, D), and items v, (N, D), and the
-// gradients of a loss of each row by them. Each processor takes a stretch of rows and
-// makes their logits in chunks that stay in its cache, so that memory does not grow with
-// the batch; the gradient is finished in forward, while a chunk's logits are at hand.
+// gradients of a loss of each row by them, chunk by chunk. The gradient is finished in
+// forward, while a chunk's logits are at hand.
 type overCatalogue struct {
-	logits, dv [][]float32 // by part: (chunk, N), (N, D)
-	du, losses []float32   // (P, D), (P)
+	du, dv, losses vector // (P, D), (N, D) of a GPU, (P)
+
+	logits, parts [][]float32 // of the host, by part: (chunk, N), (N, D)
 }
 
-// run calls row for each row's logits, (N), which become their gradient, and keeps the
-// loss it returns. part is the processor's.
-func (c *overCatalogue) run(u, v []float32, p, n, d int, row func(part, r int, z []float32) float32) {
-	chunk := min(max(logitsInCache/n, leastRows), p)
-	if c.logits == nil {
-		c.logits, c.dv = make([][]float32, parts()), make([][]float32, parts())
-	}
-	c.du, c.losses = resize(c.du, len(u)), resize(c.losses, p)
-	for part := range c.dv {
-		clear(c.dv[part])
-	}
-	parallel(p, func(part, from, to int) {
-		z, dv := resize(c.logits[part], chunk*n), resize(c.dv[part], len(v))
-		c.logits[part], c.dv[part] = z, dv
-		for lo := from; lo < to; lo += chunk {
-			hi := min(lo+chunk, to)
-			rows := u[lo*d : hi*d]
-			gemmOne(false, true, hi-lo, n, d, 1, rows, d, v, d, 0, z, n)
-			for r := lo; r < hi; r++ {
-				c.losses[r] = row(part, r, z[(r-lo)*n:(r-lo+1)*n])
-			}
-			gemmOne(false, false, hi-lo, d, n, 1, z, n, v, d, 0, c.du[lo*d:], d)
-			gemmOne(true, false, n, d, hi-lo, 1, z, n, rows, d, 1, dv, d)
-		}
-	})
+// catalogueLoss is the loss of each row.
+type catalogueLoss interface {
+	// rowLoss turns the logits of row r, (N), into their gradient and returns the loss,
+	// on the host; part is the processor's.
+	rowLoss(part, r int, z []float32) float32
+	// rowsOn does so for rows lo to hi-1 on a GPU; z are their logits alone.
+	rowsOn(g *gpu, z vector, lo, hi int)
+}
+
+// run computes losses and gradients.
+func (c *overCatalogue) run(dev device, loss catalogueLoss, u, v vector, p, n, d int) {
+	c.du, c.losses = dev.resize(c.du, u.n), dev.resize(c.losses, p)
+	dev.catalogue(c, loss, u, v, p, n, d)
 }
 
 // backward writes the gradients by u and v, times dout.
-func (c *overCatalogue) backward(grads [][]float32, dout, _ []float32, _ []argument) {
-	scaled(grads[0], c.du, dout[0])
-	clear(grads[1])
-	for _, dv := range c.dv {
-		for i, x := range dv {
-			grads[1][i] += x * dout[0]
-		}
-	}
+func (c *overCatalogue) backward(dev device, grads []vector, dout, _ vector, _ []argument) {
+	dev.scaled(grads[0], c.du, dout.host[0])
+	dev.catalogueItems(c, grads[1], dout.host[0])
 }
 
 // fullSoftmax is the mean cross-entropy of the next item over the whole
@@ -68,6 +43,8 @@ func (c *overCatalogue) backward(grads [][]float32, dout, _ []float32, _ []argum
 type fullSoftmax struct {
 	p, n, d   int
 	smoothing float32
+	targets   index
+	inv       float32 // one over the rows that count
 	overCatalogue
 }
 
@@ -76,12 +53,16 @@ func (k *fullSoftmax) inputs() []input {
 }
 func (k *fullSoftmax) shape() tensor.Shape { return tensor.ScalarShape() }
 
-func (k *fullSoftmax) forward(out []float32, in []argument) {
-	u, v, targets := in[0].floats, in[1].floats, in[2].ints
-	count := counted(targets)
-	inv := 1 / float32(max(count, 1))
-	k.run(u, v, k.p, k.n, k.d, func(_, r int, z []float32) float32 { return k.row(z, targets[r], inv) })
-	out[0] = mean(k.losses, count)
+func (k *fullSoftmax) forward(dev device, out vector, in []argument) {
+	k.targets = in[2].ints
+	count := counted(k.targets.host)
+	k.inv = 1 / float32(max(count, 1))
+	k.run(dev, k, in[0].floats, in[1].floats, k.p, k.n, k.d)
+	dev.mean(out, k.losses, count)
+}
+
+func (k *fullSoftmax) rowLoss(_, r int, z []float32) float32 {
+	return k.row(z, k.targets.host[r], k.inv)
 }
 
 // row turns the logits of a row into their gradient, times inv, and returns the
@@ -119,8 +100,9 @@ type sampledSoftmax struct {
 	p, n, d, s int
 	logq       []float32 // (N) log of the probability of each item to be drawn
 
-	logits, rows, corrections, du, drows, dtarget, losses []float32
-	samples, targets                                      []int
+	logits, rows, du, drows, dtarget, losses vector
+	samples, targets                         index
+	corrections                              []float32 // (S) of the host
 }
 
 func (k *sampledSoftmax) inputs() []input {
@@ -133,87 +115,42 @@ func (k *sampledSoftmax) inputs() []input {
 }
 func (k *sampledSoftmax) shape() tensor.Shape { return tensor.ScalarShape() }
 
-func (k *sampledSoftmax) forward(out []float32, in []argument) {
+func (k *sampledSoftmax) forward(dev device, out vector, in []argument) {
 	u, v := in[0].floats, in[1].floats
 	k.targets, k.samples = in[2].ints, in[3].ints
 	d, s := k.d, k.s
-	k.rows, k.corrections = resize(k.rows, s*d), resize(k.corrections, s)
+	k.rows, k.corrections = dev.resize(k.rows, s*d), resize(k.corrections, s)
+	dev.gather(k.rows, v, k.samples, d)
 	logS := float32(math.Log(float64(s)))
-	for j, i := range k.samples {
-		copy(k.rows[j*d:(j+1)*d], v[i*d:(i+1)*d])
+	for j, i := range k.samples.host {
 		k.corrections[j] = k.logq[i] + logS
 	}
-	k.du, k.drows, k.dtarget = resize(k.du, len(u)), resize(k.drows, s*d), resize(k.dtarget, k.p)
-	clear(k.drows)
-	k.losses = resize(k.losses, k.p)
+	k.du, k.drows, k.dtarget = dev.resize(k.du, u.n), dev.resize(k.drows, s*d), dev.resize(k.dtarget, k.p)
+	dev.fill(k.drows, 0)
+	k.losses = dev.resize(k.losses, k.p)
 	chunk := min(512, k.p)
 	width := s + 1 // the target's logit stands last
-	k.logits = resize(k.logits, chunk*width)
-	count := counted(k.targets)
+	k.logits = dev.resize(k.logits, chunk*width)
+	count := counted(k.targets.host)
 	inv := 1 / float32(max(count, 1))
 	for lo := 0; lo < k.p; lo += chunk {
 		hi := min(lo+chunk, k.p)
-		z := k.logits[:(hi-lo)*width]
-		gemm(false, true, hi-lo, s, d, 1, u[lo*d:], d, k.rows, d, 0, z, width)
-		parallel(hi-lo, func(_, a, b int) {
-			for r := a; r < b; r++ {
-				row, target := z[r*width:(r+1)*width], k.targets[lo+r]
-				k.losses[lo+r], k.dtarget[lo+r] = 0, 0
-				if target < 0 {
-					clear(row)
-					continue
-				}
-				for j := range s {
-					row[j] -= k.corrections[j]
-					if k.samples[j] == target {
-						row[j] = float32(math.Inf(-1))
-					}
-				}
-				ur, vt := u[(lo+r)*d:(lo+r+1)*d], v[target*d:(target+1)*d]
-				var at float32
-				for i, x := range ur {
-					at += x * vt[i]
-				}
-				row[s] = at
-				k.losses[lo+r] = softmax(row, inv) - at
-				k.dtarget[lo+r] = row[s] - inv
-			}
-		})
-		gemm(false, false, hi-lo, d, s, 1, z, width, k.rows, d, 0, k.du[lo*d:], d)
-		gemm(true, false, s, d, hi-lo, 1, z, width, u[lo*d:], d, 1, k.drows, d)
+		z := k.logits.slice(0, (hi-lo)*width)
+		dev.gemm(false, true, hi-lo, s, d, 1, u.from(lo*d), d, k.rows, d, 0, z, width)
+		dev.sampledRows(k, z, u, v, lo, hi, inv)
+		dev.gemm(false, false, hi-lo, d, s, 1, z, width, k.rows, d, 0, k.du.from(lo*d), d)
+		dev.gemm(true, false, s, d, hi-lo, 1, z, width, u.from(lo*d), d, 1, k.drows, d)
 	}
-	for r, target := range k.targets {
-		if target < 0 {
-			continue
-		}
-		g, vt := k.dtarget[r], v[target*d:(target+1)*d]
-		for i := range vt {
-			k.du[r*d+i] += g * vt[i]
-		}
-	}
-	out[0] = mean(k.losses, count)
+	dev.gatherAdd(k.du, v, k.targets, k.dtarget, d)
+	dev.mean(out, k.losses, count)
 }
 
-func (k *sampledSoftmax) backward(grads [][]float32, dout, _ []float32, in []argument) {
-	u, d, g := in[0].floats, k.d, dout[0]
-	scaled(grads[0], k.du, g)
-	dv := grads[1]
-	clear(dv)
-	for j, i := range k.samples {
-		row := dv[i*d : (i+1)*d]
-		for c, x := range k.drows[j*d : (j+1)*d] {
-			row[c] += g * x
-		}
-	}
-	for r, target := range k.targets {
-		if target < 0 {
-			continue
-		}
-		row := dv[target*d : (target+1)*d]
-		for c, x := range u[r*d : (r+1)*d] {
-			row[c] += g * k.dtarget[r] * x
-		}
-	}
+func (k *sampledSoftmax) backward(dev device, grads []vector, dout, _ vector, in []argument) {
+	g := dout.host[0]
+	dev.scaled(grads[0], k.du, g)
+	dev.fill(grads[1], 0)
+	dev.scatterAdd(grads[1], k.drows, k.samples, vector{}, g, k.d)
+	dev.scatterAdd(grads[1], in[0].floats, k.targets, k.dtarget, g, k.d)
 }
 
 // counted returns the number of rows that have a target.
@@ -236,6 +173,7 @@ func mean(losses []float32, count int) float32 {
 	return float32(sum / float64(max(count, 1)))
 }
 
+// scaled computes y = factor·x.
 func scaled(y, x []float32, factor float32) {
 	for i, v := range x {
 		y[i] = v * factor

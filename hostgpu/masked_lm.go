@@ -89,11 +89,12 @@ type maskedLM struct {
 	norm    layerNorm
 	word    []float32 // (V, D) of an encoder whose embeddings are not trained; nil: the last input
 
-	rows                []int     // n places with a target
-	x, hidden, slope, u []float32 // (n, D)
-	logits, losses      []float32 // (chunk, V), (n)
-	du, dword, dbias    []float32 // (n, D), (V, D), (V)
-	dx, dhidden         []float32 // (n, D)
+	rows, targets       []int  // n places with a target, and these
+	at                  index  // the former
+	x, hidden, slope, u vector // (n, D)
+	logits, losses      vector // (chunk, V), (n)
+	du, dword, dbias    vector // (n, D), (V, D), (V)
+	dx, dhidden         vector // (n, D)
 }
 
 // maskedChunk is how many rows of logits are made at a time.
@@ -129,80 +130,69 @@ func (k *maskedLM) inputs() []input {
 }
 func (k *maskedLM) shape() tensor.Shape { return tensor.ScalarShape() }
 
-func (k *maskedLM) forward(out []float32, in []argument) {
-	d, v, x, targets := k.d, k.v, in[mlmX].floats, in[mlmTargets].ints
-	k.rows = k.rows[:0]
-	for r, target := range targets {
+func (k *maskedLM) forward(dev device, out vector, in []argument) {
+	d, v := k.d, k.v
+	k.rows, k.targets = k.rows[:0], k.targets[:0]
+	for r, target := range in[mlmTargets].ints.host {
 		if target >= 0 {
-			k.rows = append(k.rows, r)
+			k.rows, k.targets = append(k.rows, r), append(k.targets, target)
 		}
 	}
 	n := len(k.rows)
-	for _, part := range []*[]float32{&k.x, &k.hidden, &k.slope, &k.u, &k.du, &k.dx, &k.dhidden} {
-		*part = resize(*part, n*d)
+	for _, part := range []*vector{&k.x, &k.hidden, &k.slope, &k.u, &k.du, &k.dx, &k.dhidden} {
+		*part = dev.resize(*part, n*d)
 	}
-	for i, r := range k.rows {
-		copy(k.x[i*d:(i+1)*d], x[r*d:])
-	}
-	linear(k.hidden, k.x, in[mlmWeight].floats, in[mlmOffset].floats, d, d)
-	gelu(k.hidden, k.slope)
-	k.norm.forward(k.u, k.hidden, in[mlmGain].floats, in[mlmShift].floats)
+	k.at = dev.indices(k.rows)
+	dev.gather(k.x, in[mlmX].floats, k.at, d)
+	linear(dev, k.hidden, k.x, in[mlmWeight].floats, in[mlmOffset].floats, d, d)
+	dev.gelu(k.hidden, k.slope)
+	k.norm.forward(dev, k.u, k.hidden, in[mlmGain].floats, in[mlmShift].floats)
 
-	word := k.word
-	if word == nil {
+	var word vector
+	if k.word != nil {
+		word = dev.mirror(k.word)
+	} else {
 		word = in[mlmWord].floats
-		k.dword = resize(k.dword, v*d)
-		clear(k.dword)
+		k.dword = dev.resize(k.dword, v*d)
+		dev.fill(k.dword, 0)
 	}
-	k.logits, k.losses, k.dbias = resize(k.logits, min(n, maskedChunk)*v), resize(k.losses, n), resize(k.dbias, v)
-	clear(k.dbias)
-	loss, inv := fullSoftmax{n: v}, 1/float32(max(n, 1))
+	k.logits, k.losses, k.dbias = dev.resize(k.logits, min(n, maskedChunk)*v), dev.resize(k.losses, n), dev.resize(k.dbias, v)
+	dev.fill(k.dbias, 0)
+	inv, targets := 1/float32(max(n, 1)), dev.indices(k.targets)
 	for lo := 0; lo < n; lo += maskedChunk {
 		m := min(maskedChunk, n-lo)
-		z, u := k.logits[:m*v], k.u[lo*d:(lo+m)*d]
-		gemm(false, true, m, v, d, 1, u, d, word, d, 0, z, v)
-		parallel(m, func(_, from, to int) {
-			for r := from; r < to; r++ {
-				row := z[r*v : (r+1)*v]
-				add(row, in[mlmBias].floats)
-				k.losses[lo+r] = loss.row(row, targets[k.rows[lo+r]], inv)
-			}
-		})
-		gemm(false, false, m, d, v, 1, z, v, word, d, 0, k.du[lo*d:], d)
+		z, u := k.logits.slice(0, m*v), k.u.slice(lo*d, (lo+m)*d)
+		dev.gemm(false, true, m, v, d, 1, u, d, word, d, 0, z, v)
+		dev.crossEntropy(z, in[mlmBias].floats, targets.part(lo, lo+m), v, 0, inv, k.losses.slice(lo, lo+m))
+		dev.gemm(false, false, m, d, v, 1, z, v, word, d, 0, k.du.from(lo*d), d)
 		if k.word == nil {
-			gemm(true, false, v, d, m, 1, z, v, u, d, 1, k.dword, d)
+			dev.gemm(true, false, v, d, m, 1, z, v, u, d, 1, k.dword, d)
 		}
-		parallel(v, func(_, from, to int) {
-			for r := range m {
-				add(k.dbias[from:to], z[r*v+from:r*v+to])
-			}
-		})
+		dev.addColumnSums(k.dbias, z)
 	}
-	out[0] = mean(k.losses, n)
+	dev.mean(out, k.losses, n)
 }
 
-func (k *maskedLM) backward(grads [][]float32, dout, _ []float32, in []argument) {
-	d, g := k.d, dout[0]
+func (k *maskedLM) backward(dev device, grads []vector, dout, _ vector, in []argument) {
+	d, g := k.d, dout.host[0]
 	if len(k.rows) == 0 {
-		for _, x := range grads {
-			clear(x)
+		for i, a := range k.inputs() {
+			if !a.index {
+				dev.fill(grads[i], 0)
+			}
 		}
 		return
 	}
-	scaled(k.dx, k.du, g)
-	clear(k.dhidden)
-	k.norm.backward(k.dhidden, grads[mlmGain], grads[mlmShift], k.dx, in[mlmGain].floats)
-	for i, s := range k.slope {
-		k.dhidden[i] *= s
-	}
-	linearBackward(k.dx, grads[mlmWeight], grads[mlmOffset], k.dhidden, k.x, in[mlmWeight].floats, d, d)
-	clear(grads[mlmX])
-	for i, r := range k.rows {
-		copy(grads[mlmX][r*d:(r+1)*d], k.dx[i*d:])
-	}
-	scaled(grads[mlmBias], k.dbias, g)
+	dev.scaled(k.dx, k.du, g)
+	dev.fill(k.dhidden, 0)
+	k.norm.backward(dev, k.dhidden, grads[mlmGain], grads[mlmShift], k.dx, in[mlmGain].floats)
+	dev.product(k.dhidden, k.dhidden, k.slope)
+	linearBackward(dev, k.dx, grads[mlmWeight], grads[mlmOffset], k.dhidden, k.x, in[mlmWeight].floats, d, d)
+	dev.fill(grads[mlmX], 0)
+	dev.scatter(grads[mlmX], k.dx, k.at, d)
+	dev.scaled(grads[mlmBias], k.dbias, g)
 	if k.word == nil {
-		parallel(len(k.dword), func(_, lo, hi int) { scaled(grads[mlmWord][lo:hi], k.dword[lo:hi], g) })
+		dev.scaled(grads[mlmWord], k.dword, g)
 	}
 }
 
@@ -218,10 +208,10 @@ type maskedGraph struct {
 // newMaskedGraph builds loss and gradients for the shape that tw has and weights
 // w, those of the encoder and of the head. Where the encoder is trained from its
 // embeddings upwards, their gradient is the sum of both their uses.
-func newMaskedGraph(tw *textTower, w model.Weights, frozen int, a *adapters) (*maskedGraph, error) {
+func newMaskedGraph(dev device, tw *textTower, w model.Weights, frozen int, a *adapters) (*maskedGraph, error) {
 	c := tw.cfg
 	g := &maskedGraph{batch: newTextBatch(tw.batchRows), targets: make([]int, tw.places())}
-	b := newTextGraphBuilder(c, w, frozen, a, c.MaskedSpecs()...)
+	b := newTextGraphBuilder(dev, c, w, frozen, a, c.MaskedSpecs()...)
 	enc := b.encoder(tw, g.batch, frozen)
 	g.states = enc.frozen
 	k := newMaskedLM(c, len(g.targets))

@@ -34,7 +34,7 @@ func (t *TextTrainer) MaskedGradients(texts [][]int32) (loss float32, grads map[
 	}
 	grads = map[string][]float32{}
 	for i, name := range g.names {
-		grads[name] = slices.Clone(g.gradient(i))
+		grads[name] = slices.Clone(values(t.dev, g.gradient(i)))
 	}
 	return loss, grads, nil
 }

@@ -122,10 +122,10 @@ func (r *pretraining) validate(ctx context.Context, progress func(read, texts in
 			t.masked.put(bt, targets, b, ids, rng)
 		}
 		x, y = resize(x, p*c.Dim), resize(y, p*c.Dim)
-		tw.embedTokens(x, y, w, bt)
-		tw.blocks(x, y, w, bt.lengths, 0, c.Layers)
+		tw.embedTokens(host, onHost(x), onHost(y), w, bt)
+		tw.blocks(host, onHost(x), onHost(y), w, bt.lengths, 0, c.Layers)
 		var loss [1]float32
-		k.forward(loss[:], slices.Concat([]argument{floats(x)}, head, []argument{ints(targets)}))
+		k.forward(host, onHost(loss[:]), slices.Concat([]argument{floats(x)}, head, []argument{ints(targets)}))
 		n := float64(counted(targets))
 		sum, count = sum+n*float64(loss[0]), count+n
 		read += len(texts)

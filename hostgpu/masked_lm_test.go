@@ -423,9 +423,13 @@ func TestPretrainTakesHead(t *testing.T) {
 }
 
 func TestPretrainResumes(t *testing.T) {
+	eachDevice(t, pretrainResumes)
+}
+
+func pretrainResumes(t *testing.T, d *hostgpu.Device) {
 	for _, frozen := range []int{0, 1} {
 		o := quickPretrain()
-		o.FrozenLayers = frozen
+		o.FrozenLayers, o.Device = frozen, d
 		texts := rhymes(200)
 		var want, got []hostgpu.TextProgress
 		keep := func(to *[]hostgpu.TextProgress) func(hostgpu.TextProgress) {

@@ -43,7 +43,7 @@ func (t *TextTrainer) hide(texts [][]int32) (*maskedGraph, error) {
 	if g == nil {
 		tw := newTextTower(t.m.Config, float32(t.opts.Dropout), t.state)
 		tw.reshape(batchRows{b: l.rows, t: length})
-		if g, err = newMaskedGraph(tw, t.weights, t.opts.FrozenLayers, t.adapters); err != nil {
+		if g, err = newMaskedGraph(t.dev, tw, t.weights, t.opts.FrozenLayers, t.adapters); err != nil {
 			return nil, err
 		}
 		l.graphs[length] = g

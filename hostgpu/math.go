@@ -84,6 +84,11 @@ func addRows(y, x []float32) {
 	parallel(len(y), func(_, lo, hi int) { add(y[lo:hi], x[lo:hi]) })
 }
 
+// scaledRows is scaled on all processors.
+func scaledRows(y, x []float32, factor float32) {
+	parallel(len(y), func(_, lo, hi int) { scaled(y[lo:hi], x[lo:hi], factor) })
+}
+
 // addScaled adds factor·x to y on all processors.
 func addScaled(y, x []float32, factor float32) {
 	parallel(len(y), func(_, lo, hi int) {

@@ -12,21 +12,25 @@ import (
 )
 
 // kernel is a fused function with a hand-written derivative. The same kernel
-// can run without a graph, on plain slices (inference), or as one node of a
-// gorgonia graph (training). It is built for fixed shapes, may keep what its
-// derivative needs from forward to backward, and serves one node only.
+// can run without a graph (inference), or as one node of a gorgonia graph
+// (training), on any device. It is built for fixed shapes, may keep what its
+// derivative needs from forward to backward, and serves one node of one device only.
 type kernel interface {
 	// inputs describes the arguments, in order.
 	inputs() []input
 	// shape is the shape of the result; a scalar has none.
 	shape() tensor.Shape
 	// forward writes the result to out.
-	forward(out []float32, in []argument)
+	forward(dev device, out vector, in []argument)
 	// backward writes the derivative of the loss with respect to each
-	// differentiable input i to grads[i], given that with respect to the result.
-	// It may read in, and out as forward left it. grads[i] is nil for the others.
-	backward(grads [][]float32, dout, out []float32, in []argument)
+	// differentiable input i to grads[i], given that with respect to the result,
+	// which the host knows where it is a scalar. It may read in, and out as forward
+	// left it. grads[i] is empty for the others.
+	backward(dev device, grads []vector, dout, out vector, in []argument)
 }
+
+// hostOnly is a kernel that reads its vectors as slices.
+type hostOnly interface{ hostOnly() }
 
 // input describes one argument of a kernel.
 type input struct {
@@ -34,27 +38,9 @@ type input struct {
 	index bool // []int, not differentiable
 }
 
-// argument is the value of an input: one of the two.
-type argument struct {
-	floats []float32
-	ints   []int
-}
-
-func floats(x []float32) argument { return argument{floats: x} }
-func ints(x []int) argument       { return argument{ints: x} }
-
 // nodes counts the fused nodes of the process. gorgonia merges nodes whose
 // 32-bit hashes are equal; a number of its own keeps each apart.
 var nodes atomic.Uint64
-
-// apply adds kernel k to the graph of its arguments.
-func apply(name string, k kernel, args ...*gorgonia.Node) (*gorgonia.Node, error) {
-	n, err := gorgonia.ApplyOp(&fused{name: fmt.Sprintf("%s#%d", name, nodes.Add(1)), k: k}, args...)
-	if err != nil {
-		return nil, fmt.Errorf("hostgpu: graph: %s: %w", name, err)
-	}
-	return n, nil
-}
 
 // opBase holds the methods that are the same for all our operators: none
 // returns a pointer to its input, calls into C, or overwrites an argument.
@@ -80,9 +66,14 @@ func typeOf(s tensor.Shape, dt tensor.Dtype) hm.Type {
 // fused is a kernel as a gorgonia operator.
 type fused struct {
 	opBase
-	name string
-	k    kernel
-	out  *tensor.Dense // kept: the tape machine drops its registers at each Reset
+	dev   device
+	name  string
+	k     kernel
+	out   vector
+	value gorgonia.Value // of out; kept: the tape machine drops its registers at each Reset
+
+	handed map[int]*handed   // inputs whose gradients go to another operator
+	taken  map[int][]*handed // gradients that come from others
 }
 
 func (o *fused) Arity() int            { return len(o.k.inputs()) }
@@ -126,6 +117,8 @@ func arguments(values []gorgonia.Value) ([]argument, error) {
 		switch x := v.(type) {
 		case *gorgonia.F32:
 			args[i] = floats([]float32{float32(*x)})
+		case *deviceValue:
+			args[i] = x.argument
 		case *tensor.Dense:
 			if x.RequiresIterator() {
 				return nil, fmt.Errorf("hostgpu: argument %d is a strided view", i)
@@ -150,22 +143,22 @@ func (o *fused) Do(values ...gorgonia.Value) (gorgonia.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.k.shape().Dims() == 0 { // a scalar node needs a scalar value, not a tensor
-		var y [1]float32
-		o.k.forward(y[:], args)
-		return gorgonia.NewF32(y[0]), nil
+	shape := o.k.shape()
+	o.out = o.dev.resize(o.out, shape.TotalSize())
+	if err := o.dev.err(); err != nil {
+		return nil, err
 	}
-	if o.out == nil {
-		o.out = tensor.New(tensor.WithShape(o.k.shape()...), tensor.Of(tensor.Float32))
+	o.k.forward(o.dev, o.out, args)
+	if o.value == nil || shape.Dims() == 0 {
+		o.value = o.dev.value(o.out, shape)
 	}
-	o.k.forward(o.out.Float32s(), args)
-	return o.out, nil
+	return o.value, o.dev.err()
 }
 
 func (o *fused) DiffWRT(int) []bool {
 	var wrt []bool
-	for _, in := range o.k.inputs() {
-		wrt = append(wrt, !in.index)
+	for i, in := range o.k.inputs() {
+		wrt = append(wrt, !in.index && o.handed[i] == nil)
 	}
 	return wrt
 }
@@ -175,9 +168,9 @@ func (o *fused) DiffWRT(int) []bool {
 // for each input a node that is a view of its part.
 func (o *fused) SymDiff(in gorgonia.Nodes, out, grad *gorgonia.Node) (gorgonia.Nodes, error) {
 	d := &derivative{f: o, name: "grad-" + o.name, offsets: []int{0}}
-	for _, a := range o.k.inputs() {
+	for i, a := range o.k.inputs() {
 		n := a.shape.TotalSize()
-		if a.index {
+		if a.index || o.handed[i] != nil {
 			n = 0
 		}
 		d.offsets = append(d.offsets, d.offsets[len(d.offsets)-1]+n)
@@ -190,7 +183,7 @@ func (o *fused) SymDiff(in gorgonia.Nodes, out, grad *gorgonia.Node) (gorgonia.N
 	}
 	grads := make(gorgonia.Nodes, len(in))
 	for i, a := range o.k.inputs() {
-		if a.index {
+		if a.index || o.handed[i] != nil {
 			continue
 		}
 		grads[i], err = gorgonia.ApplyOp(&part{name: fmt.Sprintf("part%d-%s", i, d.name), d: d, i: i, shape: a.shape}, packed)
@@ -207,7 +200,8 @@ type derivative struct {
 	f       *fused
 	name    string
 	offsets []int // of the parts in buf; one more than inputs
-	buf     *tensor.Dense
+	buf     vector
+	value   gorgonia.Value // of buf
 }
 
 func (d *derivative) Arity() int            { return d.f.Arity() + 2 }
@@ -230,18 +224,38 @@ func (d *derivative) Do(values ...gorgonia.Value) (gorgonia.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.buf == nil {
-		d.buf = tensor.New(tensor.WithShape(d.size()), tensor.Of(tensor.Float32))
+	if d.value == nil {
+		d.buf = d.f.dev.resize(d.buf, d.size())
+		if err := d.f.dev.err(); err != nil {
+			return nil, err
+		}
+		d.value = d.f.dev.value(d.buf, tensor.Shape{d.size()})
 	}
-	n, buf := d.f.Arity(), d.buf.Float32s()
-	grads := make([][]float32, n)
+	n := d.f.Arity()
+	grads := make([]vector, n)
 	for i := range grads {
 		if d.offsets[i] < d.offsets[i+1] {
-			grads[i] = buf[d.offsets[i]:d.offsets[i+1]:d.offsets[i+1]]
+			grads[i] = d.buf.slice(d.offsets[i], d.offsets[i+1])
 		}
 	}
-	d.f.k.backward(grads, args[n+1].floats, args[n].floats, args[:n])
-	return d.buf, nil
+	for i, h := range d.f.handed {
+		h.gradient, h.there = d.f.dev.resize(h.gradient, args[i].floats.n), true
+		grads[i] = h.gradient
+	}
+	if err := d.f.dev.err(); err != nil {
+		return nil, err
+	}
+	d.f.k.backward(d.f.dev, grads, args[n+1].floats, args[n].floats, args[:n])
+	for i, from := range d.f.taken {
+		for _, h := range from {
+			if !h.there {
+				return nil, fmt.Errorf("hostgpu: graph: %s: a gradient that it is to add has not been computed", d.name)
+			}
+			d.f.dev.add(grads[i], h.gradient)
+			h.there = false
+		}
+	}
+	return d.value, d.f.dev.err()
 }
 
 // part is the gradient of one input: a view of the packed buffer.
@@ -251,7 +265,7 @@ type part struct {
 	d     *derivative
 	i     int
 	shape tensor.Shape
-	view  *tensor.Dense
+	view  gorgonia.Value
 }
 
 func (p *part) Arity() int            { return 1 }
@@ -267,11 +281,11 @@ func (p *part) InferShape(...gorgonia.DimSizer) (tensor.Shape, error) { return p
 
 func (p *part) Do(values ...gorgonia.Value) (gorgonia.Value, error) {
 	if p.view == nil {
-		buf, ok := values[0].Data().([]float32)
-		if !ok {
-			return nil, fmt.Errorf("hostgpu: %s: packed gradients are %T", p.name, values[0].Data())
+		args, err := arguments(values)
+		if err != nil {
+			return nil, err
 		}
-		p.view = tensor.New(tensor.WithShape(p.shape...), tensor.WithBacking(buf[p.d.offsets[p.i]:p.d.offsets[p.i+1]]))
+		p.view = p.d.f.dev.value(args[0].floats.slice(p.d.offsets[p.i], p.d.offsets[p.i+1]), p.shape)
 	}
 	return p.view, nil
 }

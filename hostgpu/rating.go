@@ -159,7 +159,7 @@ func (h *RatingHead) descend(ctx context.Context, k *ratingLoss, valid *ratingEx
 			}
 		}
 	}
-	grads := [][]float32{make([]float32, len(users.Data)), make([]float32, len(items.Data))}
+	grads := []vector{host.resize(vector{}, len(users.Data)), host.resize(vector{}, len(items.Data))}
 	in := []argument{floats(users.Data), floats(items.Data)}
 	adam := newAdamW(0) // L2 is part of the loss
 	least, loss := math.Inf(1), make([]float32, 1)
@@ -167,7 +167,7 @@ func (h *RatingHead) descend(ctx context.Context, k *ratingLoss, valid *ratingEx
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		k.forward(loss, in)
+		k.forward(host, onHost(loss), in)
 		if l := float64(loss[0]); math.IsNaN(l) || math.IsInf(l, 0) {
 			return fmt.Errorf("%w: rating head: the loss is %v after %d steps; a smaller learning rate may help", ErrDiverged, l, step)
 		}
@@ -187,11 +187,11 @@ func (h *RatingHead) descend(ctx context.Context, k *ratingLoss, valid *ratingEx
 			return nil
 		}
 		loss[0] = 1
-		k.backward(grads, loss, nil, in)
+		k.backward(host, grads, onHost(loss), vector{}, in)
 		adam.next()
 		rate := opts.LearningRate * (1 + math.Cos(math.Pi*float64(step)/float64(opts.Steps))) / 2
-		adam.update("users", users, grads[0], rate, 1)
-		adam.update("items", items, grads[1], rate, 1)
+		adam.update(host, "users", users, grads[0], rate, 1)
+		adam.update(host, "items", items, grads[1], rate, 1)
 	}
 }
 

@@ -134,9 +134,11 @@ func (k *ratingLoss) inputs() []input {
 }
 func (k *ratingLoss) shape() tensor.Shape { return tensor.ScalarShape() }
 
-func (k *ratingLoss) forward(out []float32, in []argument) {
-	k.users.times(k.rows.users, in[0].floats, k.width)
-	k.items.times(k.rows.items, in[1].floats, k.width)
+func (k *ratingLoss) hostOnly() {}
+
+func (k *ratingLoss) forward(_ device, out vector, in []argument) {
+	k.users.times(k.rows.users, in[0].floats.host, k.width)
+	k.items.times(k.rows.items, in[1].floats.host, k.width)
 	sums := make([]float64, parts())
 	parallel(k.users.rows(), func(part, lo, hi int) {
 		for i := k.x.byUser[lo]; i < k.x.byUser[hi]; i++ {
@@ -145,11 +147,11 @@ func (k *ratingLoss) forward(out []float32, in []argument) {
 			sums[part] += float64(e) * float64(e)
 		}
 	})
-	total := k.penalty(in[0].floats, k.userWeight) + k.penalty(in[1].floats, k.itemWeight)
+	total := k.penalty(in[0].floats.host, k.userWeight) + k.penalty(in[1].floats.host, k.itemWeight)
 	for _, s := range sums {
 		total += s
 	}
-	out[0] = float32(total / float64(2*len(k.x.value)))
+	out.host[0] = float32(total / float64(2*len(k.x.value)))
 }
 
 func (k *ratingLoss) penalty(table, weights []float32) float64 {
@@ -171,8 +173,8 @@ func (k *ratingLoss) penalty(table, weights []float32) float64 {
 	return total
 }
 
-func (k *ratingLoss) backward(grads [][]float32, dout, _ []float32, in []argument) {
-	scale := dout[0] / float32(len(k.x.value))
+func (k *ratingLoss) backward(_ device, grads []vector, dout, _ vector, in []argument) {
+	scale := dout.host[0] / float32(len(k.x.value))
 	parallel(k.users.rows(), func(_, lo, hi int) {
 		for u := lo; u < hi; u++ {
 			d := k.grads.users[u*k.width:][:k.width]
@@ -191,10 +193,10 @@ func (k *ratingLoss) backward(grads [][]float32, dout, _ []float32, in []argumen
 			}
 		}
 	})
-	k.byUserFeature.times(grads[0], k.grads.users, k.width)
-	k.byItemFeature.times(grads[1], k.grads.items, k.width)
-	k.shrink(grads[0], in[0].floats, k.userWeight, scale)
-	k.shrink(grads[1], in[1].floats, k.itemWeight, scale)
+	k.byUserFeature.times(grads[0].host, k.grads.users, k.width)
+	k.byItemFeature.times(grads[1].host, k.grads.items, k.width)
+	k.shrink(grads[0].host, in[0].floats.host, k.userWeight, scale)
+	k.shrink(grads[1].host, in[1].floats.host, k.itemWeight, scale)
 }
 
 // accumulate adds the gradient of one rating to that of its user, or its item,

@@ -61,7 +61,7 @@ func (x *towerRatings) batch(u, q []float32, places []int) {
 	for r, i := range places {
 		copy(u[r*d:(r+1)*d], x.users[i*d:])
 	}
-	linear(q, u, x.head.Map.Data, x.head.MapBias, d, d)
+	linear(host, onHost(q), onHost(u), onHost(x.head.Map.Data), onHost(x.head.MapBias), d, d)
 }
 
 // predict is the rating at place i, which q, (D), leads to; not cut yet.
@@ -125,13 +125,13 @@ func (x *towerRatings) descend(ctx context.Context, held *towerRatings, opts Tow
 			if math.IsNaN(loss) || math.IsInf(loss, 0) {
 				return fit, fmt.Errorf("%w: ratings: the loss is %v after %d steps; a smaller learning rate may help", ErrDiverged, loss, step)
 			}
-			linearBackward(du, dw, db, dq, u, weight.Data, d, d)
+			linearBackward(host, onHost(du), onHost(dw), onHost(db), onHost(dq), onHost(u), onHost(weight.Data), d, d)
 			for i, w := range weight.Data {
 				dw[i] += float32(2*opts.L2) * w
 			}
 			adam.next()
-			adam.update("map", weight, dw, s.Rate(step), 1)
-			adam.update("bias", bias, db, s.Rate(step), 1)
+			adam.update(host, "map", weight, onHost(dw), s.Rate(step), 1)
+			adam.update(host, "bias", bias, onHost(db), s.Rate(step), 1)
 			step++
 		}
 		if e := held.rmse(); fit.Cases == 0 || e < fit.RMSE {

@@ -22,9 +22,11 @@ type softSoftmax struct {
 	weight, t float32 // t is T, not 0
 	soft      *softRows
 
-	entropy float64     // sum of b·log b over the background b
-	hard    [][]float32 // by part: (N)
-	apart   [][]bool    // by part: (N), all false between rows
+	targets, rows index
+	inv           float32     // one over the rows that count
+	entropy       float64     // sum of b·log b over the background b
+	hard          [][]float32 // of the host, by part: (N)
+	apart         [][]bool    // by part: (N), all false between rows
 	overCatalogue
 }
 
@@ -38,8 +40,8 @@ func (k *softSoftmax) inputs() []input {
 }
 func (k *softSoftmax) shape() tensor.Shape { return tensor.ScalarShape() }
 
-func (k *softSoftmax) forward(out []float32, in []argument) {
-	u, v, targets, rows := in[0].floats, in[1].floats, in[2].ints, in[3].ints
+func (k *softSoftmax) forward(dev device, out vector, in []argument) {
+	k.targets, k.rows = in[2].ints, in[3].ints
 	if k.hard == nil {
 		k.hard, k.apart = make([][]float32, parts()), make([][]bool, parts())
 		for part := range k.hard {
@@ -52,14 +54,18 @@ func (k *softSoftmax) forward(out []float32, in []argument) {
 		}
 	}
 	count := 0
-	for r, target := range targets {
-		if target >= 0 || rows[r] >= 0 {
+	for r, target := range k.targets.host {
+		if target >= 0 || k.rows.host[r] >= 0 {
 			count++
 		}
 	}
-	inv := 1 / float32(max(count, 1))
-	k.run(u, v, k.p, k.n, k.d, func(part, r int, z []float32) float32 { return k.row(z, part, targets[r], rows[r], inv) })
-	out[0] = mean(k.losses, count)
+	k.inv = 1 / float32(max(count, 1))
+	k.run(dev, k, in[0].floats, in[1].floats, k.p, k.n, k.d)
+	dev.mean(out, k.losses, count)
+}
+
+func (k *softSoftmax) rowLoss(part, r int, z []float32) float32 {
+	return k.row(z, part, k.targets.host[r], k.rows.host[r], k.inv)
 }
 
 // row turns the logits of a row into their gradient, times inv, and returns the

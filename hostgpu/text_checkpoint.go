@@ -19,6 +19,9 @@ import (
 // Save writes the state of the run to path. The file is replaced whole or not at
 // all.
 func (r *TextRun) Save(path string) error {
+	if err := r.trainer.pull(); err != nil {
+		return err
+	}
 	tensors := map[string]*model.Tensor{}
 	for _, s := range r.specs {
 		tensors["weights/"+s.Name] = r.trainer.weights[s.Name]
@@ -52,7 +55,7 @@ func (r *TextRun) load(path string) error {
 		return err
 	}
 	t := r.trainer
-	opts.Patience = t.opts.Patience
+	opts.Patience, opts.Device = t.opts.Patience, t.opts.Device
 	if opts != t.opts || cfg != t.m.Config {
 		return fmt.Errorf("%s was made with other options or another encoder: it has %+v and %+v, this run %+v and %+v", path, opts, cfg, t.opts, t.m.Config)
 	}
@@ -73,11 +76,11 @@ func (r *TextRun) load(path string) error {
 	for _, s := range r.specs { // in place: the graphs' nodes share this memory
 		copy(t.weights[s.Name].Data, groups["weights/"][s.Name].Data)
 	}
-	t.adapters.merge(t.weights, t.weights)
+	t.adapters.merge(host, t.weights, t.weights)
 	r.best, r.run = groups["best/"], run
 	t.adam.m, t.adam.v, t.adam.step = groups["adam.m/"], groups["adam.v/"], run.Total
 	t.state.step = uint64(run.Total)
-	return nil
+	return pushWeights(t.dev, t.weights)
 }
 
 // textDigest is a digest of texts and weights.

@@ -233,7 +233,7 @@ func (c *TextClassifier) Train(ctx context.Context, texts [][]int32, classes []i
 			if p.Loss, err = g.step(adam, c.weights, p.Rate, c.opts.ClipNorm); err != nil {
 				return fmt.Errorf("%w (step %d of %d)", err, p.Step+1, p.Steps)
 			}
-			c.adapters.merge(c.weights, c.weights)
+			c.adapters.merge(host, c.weights, c.weights)
 			c.state.step++
 			p.Step++
 			if progress != nil {
@@ -314,7 +314,7 @@ func (c *TextClassifier) Predict(ctx context.Context, texts [][]int32) ([]float3
 	var logits []float32
 	err := c.frozen.embed(ctx, texts, func(pooled []float32, rows []int) {
 		logits = resize(logits, len(rows)*c.classes)
-		linear(logits, pooled, c.weights[classifyWeight].Data, c.weights[classifyBias].Data, d, c.classes)
+		linear(host, onHost(logits), onHost(pooled), onHost(c.weights[classifyWeight].Data), onHost(c.weights[classifyBias].Data), d, c.classes)
 		for b, i := range rows {
 			row := logits[b*c.classes : (b+1)*c.classes]
 			softmax(row, 1)

@@ -23,7 +23,7 @@ func (c *TextClassifier) Gradients(texts [][]int32, classes []int) (loss float32
 	}
 	grads = map[string][]float32{}
 	for i, name := range g.names {
-		grads[name] = g.gradient(i)
+		grads[name] = g.gradient(i).host
 	}
 	return loss, grads, nil
 }

@@ -21,7 +21,7 @@ type classification struct {
 	smoothing float32
 	drop      *dropout
 
-	x, dz, tail, losses []float32 // (B, D), (B, C), (B, C), (B)
+	x, dz, tail, losses vector // (B, D), (B, C), (B, C), (B)
 }
 
 func (k *classification) inputs() []input {
@@ -34,26 +34,21 @@ func (k *classification) inputs() []input {
 }
 func (k *classification) shape() tensor.Shape { return tensor.ScalarShape() }
 
-func (k *classification) forward(out []float32, in []argument) {
-	k.x, k.dz, k.losses = resize(k.x, k.b*k.d), resize(k.dz, k.b*k.c), resize(k.losses, k.b)
-	copy(k.x, in[0].floats)
-	k.drop.apply(k.x)
-	linear(k.dz, k.x, in[1].floats, in[2].floats, k.d, k.c)
-	targets := in[3].ints
-	n := counted(targets)
-	// The full softmax over classes in place of items.
-	loss := fullSoftmax{n: k.c, smoothing: k.smoothing}
-	for r, target := range targets {
-		k.losses[r] = loss.row(k.dz[r*k.c:(r+1)*k.c], target, 1/float32(max(n, 1)))
-	}
-	out[0] = mean(k.losses, n)
+func (k *classification) forward(dev device, out vector, in []argument) {
+	k.x, k.dz, k.losses = dev.resize(k.x, k.b*k.d), dev.resize(k.dz, k.b*k.c), dev.resize(k.losses, k.b)
+	dev.copy(k.x, in[0].floats)
+	k.drop.apply(dev, k.x)
+	linear(dev, k.dz, k.x, in[1].floats, in[2].floats, k.d, k.c)
+	n := counted(in[3].ints.host)
+	dev.crossEntropy(k.dz, vector{}, in[3].ints, k.c, k.smoothing, 1/float32(max(n, 1)), k.losses)
+	dev.mean(out, k.losses, n)
 }
 
-func (k *classification) backward(grads [][]float32, dout, _ []float32, in []argument) {
-	k.tail = resize(k.tail, len(k.dz))
-	scaled(k.tail, k.dz, dout[0])
-	linearBackward(grads[0], grads[1], grads[2], k.tail, k.x, in[1].floats, k.d, k.c)
-	k.drop.backward(grads[0], grads[0])
+func (k *classification) backward(dev device, grads []vector, dout, _ vector, in []argument) {
+	k.tail = dev.resize(k.tail, k.dz.n)
+	dev.scaled(k.tail, k.dz, dout.host[0])
+	linearBackward(dev, grads[0], grads[1], grads[2], k.tail, k.x, in[1].floats, k.d, k.c)
+	k.drop.backward(dev, grads[0], grads[0])
 }
 
 // textClassGraph is the training graph of a classifier for one batch shape.
@@ -69,7 +64,7 @@ type textClassGraph struct {
 // again when this one runs.
 func newTextClassGraph(w model.Weights, tw *textTower, head *classification, frozen int, a *adapters) (*textClassGraph, error) {
 	g := &textClassGraph{batch: newTextBatch(tw.batchRows), targets: make([]int, tw.b)}
-	b := newTextGraphBuilder(tw.cfg, w, frozen, a, head.specs()...)
+	b := newTextGraphBuilder(host, tw.cfg, w, frozen, a, head.specs()...)
 	enc := b.encoder(tw, g.batch, frozen)
 	g.states = enc.frozen
 	x := b.add("pooling", tw.pool, enc.states, enc.lengths)

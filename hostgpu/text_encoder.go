@@ -16,18 +16,34 @@ type TextEncoder struct {
 	m      *model.TextModel
 	tokens int
 
-	mu        sync.Mutex
-	tw        *textTower
-	bt        *textBatch
-	order     []int
-	x, y, out []float32
+	mu    sync.Mutex
+	dev   device
+	tw    *textTower
+	bt    *textBatch
+	order []int
+	x, y  vector
+	out   []float32
 }
 
 // NewTextEncoder returns an encoder for m that works on batches of up to the
 // given number of tokens, padding included, 0 meaning 2,048; a longer text is a
 // batch of its own. It reads m's weights at each call and keeps no copy.
 func NewTextEncoder(m *model.TextModel, tokens int) *TextEncoder {
-	return &TextEncoder{m: m, tokens: max(cmp.Or(tokens, 2048), 1), tw: newTextTower(m.Config, 0, nil), bt: &textBatch{}}
+	return &TextEncoder{m: m, tokens: max(cmp.Or(tokens, 2048), 1), dev: host, tw: newTextTower(m.Config, 0, nil), bt: &textBatch{}}
+}
+
+// tokensOnGPU is the size of a batch there: it takes many rows to fill a GPU.
+const tokensOnGPU = 1 << 14
+
+// on has the encoder compute on dev, which holds the weights as they are.
+func (e *TextEncoder) on(dev device) {
+	if e.dev == dev {
+		return
+	}
+	e.dev, e.tw, e.x, e.y = dev, newTextTower(e.m.Config, 0, nil), vector{}, vector{}
+	if dev != host {
+		e.tokens = max(e.tokens, tokensOnGPU)
+	}
 }
 
 // Dim is the width of an embedding.
@@ -69,8 +85,11 @@ func (e *TextEncoder) Embed(ctx context.Context, dst []float32, texts [][]int32)
 		for row, i := range order[:b] {
 			e.bt.put(row, texts[i])
 		}
-		e.x, e.y, e.out = resize(e.x, b*t*c.Dim), resize(e.y, b*t*c.Dim), resize(e.out, b*c.Dim)
-		e.tw.forward(e.out, e.x, e.y, e.m.Weights, e.bt)
+		e.x, e.y, e.out = e.dev.resize(e.x, b*t*c.Dim), e.dev.resize(e.y, b*t*c.Dim), resize(e.out, b*c.Dim)
+		e.tw.forward(e.dev, e.dev.mirror(e.out), e.x, e.y, e.m.Weights, e.bt)
+		if err := cmp.Or(e.dev.pull(e.out), e.dev.err()); err != nil {
+			return err
+		}
 		for row, i := range order[:b] {
 			copy(dst[i*c.Dim:(i+1)*c.Dim], e.out[row*c.Dim:])
 		}

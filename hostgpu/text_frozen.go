@@ -60,9 +60,9 @@ func (f *frozenText) remember(ctx context.Context, texts [][]int32) error {
 func (f *frozenText) embed(ctx context.Context, texts [][]int32, use func(pooled []float32, rows []int)) error {
 	c := f.tower.cfg
 	return f.eachBatch(ctx, texts, func(rows []int) {
-		f.tower.blocks(f.x, f.y, f.weights, f.batch.lengths, f.layers, c.Layers)
+		f.tower.blocks(host, onHost(f.x), onHost(f.y), f.weights, f.batch.lengths, f.layers, c.Layers)
 		f.pooled = resize(f.pooled, len(rows)*c.Dim)
-		f.tower.pool.forward(f.pooled, []argument{floats(f.x), ints(f.batch.lengths)})
+		f.tower.pool.forward(host, onHost(f.pooled), []argument{floats(f.x), ints(f.batch.lengths)})
 		use(f.pooled, rows)
 	})
 }
@@ -95,8 +95,8 @@ func (f *frozenText) eachBatch(ctx context.Context, texts [][]int32, use func(ro
 		p := len(rows) * t
 		f.x, f.y = resize(f.x, p*c.Dim), resize(f.y, p*c.Dim)
 		if !f.recall(f.x, batch, t) {
-			f.tower.embedTokens(f.x, f.y, f.weights, f.batch)
-			f.tower.blocks(f.x, f.y, f.weights, f.batch.lengths, 0, f.layers)
+			f.tower.embedTokens(host, onHost(f.x), onHost(f.y), f.weights, f.batch)
+			f.tower.blocks(host, onHost(f.x), onHost(f.y), f.weights, f.batch.lengths, 0, f.layers)
 		}
 		use(rows)
 	}

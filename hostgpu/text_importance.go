@@ -53,7 +53,7 @@ func TextImportance(ctx context.Context, m *model.TextModel, texts [][]int32, se
 		}
 		g := graphs[length]
 		if g == nil {
-			if g, err = newInnerGraph(m.Config, t.weights, nil, t.opts, length, t.state); err != nil {
+			if g, err = newInnerGraph(t.dev, m.Config, t.weights, nil, t.opts, length, t.state); err != nil {
 				return nil, err
 			}
 			graphs[length] = g
@@ -73,7 +73,7 @@ func TextImportance(ctx context.Context, m *model.TextModel, texts [][]int32, se
 			return nil, err
 		}
 		for i, name := range g.names {
-			sum, w, gradient := sums[name].Data, t.weights[name].Data, g.gradient(i)
+			sum, w, gradient := sums[name].Data, t.weights[name].Data, g.gradient(i).host
 			for j := range sum {
 				change := w[j] * gradient[j]
 				sum[j] += change * change

@@ -1,8 +1,6 @@
 package hostgpu
 
 import (
-	"math"
-
 	"gorgonia.org/tensor"
 
 	"github.com/wisp-project/wisp/model"
@@ -19,7 +17,7 @@ type textAttention struct {
 	heads
 	norm layerNorm
 	drop *dropout
-	tail []float32 // (P, D)
+	tail vector // (P, D)
 }
 
 // textLengths is the position of the lengths among the inputs of textAttention,
@@ -33,39 +31,21 @@ func (k *textAttention) inputs() []input {
 }
 func (k *textAttention) shape() tensor.Shape { return tensor.Shape{k.places(), k.d} }
 
-func (k *textAttention) forward(out []float32, in []argument) {
+func (k *textAttention) forward(dev device, out vector, in []argument) {
 	x := in[attnX].floats
-	k.heads.forward(out, x, in[attnHeads:textLengths], func(b, _ int, scores []float32) {
-		n := in[textLengths].ints[b]
-		_, t := k.at(b)
-		for i := range n {
-			row := scores[i*t : (i+1)*t]
-			softmax(row[:n], 1)
-			clear(row[n:])
-		}
-		clear(scores[n*t:])
-	})
-	k.drop.apply(out)
-	addRows(out, x)
-	k.norm.forward(out, out, in[attnGain].floats, in[attnBias].floats)
+	k.heads.forward(dev, out, x, in[attnHeads:textLengths], sight{lengths: in[textLengths].ints})
+	k.drop.apply(dev, out)
+	dev.add(out, x)
+	k.norm.forward(dev, out, out, in[attnGain].floats, in[attnBias].floats)
 }
 
-func (k *textAttention) backward(grads [][]float32, dout, _ []float32, in []argument) {
-	k.tail = resize(k.tail, len(dout))
-	clear(grads[attnX])
-	k.norm.backward(grads[attnX], grads[attnGain], grads[attnBias], dout, in[attnGain].floats)
-	k.drop.backward(k.tail, grads[attnX])
-	k.heads.backward(k.tail, grads[attnHeads:textLengths], k.tail, in[attnX].floats, in[attnHeads:textLengths], func(_, b, _ int, ds, probs []float32) {
-		n := in[textLengths].ints[b]
-		_, t := k.at(b)
-		for i := range n {
-			row := ds[i*t : (i+1)*t]
-			softmaxBackward(row[:n], probs[i*t:i*t+n])
-			clear(row[n:])
-		}
-		clear(ds[n*t:])
-	})
-	addRows(grads[attnX], k.tail)
+func (k *textAttention) backward(dev device, grads []vector, dout, _ vector, in []argument) {
+	k.tail = dev.resize(k.tail, dout.n)
+	dev.fill(grads[attnX], 0)
+	k.norm.backward(dev, grads[attnX], grads[attnGain], grads[attnBias], dout, in[attnGain].floats)
+	k.drop.backward(dev, k.tail, grads[attnX])
+	k.heads.backward(dev, k.tail, grads[attnHeads:textLengths], k.tail, in[attnX].floats, in[attnHeads:textLengths], sight{lengths: in[textLengths].ints}, vector{})
+	dev.add(grads[attnX], k.tail)
 }
 
 // textFeedForward is a text block's second half,
@@ -75,7 +55,7 @@ type textFeedForward struct {
 	p    int
 	norm layerNorm
 	drop *dropout
-	tail []float32 // (P, D)
+	tail vector // (P, D)
 }
 
 func (k *textFeedForward) inputs() []input {
@@ -84,21 +64,21 @@ func (k *textFeedForward) inputs() []input {
 }
 func (k *textFeedForward) shape() tensor.Shape { return tensor.Shape{k.p, k.d} }
 
-func (k *textFeedForward) forward(out []float32, in []argument) {
+func (k *textFeedForward) forward(dev device, out vector, in []argument) {
 	x := in[ffnX].floats
-	k.perceptron.forward(out, x, in[ffnPerceptron:])
-	k.drop.apply(out)
-	addRows(out, x)
-	k.norm.forward(out, out, in[ffnGain].floats, in[ffnBias].floats)
+	k.perceptron.forward(dev, out, x, in[ffnPerceptron:])
+	k.drop.apply(dev, out)
+	dev.add(out, x)
+	k.norm.forward(dev, out, out, in[ffnGain].floats, in[ffnBias].floats)
 }
 
-func (k *textFeedForward) backward(grads [][]float32, dout, _ []float32, in []argument) {
-	k.tail = resize(k.tail, len(dout))
-	clear(grads[ffnX])
-	k.norm.backward(grads[ffnX], grads[ffnGain], grads[ffnBias], dout, in[ffnGain].floats)
-	k.drop.backward(k.tail, grads[ffnX])
-	k.perceptron.backward(k.tail, grads[ffnPerceptron:], k.tail, in[ffnX].floats, in[ffnPerceptron:])
-	addRows(grads[ffnX], k.tail)
+func (k *textFeedForward) backward(dev device, grads []vector, dout, _ vector, in []argument) {
+	k.tail = dev.resize(k.tail, dout.n)
+	dev.fill(grads[ffnX], 0)
+	k.norm.backward(dev, grads[ffnX], grads[ffnGain], grads[ffnBias], dout, in[ffnGain].floats)
+	k.drop.backward(dev, k.tail, grads[ffnX])
+	k.perceptron.backward(dev, k.tail, grads[ffnPerceptron:], k.tail, in[ffnX].floats, in[ffnPerceptron:])
+	dev.add(grads[ffnX], k.tail)
 }
 
 // pooling makes one vector of those of a text's tokens, (B, D): their mean or the
@@ -108,7 +88,7 @@ type pooling struct {
 	d     int
 	kind  model.Pooling
 	unit  bool
-	scale []float32 // (B) one over the length before scaling, with unit
+	scale vector // (B) one over the length before scaling, with unit
 }
 
 func (k *pooling) inputs() []input {
@@ -124,59 +104,13 @@ func (k *pooling) counted(n int) int {
 	return n
 }
 
-func (k *pooling) forward(out []float32, in []argument) {
-	d, x := k.d, in[0].floats
-	k.scale = resize(k.scale, k.rows())
-	parallel(k.rows(), func(_, lo, hi int) {
-		for b := lo; b < hi; b++ {
-			y, n := out[b*d:(b+1)*d], k.counted(in[1].ints[b])
-			from, _ := k.at(b)
-			clear(y)
-			for t := range n {
-				add(y, x[(from+t)*d:][:d])
-			}
-			scaled(y, y, 1/float32(max(n, 1)))
-			if k.unit {
-				var square float64
-				for _, v := range y {
-					square += float64(v) * float64(v)
-				}
-				k.scale[b] = float32(1 / max(math.Sqrt(square), model.TextLengthFloor))
-				scaled(y, y, k.scale[b])
-			}
-		}
-	})
+func (k *pooling) forward(dev device, out vector, in []argument) {
+	k.scale = dev.resize(k.scale, k.rows())
+	dev.pool(k, out, in)
 }
 
-func (k *pooling) backward(grads [][]float32, dout, out []float32, in []argument) {
-	d, dx := k.d, grads[0]
-	parallel(k.rows(), func(_, lo, hi int) {
-		for b := lo; b < hi; b++ {
-			from, t := k.at(b)
-			y, dy, rows := out[b*d:(b+1)*d], dout[b*d:(b+1)*d], dx[from*d:(from+t)*d]
-			n := k.counted(in[1].ints[b])
-			clear(rows[n*d:])
-			if n == 0 {
-				continue
-			}
-			// The first row is computed, the others are the same.
-			first, share := rows[:d], 1/float32(n)
-			if k.unit { // what is along y changes nothing
-				var dot float32
-				for i, v := range dy {
-					dot += v * y[i]
-				}
-				for i, v := range dy {
-					first[i] = (v - y[i]*dot) * share * k.scale[b]
-				}
-			} else {
-				scaled(first, dy, share)
-			}
-			for t := 1; t < n; t++ {
-				copy(rows[t*d:(t+1)*d], first)
-			}
-		}
-	})
+func (k *pooling) backward(dev device, grads []vector, dout, out vector, in []argument) {
+	dev.poolBackward(k, grads[0], dout, out, in)
 }
 
 // contrastive is the mean cross-entropy of pairs against the other pairs of the
@@ -190,7 +124,7 @@ func (k *pooling) backward(grads [][]float32, dout, out []float32, in []argument
 type contrastive struct {
 	b, d                   int
 	temperature, smoothing float32
-	dz, losses             []float32 // (n, n), (n) for n pairs
+	dz, losses             vector // (n, n), (n) for n pairs
 }
 
 func (k *contrastive) inputs() []input {
@@ -211,44 +145,18 @@ func (k *contrastive) pairs(lengths []int) int {
 	return n
 }
 
-func (k *contrastive) forward(out []float32, in []argument) {
-	d, n := k.d, k.pairs(in[1].ints)
-	queries, items := in[0].floats[:n*d], in[0].floats[k.b*d:][:n*d]
-	groups := in[2].ints[:n]
-	k.dz, k.losses = resize(k.dz, n*n), resize(k.losses, n)
-	gemm(false, true, n, n, d, 1/k.temperature, queries, d, items, d, 0, k.dz, n)
-	inv := 1 / float32(max(n, 1))
-	parallel(n, func(_, lo, hi int) {
-		for i := lo; i < hi; i++ {
-			row := k.dz[i*n : (i+1)*n]
-			right := func(j int) bool { return groups[j] == groups[i] && j != i }
-			var total, answers float32 // of the logits that count
-			for j, z := range row {
-				if right(j) {
-					row[j] = float32(math.Inf(-1)) // whose share and gradient are 0
-					continue
-				}
-				total += z
-				answers++
-			}
-			at, off := row[i], k.smoothing/answers
-			k.losses[i] = softmax(row, inv) - (1-k.smoothing)*at - off*total
-			row[i] -= (1 - k.smoothing) * inv
-			for j := range row {
-				if !right(j) {
-					row[j] -= off * inv
-				}
-			}
-		}
-	})
-	out[0] = mean(k.losses, n)
+func (k *contrastive) forward(dev device, out vector, in []argument) {
+	d, n := k.d, k.pairs(in[1].ints.host)
+	k.dz, k.losses = dev.resize(k.dz, n*n), dev.resize(k.losses, n)
+	dev.gemm(false, true, n, n, d, 1/k.temperature, in[0].floats, d, in[0].floats.from(k.b*d), d, 0, k.dz, n)
+	dev.contrast(k, n, in[2].ints)
+	dev.mean(out, k.losses, n)
 }
 
-func (k *contrastive) backward(grads [][]float32, dout, _ []float32, in []argument) {
-	d, n := k.d, k.pairs(in[1].ints)
-	clear(grads[0])
-	queries, items := in[0].floats[:n*d], in[0].floats[k.b*d:][:n*d]
-	scale := dout[0] / k.temperature
-	gemm(false, false, n, d, n, scale, k.dz, n, items, d, 0, grads[0], d)
-	gemm(true, false, n, d, n, scale, k.dz, n, queries, d, 0, grads[0][k.b*d:], d)
+func (k *contrastive) backward(dev device, grads []vector, dout, _ vector, in []argument) {
+	d, n := k.d, k.pairs(in[1].ints.host)
+	dev.fill(grads[0], 0)
+	scale := dout.host[0] / k.temperature
+	dev.gemm(false, false, n, d, n, scale, k.dz, n, in[0].floats.from(k.b*d), d, 0, grads[0], d)
+	dev.gemm(true, false, n, d, n, scale, k.dz, n, in[0].floats, d, 0, grads[0].from(k.b*d), d)
 }

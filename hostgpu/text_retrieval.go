@@ -131,6 +131,7 @@ func (r *retrieval) validate(ctx context.Context, progress func(read, texts int)
 			texts = append(texts, ids)
 		}
 	}
+	r.encoder.on(r.trainer.dev)
 	n, d := len(texts), r.encoder.Dim()
 	for _, c := range r.Valid {
 		texts = append(texts, c.Query)

@@ -147,6 +147,9 @@ func (r *TextRun) Run(ctx context.Context, checkpoint string, progress func(Text
 	}
 	// validate measures, moves the state on with next, and saves it.
 	validate := func(p TextProgress, next func(metric float64)) error {
+		if err := r.trainer.Pull(); err != nil {
+			return err
+		}
 		metric, err := r.task.validate(ctx, func(read, texts int) {
 			q := p
 			q.Read, q.Texts = read, texts

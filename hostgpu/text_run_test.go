@@ -195,10 +195,14 @@ func (c interruptAfter) Err() error {
 }
 
 func TestTextRunResumes(t *testing.T) {
+	eachDevice(t, textRunResumes)
+}
+
+func textRunResumes(t *testing.T, d *hostgpu.Device) {
 	ds, tok := tastes(t)
 	for _, frozen := range []int{0, 1} {
 		o := quickText()
-		o.FrozenLayers = frozen
+		o.FrozenLayers, o.Device = frozen, d
 		var want []hostgpu.TextProgress
 		keep := func(to *[]hostgpu.TextProgress) func(hostgpu.TextProgress) {
 			return func(p hostgpu.TextProgress) {

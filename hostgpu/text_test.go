@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -385,6 +386,10 @@ var hfName = strings.NewReplacer(
 
 // Loss, embeddings and gradients of MiniLM against PyTorch's.
 func TestTextGraphAgainstReference(t *testing.T) {
+	eachDevice(t, againstReference)
+}
+
+func againstReference(t *testing.T, d *hostgpu.Device) {
 	m := miniLM(t)
 	text, err := os.ReadFile(filepath.Join(shared, "reference/minilm-contrastive.json"))
 	if err != nil {
@@ -401,7 +406,7 @@ func TestTextGraphAgainstReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	stored, ids := reference(t, filepath.Join(shared, "reference/minilm-contrastive.safetensors"))
-	trainer := newTextTrainer(t, m, hostgpu.TextTrainOptions{Pairs: want.Batch, Temperature: want.Temperature, Dropout: -1})
+	trainer := newTextTrainer(t, m, hostgpu.TextTrainOptions{Pairs: want.Batch, Temperature: want.Temperature, Dropout: -1, Device: d})
 	loss, grads, embeddings, err := trainer.Gradients(
 		texts(ids["input.query.ids"], ids["input.query.mask"], want.Tokens),
 		texts(ids["input.item.ids"], ids["input.item.mask"], want.Tokens),
@@ -461,21 +466,38 @@ func TestTextGraphAgainstReference(t *testing.T) {
 
 // One training step of MiniLM on 32 texts of 32 tokens: 16 queries and their
 // items.
-func BenchmarkMiniLMStep(b *testing.B) {
+func BenchmarkMiniLMStep(b *testing.B) { miniLMStep(b, nil, 32, 32) }
+
+// Steps on a GPU, for make test-gpu.
+func BenchmarkMiniLMStepOnGPU(b *testing.B) {
+	for _, size := range [][2]int{{32, 32}, {256, 128}} {
+		for _, name := range []string{hostgpu.DeviceCUDA, hostgpu.DeviceTF32} {
+			b.Run(fmt.Sprintf("%dx%d/%s", size[0], size[1], name), func(b *testing.B) {
+				if os.Getenv(realGPU) == "" {
+					b.Skip("a stand-in's times say nothing; " + realGPU + " asks for a GPU")
+				}
+				d, err := hostgpu.OpenDevice(name)
+				miniLMStep(b, opened(b, d, err), size[0], size[1])
+			})
+		}
+	}
+}
+
+func miniLMStep(b *testing.B, d *hostgpu.Device, texts, tokens int) {
 	m := miniLM(b)
 	r := rand.New(rand.NewPCG(1, 0))
 	text := func() []int32 {
-		ids := make([]int32, 32)
+		ids := make([]int32, tokens)
 		for i := range ids {
 			ids[i] = int32(r.IntN(m.Config.Vocabulary))
 		}
 		return ids
 	}
 	var queries, items [][]int32
-	for range 16 {
+	for range texts / 2 {
 		queries, items = append(queries, text()), append(items, text())
 	}
-	trainer := newTextTrainer(b, m, hostgpu.TextTrainOptions{Pairs: 16})
+	trainer := newTextTrainer(b, m, hostgpu.TextTrainOptions{Pairs: texts / 2, Device: d})
 	if _, err := trainer.Step(queries, items, 1e-5); err != nil { // builds the graph
 		b.Fatal(err)
 	}

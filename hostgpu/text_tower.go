@@ -108,36 +108,37 @@ var (
 
 // forward writes the embeddings of bt, (B, D), to out, outside any graph. x and y
 // are memory for it, (P, D) each.
-func (w *textTower) forward(out, x, y []float32, weights model.Weights, bt *textBatch) {
-	w.embedTokens(x, y, weights, bt)
-	w.blocks(x, y, weights, bt.lengths, 0, w.cfg.Layers)
-	w.pool.forward(out, []argument{floats(x), ints(bt.lengths)})
+func (w *textTower) forward(dev device, out, x, y vector, weights model.Weights, bt *textBatch) {
+	w.embedTokens(dev, x, y, weights, bt)
+	w.blocks(dev, x, y, weights, bt.lengths, 0, w.cfg.Layers)
+	w.pool.forward(dev, out, []argument{{floats: x}, {ints: dev.indices(bt.lengths)}})
 }
 
 // embedTokens writes the embeddings of the tokens of bt to x, (P, D), outside
 // any graph. y is memory for it, (P, D).
-func (w *textTower) embedTokens(x, y []float32, weights model.Weights, bt *textBatch) {
-	param := func(name string) argument { return floats(weights[name].Data) }
-	w.embed.forward(y, []argument{
+func (w *textTower) embedTokens(dev device, x, y vector, weights model.Weights, bt *textBatch) {
+	param := func(name string) argument { return argument{floats: dev.mirror(weights[name].Data)} }
+	places := func(x []int) argument { return argument{ints: dev.indices(x)} }
+	w.embed.forward(dev, y, []argument{
 		param(model.TextWord), param(model.TextPosition), param(model.TextType),
-		ints(bt.ids), ints(bt.positions), ints(bt.types),
+		places(bt.ids), places(bt.positions), places(bt.types),
 	})
-	w.norm.forward(x, []argument{floats(y), param(model.TextNormGain), param(model.TextNormBias)})
+	w.norm.forward(dev, x, []argument{{floats: y}, param(model.TextNormGain), param(model.TextNormBias)})
 }
 
 // blocks applies blocks from to to-1 to x, (P, D), in place, outside any graph. y
 // is memory for it, (P, D).
-func (w *textTower) blocks(x, y []float32, weights model.Weights, lengths []int, from, to int) {
-	block := func(l int, x []float32, names []string) []argument {
-		args := []argument{floats(x)}
+func (w *textTower) blocks(dev device, x, y vector, weights model.Weights, lengths []int, from, to int) {
+	block := func(l int, x vector, names []string) []argument {
+		args := []argument{{floats: x}}
 		for _, n := range names {
-			args = append(args, floats(weights[model.TextLayerName(l, n)].Data))
+			args = append(args, argument{floats: dev.mirror(weights[model.TextLayerName(l, n)].Data)})
 		}
 		return args
 	}
 	for l := from; l < to; l++ {
-		w.attn[l].forward(y, append(block(l, x, textAttnTensors), ints(lengths)))
-		w.ffn[l].forward(x, block(l, y, textFFNTensors))
+		w.attn[l].forward(dev, y, append(block(l, x, textAttnTensors), argument{ints: dev.indices(lengths)}))
+		w.ffn[l].forward(dev, x, block(l, y, textFFNTensors))
 	}
 }
 
@@ -170,12 +171,12 @@ type textGraph struct {
 // newTextGraph builds contrastive loss and gradients for pairs of texts that lie as
 // rows says, and weights w, those of adapters too where a is not nil. Embeddings are
 // scaled to length 1 whatever the configuration says: the loss is one of cosines.
-func newTextGraph(c model.TextConfig, w model.Weights, a *adapters, o TextTrainOptions, rows batchRows, state *stepState) (*textGraph, error) {
+func newTextGraph(dev device, c model.TextConfig, w model.Weights, a *adapters, o TextTrainOptions, rows batchRows, state *stepState) (*textGraph, error) {
 	tw := newTextTower(c, float32(o.Dropout), state)
 	tw.reshape(rows)
 	tw.pool.unit = true
 	g := &textGraph{batch: newTextBatch(rows), groups: make([]int, o.Pairs)}
-	b := newTextGraphBuilder(c, w, o.FrozenLayers, a)
+	b := newTextGraphBuilder(dev, c, w, o.FrozenLayers, a)
 	enc := b.encoder(tw, g.batch, o.FrozenLayers)
 	g.states = enc.frozen
 	g.embeddings = b.add("pooling", tw.pool, enc.states, enc.lengths)

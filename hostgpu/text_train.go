@@ -41,6 +41,10 @@ type TextTrainOptions struct {
 	Dropout     float64 `json:"dropout"`      // share of activations, of trained blocks only (0.1); negative for none
 	Seed        uint64  `json:"seed"`         // of dropout
 
+	// Device is where it computes; nil for the processors. A run may go on on another
+	// device, to a result that differs in its last bits.
+	Device *Device `json:"-"`
+
 	// Of TextRun only; whoever calls TextTrainer.Step says the rate of each step.
 	Epochs       int     `json:"epochs"`        // at most (3)
 	Patience     int     `json:"patience"`      // epochs without a better validation before stopping (2)
@@ -143,6 +147,7 @@ type TextTrainer struct {
 	opts     TextTrainOptions
 	weights  model.Weights // those of m, of adapters, and of the heads that losses need
 	adapters *adapters     // nil without any
+	dev      device
 	state    *stepState
 	adam     *adamW
 	graphs   map[batchRows]*textGraph
@@ -151,10 +156,11 @@ type TextTrainer struct {
 
 	// The frozen part runs outside the graphs.
 	frozen *textTower // nil where nothing is frozen
-	y      []float32  // (P, D) memory for it
+	y      vector     // (P, D) memory for it
 }
 
-// NewTextTrainer prepares to fine-tune m, whose weights Step changes in place.
+// NewTextTrainer prepares to fine-tune m, whose weights Step changes in place, those on
+// a GPU when Pull is called.
 func NewTextTrainer(m *model.TextModel, opts TextTrainOptions) (*TextTrainer, error) {
 	if opts.Losses.NextItem != 0 {
 		return nil, fmt.Errorf("%w: the next-item loss is that of towers, which a text encoder alone has none of; give the encoder to NewTrainer", ErrOptions)
@@ -171,7 +177,7 @@ func newTextTrainer(m *model.TextModel, opts TextTrainOptions) (_ *TextTrainer, 
 		return nil, fmt.Errorf("%w: frozen layers is %d, the encoder has %d, one of which must be trained", ErrOptions, o.FrozenLayers, m.Config.Layers)
 	}
 	t := &TextTrainer{
-		m: m, opts: o, weights: maps.Clone(m.Weights),
+		m: m, opts: o, dev: o.Device.open(), weights: maps.Clone(m.Weights),
 		adapters: newAdapters(m.Config, m.Weights, o.FrozenLayers, o.AdapterRank, o.AdapterScale),
 		state:    &stepState{seed: o.Seed}, adam: newAdamW(o.WeightDecay), graphs: map[batchRows]*textGraph{},
 	}
@@ -215,7 +221,7 @@ func (t *TextTrainer) model(trained model.Weights) *model.TextModel {
 			copy(x.Data, from.Data)
 		}
 	}
-	t.adapters.merge(w, trained)
+	t.adapters.merge(host, w, trained)
 	return &model.TextModel{Config: t.m.Config, Weights: w}
 }
 
@@ -232,11 +238,42 @@ func (t *TextTrainer) Step(queries, items [][]int32, rate float64) (float64, err
 	if len(queries) != len(items) || len(queries) == 0 || len(queries) > b {
 		return 0, fmt.Errorf("hostgpu: step: %w: %d queries and %d items, want as many of each, 1 to %d", model.ErrInput, len(queries), len(items), b)
 	}
+	loss, err := t.descend(queries, items, rate)
+	if errors.Is(err, ErrDeviceMemory) && t.forget() {
+		return t.descend(queries, items, rate)
+	}
+	return loss, err
+}
+
+func (t *TextTrainer) descend(queries, items [][]int32, rate float64) (float64, error) {
 	terms, err := t.terms(queries, items)
 	if err != nil {
 		return 0, err
 	}
 	return t.step(rate, terms...)
+}
+
+// forget gives back the memory that a GPU has for batches of other shapes, and reports
+// whether there was any. A smaller batch would be no way out: each text is compared
+// with all others of it.
+func (t *TextTrainer) forget() bool {
+	g, ok := t.dev.(*gpu)
+	shapes := len(t.graphs)
+	if t.masked != nil {
+		shapes += len(t.masked.graphs)
+	}
+	if !ok || shapes < 2 || !g.forgive() || t.pull() != nil || t.Close() != nil {
+		return false
+	}
+	t.dev, t.y, t.adam.sums = t.opts.Device.open(), vector{}, map[string]vector{}
+	clear(t.graphs)
+	if t.masked != nil {
+		clear(t.masked.graphs)
+	}
+	if t.frozen != nil {
+		t.frozen = newTextTower(t.m.Config, 0, nil)
+	}
+	return true
 }
 
 // terms are the losses of pairs.
@@ -272,7 +309,7 @@ func (t *TextTrainer) step(rate float64, terms ...term) (sum float64, err error)
 	if err := descend(t.adam, t.weights, rate, t.opts.ClipNorm, terms...); err != nil {
 		return 0, fmt.Errorf("%w (step %d)", err, t.state.step+1)
 	}
-	t.adapters.merge(t.weights, t.weights)
+	t.adapters.merge(t.dev, t.weights, t.weights)
 	t.state.step++
 	return sum, nil
 }
@@ -308,7 +345,7 @@ func (t *TextTrainer) fill(queries, items [][]int32) (*textGraph, error) {
 	}
 	g := t.graphs[rows]
 	if g == nil {
-		if g, err = newTextGraph(t.m.Config, t.weights, t.adapters, t.opts, rows, t.state); err != nil {
+		if g, err = newTextGraph(t.dev, t.m.Config, t.weights, t.adapters, t.opts, rows, t.state); err != nil {
 			return nil, err
 		}
 		t.graphs[rows] = g
@@ -338,9 +375,10 @@ func (t *TextTrainer) freeze(states []float32, bt *textBatch) {
 		return
 	}
 	t.frozen.reshape(bt.batchRows)
-	t.y = resize(t.y, len(states))
-	t.frozen.embedTokens(states, t.y, t.weights, bt)
-	t.frozen.blocks(states, t.y, t.weights, bt.lengths, 0, t.opts.FrozenLayers)
+	t.y = t.dev.resize(t.y, len(states))
+	x := t.dev.mirror(states)
+	t.frozen.embedTokens(t.dev, x, t.y, t.weights, bt)
+	t.frozen.blocks(t.dev, x, t.y, t.weights, bt.lengths, 0, t.opts.FrozenLayers)
 }
 
 // tokenKey returns a text's tokens as a string of bytes.
@@ -352,9 +390,16 @@ func tokenKey(ids []int32) string {
 	return string(key)
 }
 
-// Close frees the graphs.
+// Pull brings the weights that Step has changed on a GPU to those of the encoder.
+// Without one there is nothing to bring.
+func (t *TextTrainer) Pull() error { return pullWeights(t.dev, t.weights) }
+
+// pull brings all that a device has changed to the host.
+func (t *TextTrainer) pull() error { return pullWeights(t.dev, t.weights, t.adam.m, t.adam.v) }
+
+// Close frees the graphs, and the memory of a GPU.
 func (t *TextTrainer) Close() error {
-	var errs []error
+	errs := []error{t.dev.close()}
 	for _, g := range t.graphs {
 		errs = append(errs, g.close())
 	}

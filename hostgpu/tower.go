@@ -27,6 +27,17 @@ func newBatch(p int) *batch {
 	}
 }
 
+// counted is the number of events that have a loss.
+func (bt *batch) counted(soft bool) int {
+	n := 0
+	for i, target := range bt.targets {
+		if target >= 0 || soft && bt.soft[i] >= 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // tower is the composition of kernels that computes user vectors from events:
 // the same list serves the training graph and inference.
 type tower struct {
@@ -75,30 +86,30 @@ var (
 	}
 )
 
-// forward computes the user vectors of bt, (P, D), outside any graph. v holds the
-// item vectors, (N, D).
+// forward computes the user vectors of bt, (P, D), on the host and outside any graph.
+// v holds the item vectors, (N, D).
 func (w *tower) forward(weights model.Weights, v []float32, bt *batch) []float32 {
 	p, d := w.b*w.t, w.cfg.Dim
-	x, y := make([]float32, p*d), make([]float32, p*d)
-	w.events.forward(x, []argument{
+	x, y := onHost(make([]float32, p*d)), onHost(make([]float32, p*d))
+	w.events.forward(host, x, []argument{
 		floats(v), floats(weights[model.UserType].Data), floats(weights[model.UserGap].Data),
 		ints(bt.items), ints(bt.types), ints(bt.gaps),
 	})
 	block := func(l int, names []string) []argument {
-		args := []argument{floats(x)}
+		args := []argument{{floats: x}}
 		for _, n := range names {
 			args = append(args, floats(weights[model.LayerName(l, n)].Data))
 		}
 		return args
 	}
 	for l := range w.attn {
-		w.attn[l].forward(y, append(block(l, attnTensors), ints(bt.starts)))
+		w.attn[l].forward(host, y, append(block(l, attnTensors), ints(bt.starts)))
 		x, y = y, x
-		w.ffn[l].forward(y, block(l, ffnTensors))
+		w.ffn[l].forward(host, y, block(l, ffnTensors))
 		x, y = y, x
 	}
-	w.norm.forward(y, []argument{floats(x), floats(weights[model.UserNormGain].Data), floats(weights[model.UserNormBias].Data)})
-	return y
+	w.norm.forward(host, y, []argument{{floats: x}, floats(weights[model.UserNormGain].Data), floats(weights[model.UserNormBias].Data)})
+	return y.host
 }
 
 // towerGraph is the training graph of the user tower for one batch shape.
@@ -123,11 +134,11 @@ type graphSpec struct {
 }
 
 // newTowerGraph builds loss and gradients for weights w.
-func newTowerGraph(w model.Weights, tw *tower, spec graphSpec) (*towerGraph, error) {
+func newTowerGraph(dev device, w model.Weights, tw *tower, spec graphSpec) (*towerGraph, error) {
 	c, p := tw.cfg, tw.b*tw.t
 	g := &towerGraph{batch: newBatch(p)}
 	// The cold-start vector is fitted when the item vectors are final.
-	b := newGraphBuilder(slices.DeleteFunc(c.Specs(), func(s model.Spec) bool { return s.Name == model.UserCold }), w)
+	b := newGraphBuilder(dev, slices.DeleteFunc(c.Specs(), func(s model.Spec) bool { return s.Name == model.UserCold }), w)
 	v := b.nodes[model.ItemEmbedding]
 	if c.Features > 0 {
 		k := &itemVectors{n: c.Items, d: c.Dim, f: c.Features, x: spec.given.Items.Data, dx: spec.gradient, drop: tw.drop(spec.idDropout)}
@@ -150,21 +161,24 @@ func newTowerGraph(w model.Weights, tw *tower, spec graphSpec) (*towerGraph, err
 	n := c.Items
 	if spec.ranked != nil {
 		n = len(spec.ranked)
-		v = b.add("ranked", &selection{n: c.Items, d: c.Dim, rows: spec.ranked}, v)
 	}
-	targets := b.index("targets", bt.targets)
-	var loss *gorgonia.Node
+	args := []*gorgonia.Node{u, v, b.index("targets", bt.targets)}
+	var k kernel
 	switch {
 	case spec.soft != nil:
-		k := &softSoftmax{p: p, n: n, d: c.Dim, weight: float32(spec.softTerm.Weight), t: float32(spec.softTerm.Temperature), soft: spec.soft}
-		loss = b.add("soft-softmax", k, u, v, targets, b.index("soft", bt.soft))
+		k = &softSoftmax{p: p, n: n, d: c.Dim, weight: float32(spec.softTerm.Weight), t: float32(spec.softTerm.Temperature), soft: spec.soft}
+		args = append(args, b.index("soft", bt.soft))
 	case spec.samples > 0:
 		g.samples = make([]int, spec.samples)
-		k := &sampledSoftmax{p: p, n: n, d: c.Dim, s: spec.samples, logq: spec.logq}
-		loss = b.add("sampled-softmax", k, u, v, targets, b.index("samples", g.samples))
+		k = &sampledSoftmax{p: p, n: n, d: c.Dim, s: spec.samples, logq: spec.logq}
+		args = append(args, b.index("samples", g.samples))
 	default:
-		loss = b.add("softmax", &fullSoftmax{p: p, n: n, d: c.Dim, smoothing: spec.smoothing}, u, v, targets)
+		k = &fullSoftmax{p: p, n: n, d: c.Dim, smoothing: spec.smoothing}
 	}
+	if spec.ranked != nil {
+		k = &rankedLoss{kernel: k, selection: selection{n: c.Items, d: c.Dim, rows: spec.ranked}}
+	}
+	loss := b.add("softmax", k, args...)
 	var err error
 	g.graph, err = b.build(loss)
 	return g, err

@@ -1,7 +1,7 @@
 // Package hostgpu trains models in full precision. gorgonia is the graph, the
 // symbolic differentiation and the tape machine; the mathematics are fused
-// kernels of ours on float32 slices, and matrix products go to OpenBLAS where
-// the machine has it.
+// kernels of ours in float32. They run on the processors, where matrix products go to
+// OpenBLAS if the machine has it, or on an NVIDIA GPU (see Device).
 package hostgpu
 
 import (
@@ -53,6 +53,10 @@ type TrainOptions struct {
 
 	// Soft is how the distributions of a teacher count, where there is one.
 	Soft SoftTerm `json:"soft,omitzero"`
+
+	// Device is where it computes, an encoder too; nil for the processors. A run may go
+	// on on another device, to a result that differs in its last bits.
+	Device *Device `json:"-"`
 }
 
 // fullSoftmaxLimit is the catalogue size above which the loss is sampled.
@@ -132,6 +136,7 @@ type Progress struct {
 	Step, Steps   int // within the epoch, counted from 1
 	Total         int // finished steps of the run
 	Loss          float64
+	Parts         int     // in which a step is made, after one; above 1 where a GPU's memory is short
 	Read, Texts   int     // texts that the encoder was trained on, of so many; 0 outside that
 	Done          bool    // the epoch is finished and was validated
 	NDCG          float64 // validation NDCG@10, with Done
@@ -150,8 +155,11 @@ type Trainer struct {
 	ranked  []int     // the items that the softmax ranks
 	usual   []float32 // direction of the mean description, nil for none
 	data    string    // fingerprint of all of these
+	dev     device
 	state   *stepState
 	graph   *towerGraph
+	spec    graphSpec
+	parts   int    // in which a step is made
 	joint   *joint // nil where no encoder is trained
 	weights model.Weights
 	adam    *adamW
@@ -226,13 +234,13 @@ func newTrainer(ds *data.Dataset, on *course, given Vectors, lessons *Lessons, o
 	if o.IDDropout > 0 && c.Features == 0 {
 		return nil, fmt.Errorf("%w: id dropout %v without item vectors: nothing would be left of an item; give vectors, or no id dropout", ErrOptions, o.IDDropout)
 	}
-	t := &Trainer{course: on, cfg: c, given: given, state: &stepState{seed: o.Seed}}
+	t := &Trainer{course: on, dev: o.Device.open(), cfg: c, given: given, state: &stepState{seed: o.Seed}}
 	if given.Users != nil {
 		t.usual = meanDirection(given.Users)
 		t.given.Users = without(given.Users, t.usual)
 	}
 	if given.Encoder != nil {
-		o.Encoder.Seed = o.Seed
+		o.Encoder.Seed, o.Encoder.Device = o.Seed, o.Device
 		if t.joint, err = newJoint(given.Encoder, given.Items, o.EncoderEvery, o.Encoder); err != nil {
 			return nil, err
 		}
@@ -278,8 +286,11 @@ func newTrainer(ds *data.Dataset, on *course, given Vectors, lessons *Lessons, o
 	if o.Samples > 0 {
 		spec.logq = t.sampling()
 	}
-	t.graph, err = newTowerGraph(t.weights, newTower(c, o.Rows, o.Length, float32(o.Dropout), t.state), spec)
-	return t, err
+	t.spec, t.parts = spec, 1
+	if err := t.build(); err != nil {
+		return nil, errors.Join(err, t.dev.close())
+	}
+	return t, nil
 }
 
 // rank settles which items the softmax ranks: those with events, and those of
@@ -318,9 +329,9 @@ func (t *Trainer) Steps() int { return t.run.Total }
 // 0, the default, is only after epochs. What is trained does not depend on it.
 func (t *Trainer) SaveEvery(steps int) { t.every = max(steps, 0) }
 
-// Close frees the graphs.
+// Close frees the graphs, and the memory of a GPU.
 func (t *Trainer) Close() error {
-	err := t.graph.close()
+	err := errors.Join(t.graph.close(), t.dev.close())
 	if t.joint != nil {
 		err = errors.Join(err, t.joint.close())
 	}
@@ -441,7 +452,7 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 				}
 			}
 			if t.joint != nil && t.joint.due(r.Step) {
-				err := t.joint.pass(ctx, func(read, texts int) {
+				err := t.pass(ctx, func(read, texts int) {
 					progress(Progress{
 						Epoch: r.Epoch + 1, Epochs: o.Epochs, Step: r.Step, Steps: steps, Total: r.Total,
 						Read: read, Texts: texts, Best: r.BestNDCG, BestEpoch: r.BestEpoch,
@@ -456,23 +467,23 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 			}
 			t.state.step = uint64(r.Total)
 			lo := r.Step * o.Rows
-			if err := t.graph.batch.fill(t.material, rows[lo:min(lo+o.Rows, len(rows))], o.Length, t.cfg); err != nil {
-				return err // and keep the last good checkpoint
-			}
 			if cumulative != nil {
 				draw(t.graph.samples, cumulative, rand.New(rand.NewPCG(o.Seed^0x5a5a, uint64(r.Total))))
 			}
-			loss, err := t.step()
+			loss, err := t.step(rows[lo:min(lo+o.Rows, len(rows))])
 			if err != nil {
 				return err
 			}
 			r.LossSum += loss
 			progress(Progress{
 				Epoch: r.Epoch + 1, Epochs: o.Epochs, Step: r.Step + 1, Steps: steps, Total: r.Total,
-				Loss: r.LossSum / float64(r.Step+1), Best: r.BestNDCG, BestEpoch: r.BestEpoch,
+				Loss: r.LossSum / float64(r.Step+1), Best: r.BestNDCG, BestEpoch: r.BestEpoch, Parts: t.parts,
 			})
 		}
 		loss := r.LossSum / float64(steps)
+		if err := pullWeights(t.dev, t.current()); err != nil {
+			return err // and keep the last good checkpoint
+		}
 		ndcg, err := t.validate(ctx)
 		if ctx.Err() != nil {
 			return interrupted(ctx.Err())
@@ -499,11 +510,27 @@ func (t *Trainer) Run(ctx context.Context, checkpoint string, progress func(Prog
 	return nil
 }
 
-// step runs one batch through the graph and moves the weights.
-func (t *Trainer) step() (float64, error) {
+// pass has the encoder trained, which reads and writes on the host what the towers'
+// graph reads and writes on the device.
+func (t *Trainer) pass(ctx context.Context, progress func(read, texts int)) error {
+	j := t.joint
+	if err := t.dev.pull(j.gradient.Data); err != nil {
+		return err
+	}
+	if err := j.pass(ctx, progress); err != nil {
+		return err
+	}
+	return t.dev.push(j.gradient.Data, j.given.Data)
+}
+
+// step moves the weights by a batch of rows, and returns its loss before.
+func (t *Trainer) step(rows [][]piece) (float64, error) {
 	r := &t.run
 	rate := t.opts.LearningRate * min(1, float64(r.Total+1)/float64(max(t.opts.Warmup, 1)))
-	loss, err := t.graph.step(t.adam, t.weights, rate, t.opts.ClipNorm)
+	loss, err := t.descend(rows, rate)
+	for errors.Is(err, ErrDeviceMemory) && t.halve() {
+		loss, err = t.descend(rows, rate)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("%w (step %d of epoch %d)", err, r.Step+1, r.Epoch+1)
 	}
@@ -516,12 +543,7 @@ func (t *Trainer) step() (float64, error) {
 		// decay that grows with the steps forgets them.
 		decay := float32(min(t.opts.Average, float64(t.run.Total)/float64(t.run.Total+10)))
 		for _, name := range t.graph.names {
-			a, w := t.average[name].Data, t.weights[name].Data
-			parallel(len(a), func(_, lo, hi int) {
-				for i := lo; i < hi; i++ {
-					a[i] = decay*a[i] + (1-decay)*w[i]
-				}
-			})
+			t.dev.lerp(t.dev.mirror(t.average[name].Data), t.dev.mirror(t.weights[name].Data), decay)
 		}
 	}
 	return loss, nil

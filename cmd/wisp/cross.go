@@ -58,6 +58,7 @@ times --candidates.`,
 	}
 	f, o := c.Flags(), &r.Options
 	r.flags(f, o, "folder for the cross-encoder")
+	deviceFlag(f, &r.device)
 	f.Lookup("lr").Usage = "highest learning rate, after warm-up (default 0.0001)"
 	f.StringVar(&r.Model, "model", "", "folder of the trained model that ranks all items first")
 	f.StringVar(&r.Profile, "profile", data.DefaultProfileText, "template of the profile text, of .User, .Description, .Attributes and .Liked")
@@ -143,6 +144,12 @@ func (r *crossRun) run(ctx context.Context, p *progress) (result crossing, err e
 	if err != nil {
 		return result, err
 	}
+	device, err := openDevice(r.device, p)
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, device.Close()) }()
+	r.Options.Device = device
 	run, err := hostgpu.NewCrossRun(e, task, r.Options)
 	if err != nil {
 		return result, err
@@ -151,7 +158,7 @@ func (r *crossRun) run(ctx context.Context, p *progress) (result crossing, err e
 	if err := r.makeDir(); err != nil {
 		return result, err
 	}
-	r.Encoder, r.Data, r.Manifest, r.Options, r.BLAS = r.encoder, ds.Name, fingerprint, run.Options(), hostgpu.BLAS().Name
+	r.Encoder, r.Data, r.Manifest, r.Options, r.BLAS = r.encoder, ds.Name, fingerprint, run.Options(), cmp.Or(deviceName(device), hostgpu.BLAS().Name)
 	p.line("training a cross-encoder on %d items, %d users with %s", len(ds.Items), len(ds.Users), r.BLAS)
 	if err := r.fit(ctx, run.TextRun, r.crossSettings, len(task.Valid) > 0, p); err != nil {
 		return result, err

@@ -60,6 +60,7 @@ Ctrl-C saves; --resume goes on. OUT is a model's folder like that of wisp train.
 	f.StringVar(&r.data, "data", "", "the prepared data that the ensemble was made on")
 	f.StringVar(&r.out, "out", "", "folder for the student")
 	f.BoolVar(&r.resume, "resume", false, "go on with an interrupted run in --out")
+	deviceFlag(f, &r.device)
 	f.StringVar(&r.again, "refit", "", "`folder` of the ensemble that knows the validation events, to learn from in the end")
 	f.IntVar(&r.vectors.TFIDF, "features", defaultTFIDF, "width of the item vectors made of the words of titles and texts, 0 for none")
 	f.StringVar(&r.vectors.Encoder, "encoder", "", "folder of a pretrained text encoder that makes more item vectors")

@@ -86,6 +86,7 @@ command goes on without it.`,
 	f.StringVar(&r.encoder, "teacher", "", "folder of the large text encoder")
 	f.StringVar(&r.out, "out", "", "folder for the small one")
 	f.BoolVar(&r.resume, "resume", false, "go on with an interrupted run in --out")
+	deviceFlag(f, &r.device)
 	f.StringArrayVar(&r.files, "texts", nil, "`file` with a text a line; may be given more than once")
 	f.StringVar(&r.wordnet, "wordnet", "", "`folder` with WordNet's data files")
 	f.StringArrayVar(&r.titles, "titles", nil, "`file` with film titles, id::title::genres or id;title;genres; may be given more than once")
@@ -179,7 +180,13 @@ func (r *distilRun) run(ctx context.Context, p *progress) (result distilled, err
 	if err := r.makeDir(); err != nil {
 		return result, err
 	}
-	r.Teacher, r.Texts, r.BLAS = r.encoder, len(learnt), hostgpu.BLAS().Name
+	device, err := openDevice(r.device, p)
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, device.Close()) }()
+	r.Options.Train.Device = device
+	r.Teacher, r.Texts, r.BLAS = r.encoder, len(learnt), cmp.Or(deviceName(device), hostgpu.BLAS().Name)
 	p.line("distilling with %d texts and %d titles held out, with %s", len(learnt), len(held), r.BLAS)
 
 	counts, ids := make([]int, tok.Size()), make([][]int32, len(learnt))

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"os/exec"
 	"runtime"
 
@@ -18,7 +19,7 @@ func newDoctor() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this machine has and what it lacks",
-		Long: `Says which matrix library training uses, whether the sandbox works, and which
+		Long: `Says which matrix library and which GPU training uses, whether the sandbox works, and which
 optional programs are there. Always exits with status 0 unless the sandbox fails.`,
 		Example: `  wisp doctor`,
 		Args:    cobra.NoArgs,
@@ -29,6 +30,9 @@ optional programs are there. Always exits with status 0 unless the sandbox fails
 			fmt.Fprintf(out, "BLAS      %s (%s)\n", blas.Name, blas.Detail)
 			if blas.Hint != "" {
 				fmt.Fprintf(out, "          %s\n", blas.Hint)
+			}
+			if err := describeGPU(out); err != nil {
+				return err
 			}
 			if err := tryKernel(cmd); err != nil {
 				return fmt.Errorf("sandbox: the kernel does not run here: %w", err)
@@ -50,6 +54,20 @@ optional programs are there. Always exits with status 0 unless the sandbox fails
 			return nil
 		},
 	}
+}
+
+// describeGPU says which GPU training uses, or why none.
+func describeGPU(out io.Writer) error {
+	device, err := hostgpu.OpenDevice(hostgpu.DeviceAuto)
+	if err != nil {
+		return err
+	}
+	if why := device.NoGPU(); why != nil {
+		fmt.Fprintf(out, "GPU       none: %v\n", why)
+	} else {
+		fmt.Fprintf(out, "GPU       %s\n", device)
+	}
+	return device.Close()
 }
 
 // tryKernel compiles and instantiates the kernel and asks for its ABI.

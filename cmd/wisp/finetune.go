@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,6 +58,7 @@ takes as long. It asks for a higher --lr.`,
 	}
 	f, o := c.Flags(), &r.Options
 	r.flags(f, o, "folder for the fine-tuned one")
+	deviceFlag(f, &r.device)
 	f.StringVar(&r.Protocol, "split", leaveOneOut, "what is held back for validation and test: leave-one-out or time")
 	f.StringVar(&r.Profile, "profile", data.DefaultProfileText, "template of the profile text, of .User, .Description, .Attributes and .Liked")
 	f.IntVar(&r.Titles, "titles", 0, "titles of liked items that a profile names (default 10)")
@@ -128,7 +130,12 @@ func (r *finetuneRun) run(ctx context.Context, p *progress) (result finetuning, 
 	if err != nil {
 		return result, err
 	}
-	r.Options.Special = tok.Special()
+	device, err := openDevice(r.device, p)
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, device.Close()) }()
+	r.Options.Special, r.Options.Device = tok.Special(), device
 	run, err := hostgpu.NewTextRun(m, task, r.Options)
 	if err != nil {
 		return result, err
@@ -137,7 +144,7 @@ func (r *finetuneRun) run(ctx context.Context, p *progress) (result finetuning, 
 	if err := r.makeDir(); err != nil {
 		return result, err
 	}
-	r.Encoder, r.Data, r.Manifest, r.Options, r.BLAS = r.encoder, ds.Name, fingerprint, run.Options(), hostgpu.BLAS().Name
+	r.Encoder, r.Data, r.Manifest, r.Options, r.BLAS = r.encoder, ds.Name, fingerprint, run.Options(), cmp.Or(deviceName(device), hostgpu.BLAS().Name)
 	p.line("fine-tuning on %d items, %d users with %s", len(ds.Items), len(ds.Users), r.BLAS)
 	if err := r.fit(ctx, run, r.finetuneSettings, len(task.Valid) > 0, p); err != nil {
 		return result, err

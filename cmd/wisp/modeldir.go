@@ -54,6 +54,7 @@ type training struct {
 	// FeaturesFile holds the given vectors; it is empty where there are none.
 	FeaturesFile string `json:"features_file,omitempty"`
 	BLAS         string `json:"blas"`
+	Device       string `json:"device,omitempty"` // the GPU, where it was one
 	// Distilled says of whom it learnt, where it is a student.
 	Distilled *distilledFrom `json:"distilled,omitempty"`
 	// Pruned says what it is what is left of.

@@ -55,6 +55,7 @@ machine. --frozen-layers and --max-tokens save time.`,
 	}
 	f, o := c.Flags(), &r.Options
 	r.flags(f, o, "folder for the encoder that comes out")
+	deviceFlag(f, &r.device)
 	f.StringArrayVar(&r.files, "texts", nil, "`file` with a text a line; may be given more than once")
 	f.IntVar(&r.MaxTokens, "max-tokens", 0, "tokens that a text is cut to (default: what the encoder says)")
 	f.IntVar(&o.Pairs, "batch", 0, "texts of a batch (default 32)")
@@ -107,7 +108,12 @@ func (r *pretrainRun) run(ctx context.Context, p *progress) (result pretraining,
 	for i, text := range texts {
 		ids[i] = tok.Encode(nil, text, r.MaxTokens)
 	}
-	r.Options.Special = tok.Special()
+	device, err := openDevice(r.device, p)
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, device.Close()) }()
+	r.Options.Special, r.Options.Device = tok.Special(), device
 	run, err := hostgpu.NewPretrainRun(m, ids, r.Options)
 	if err != nil {
 		return result, err
@@ -116,7 +122,7 @@ func (r *pretrainRun) run(ctx context.Context, p *progress) (result pretraining,
 	if err := r.makeDir(); err != nil {
 		return result, err
 	}
-	r.Encoder, r.Options, r.BLAS = r.encoder, run.Options(), hostgpu.BLAS().Name
+	r.Encoder, r.Options, r.BLAS = r.encoder, run.Options(), cmp.Or(deviceName(device), hostgpu.BLAS().Name)
 	head := "its own masked-language head"
 	if m.Masked == nil {
 		head = "a new masked-language head"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
@@ -20,7 +21,7 @@ import (
 // dataDir, what that was made of, and other files; and how the data was prepared,
 // the model trained by t, and the artefact made.
 func provenance(cmd *cobra.Command, args []string, t training, dataDir string, files ...string) (*artifact.Provenance, error) {
-	p := &artifact.Provenance{Wisp: version(), Go: runtime.Version(), BLAS: t.BLAS}
+	p := &artifact.Provenance{Wisp: version(), Go: runtime.Version(), BLAS: cmp.Or(t.Device, t.BLAS)}
 	m, err := data.ReadManifest(dataDir)
 	if err != nil {
 		return nil, err

@@ -26,6 +26,7 @@ type textTraining struct {
 	encoder string // folder of the pretrained one
 	out     string
 	resume  bool
+	device  string // name of it, "" for the processors
 	metric  string // of validation
 }
 

@@ -36,12 +36,14 @@ OUT/run has curves of loss and validation as SVG, all figures as JSON lines, and
 files for TensorBoard (tensorboard --logdir OUT/run).
 
 Ctrl-C saves; --resume goes on, to the same result as an unbroken run on the same
-machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
+machine. An NVIDIA GPU is used where there is one, and OpenBLAS otherwise where it is
+installed (see wisp doctor); --resume may go on on another device.`,
 		Example: `  wisp train prepared --out model
   wisp train prepared --out model --resume
   wisp train prepared --out model --encoder all-MiniLM-L6-v2
   wisp train prepared --out model --encoder all-MiniLM-L6-v2 --descriptions
   wisp train prepared --out model --encoder all-MiniLM-L6-v2 --tune-encoder
+  wisp train prepared --out model --device cuda
   wisp train prepared --out wide --dim 128 --heads 2 --epochs 80`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -66,6 +68,7 @@ machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
 	f.StringVar(&r.vectors.Encoder, "encoder", "", "folder of a pretrained text encoder that makes more item vectors, or "+builtinEncoder)
 	f.BoolVar(&r.vectors.Descriptions, "descriptions", false, "read the users' descriptions and attributes, by --encoder or else by their words")
 	f.BoolVar(&r.vectors.Tuned, "tune-encoder", false, "train --encoder together with the towers, into OUT/encoder")
+	deviceFlag(f, &r.device)
 	o := &r.options
 	tuning = r.tuning.flags(f, &o.EncoderEvery)
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of all chance")
@@ -89,6 +92,7 @@ machine. Where OpenBLAS is installed it is used (see wisp doctor).`,
 type trainRun struct {
 	data, out, protocol string
 	command             string // the command line, where it was one
+	device              string // name of it, "" for the processors
 	vectors             givenVectors
 	resume, refit       bool
 	options             hostgpu.TrainOptions
@@ -182,8 +186,14 @@ func (r *trainRun) runOn(ctx context.Context, ds *data.Dataset, fingerprint stri
 }
 
 // learn trains on what material says, and with r.refit again on what it says then.
-func (r *trainRun) learn(ctx context.Context, ds *data.Dataset, fingerprint, protocol string, material func(refit bool) (trainSplit, error), p *progress) (training, error) {
+func (r *trainRun) learn(ctx context.Context, ds *data.Dataset, fingerprint, protocol string, material func(refit bool) (trainSplit, error), p *progress) (_ training, err error) {
 	defer p.done()
+	device, err := openDevice(r.device, p)
+	if err != nil {
+		return training{}, err
+	}
+	defer func() { err = errors.Join(err, device.Close()) }()
+	r.options.Device = device
 	s, err := material(false)
 	if err != nil {
 		return training{}, err
@@ -193,10 +203,10 @@ func (r *trainRun) learn(ctx context.Context, ds *data.Dataset, fingerprint, pro
 		return training{}, err
 	}
 	blas := hostgpu.BLAS()
-	p.line("training on %d items, %d users with %s", len(ds.Items), len(ds.Users), blas.Name)
+	p.line("training on %d items, %d users with %s", len(ds.Items), len(ds.Users), cmp.Or(deviceName(device), blas.Name))
 	result := training{
 		Data: ds.Name, Manifest: fingerprint, Protocol: protocol, Vectors: r.vectors, EncoderDigest: digest, Refit: r.refit || r.knows,
-		BLAS: blas.Name, Wisp: version(), Command: r.command, Distilled: r.distilled, Pruned: r.pruned,
+		BLAS: blas.Name, Device: deviceName(device), Wisp: version(), Command: r.command, Distilled: r.distilled, Pruned: r.pruned,
 	}
 	made, err := r.fit(ctx, ds, s, given, r.options, checkpointFile, nil, p, &result)
 	if err != nil {
@@ -272,7 +282,12 @@ func (r *trainRun) fit(ctx context.Context, ds *data.Dataset, s trainSplit, give
 		return made, err
 	}
 	defer func() { err = resumable(cmp.Or(err, log.Close()), checkpoint, kept) }()
+	parts := 1
 	err = t.Run(ctx, checkpoint, func(e hostgpu.Progress) {
+		if e.Parts > parts {
+			parts = e.Parts
+			p.line("the GPU has too little memory for a whole batch: each step is made in %d parts", parts)
+		}
 		if e.Texts > 0 {
 			p.stage("training the encoder", int64(e.Read), int64(e.Texts))
 			return
