@@ -81,7 +81,11 @@ async function load(url, { trust, retries, store, warn, signal, onProgress }, ca
     const part = whole ? null : await store.get('part', url)
     if (!whole) prepare()
     // Most likely nothing has changed, and what the file had the last time is wanted now.
-    const early = new Map([...C.entries(whole ?? new Uint8Array())].filter((section) => !forTexts(section)).map(({ digest }) => [digest, store.get('section', digest)]))
+    const early = new Map([...C.entries(whole ?? new Uint8Array())].filter((section) => !forTexts(section)).map(({ type, digest }) => {
+      const bytes = store.get('section', digest)
+      if (type === C.KERNEL) bytes.then((kernel) => kernel && compile(kernel))
+      return [digest, bytes]
+    }))
     const { table, offline } = await readHead(download, whole, (whole ?? part)?.length, trust)
     total = table.size
     const held = await Promise.all(table.sections.map((section) => (forTexts(section) ? store.has('section', section.digest) : early.get(section.digest) ?? store.get('section', section.digest))))
@@ -123,7 +127,7 @@ async function load(url, { trust, retries, store, warn, signal, onProgress }, ca
         parts.push(await part())
         await new Promise((resolve) => setTimeout(resolve)) // to requests that came meanwhile
       }
-      if (await kept.all() && (lacking || cache || C.hex(/** @type {Uint8Array} */ (whole)) !== C.hex(table.bytes))) await store.complete(url, table.bytes).catch(warn)
+      if (await kept.all() && (lacking || cache || !whole || C.hex(whole) !== C.hex(table.bytes))) await store.complete(url, table.bytes).catch(warn)
       return parts
     }
     return { table, ...build.finish(), rest, received: download.received, offline: Boolean(offline) }
@@ -252,8 +256,7 @@ class Builder {
         if (this.segments) throw C.formatError(`it has the segments ${this.segments}; those of ABI ${L.WISP_ABI} are ${L.SEGMENTS.join(', ')}, in this order`)
         break
       case C.KERNEL:
-        this.#module = compile(raw)
-        this.#module.catch(() => {}) // awaited with the first segment
+        this.#module = compile(raw) // awaited with the first segment
         break
       case C.SEGMENT:
         this.#kernel ??= await Kernel.start(await /** @type {Promise<WebAssembly.Module>} */ (this.#module), this.#manifest.limits.memory_pages)
@@ -292,8 +295,21 @@ class Builder {
   }
 }
 
+/** What is compiled, or on its way. @type {WeakMap<Uint8Array, Promise<WebAssembly.Module>>} */
+const modules = new WeakMap()
+
+/** @param {Uint8Array} kernel */
+function compile(kernel) {
+  let module = modules.get(kernel)
+  if (!module) {
+    modules.set(kernel, module = compileAnew(kernel))
+    module.catch(() => {}) // whoever awaits it hears of it
+  }
+  return module
+}
+
 /** @param {Uint8Array} bytes */
-async function compile(bytes) {
+async function compileAnew(bytes) {
   const source = /** @type {BufferSource} */ (bytes)
   try {
     return await WebAssembly.compile(source)
