@@ -36,7 +36,7 @@ are Chromium's.
 - encoder-16: the text encoder of the artefact on 16 tokens, called from the page.
 - recommend-h50-10000: a whole history of 50 events, ten of 10,000 items, called from the page.
 - load-close.memory-ratio: memory of the browser's processes (PSS) after 50 times loading and closing over that after the
-  first few.
+  first few; in Chromium after a garbage collection of the page.
 
 The sides take turns. speedup-over-X is X's time over ours, above 1 is faster, taken within each round. Figures are medians of the
 rounds, intervals their range; p50 of calls is that of rounds of calls one after the other.
