@@ -20,7 +20,9 @@ const scripts = {
   first: `${load}
     const r = await Recommender.load('/artefact/embedded.wisp', options);
     await r.recommend({ k: 10 });
-    window.took = performance.now() / 1000;`,
+    window.took = performance.now() / 1000;
+    await r.complete();
+    window.kept = true;`,
   work: `${load}
     import * as ort from '/ort/ort.wasm.min.mjs';
     ort.env.wasm.numThreads = 1;
@@ -94,7 +96,7 @@ const open = async (context, name) => {
   const page = await context.newPage();
   page.on("pageerror", (e) => console.error(e.message));
   await page.goto(`${server.url}/${name}.html`);
-  await page.waitForFunction(name === "first" ? "window.took" : "window.ready", { timeout: 60_000 });
+  await page.waitForFunction(name === "first" ? "window.kept" : "window.ready", { timeout: 60_000 });
   return page;
 };
 try {
