@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/wisp-project/wisp/internal/data"
@@ -558,6 +559,12 @@ func (t *Trainer) current() model.Weights {
 	return t.weights
 }
 
+// examined is a validation case: the items of its history, and the one that came next.
+type examined struct {
+	user, target int32
+	seen         []int32
+}
+
 // validate returns NDCG@10 over the validation cases: whole catalogue, items of
 // the history excluded, rank by the number of items that score strictly higher.
 func (t *Trainer) validate(ctx context.Context) (float64, error) {
@@ -574,13 +581,20 @@ func (t *Trainer) validate(ctx context.Context) (float64, error) {
 	var descriptions []float32
 	var sum float64
 	for lo := 0; lo < t.exam.Len(); lo += chunk {
-		cases := make([]data.Case, min(chunk, t.exam.Len()-lo))
+		// Of whole histories, which may be long, only what is needed is kept.
+		cases := make([]examined, min(chunk, t.exam.Len()-lo))
 		histories := make([][]model.Event, len(cases))
 		for i := range cases {
-			if cases[i], err = t.exam.Case(lo + i); err != nil {
+			c, err := t.exam.Case(lo + i)
+			if err != nil {
 				return 0, err
 			}
-			histories[i] = Events(cases[i].History)
+			events := Events(c.History)
+			histories[i] = slices.Clone(events[max(0, len(events)-t.cfg.Reach()):])
+			cases[i] = examined{c.User, c.Target.Item, make([]int32, len(events))}
+			for j, e := range events {
+				cases[i].seen[j] = e.Item
+			}
 		}
 		if err := enc.Users(ctx, users, histories); err != nil {
 			return 0, err
@@ -588,7 +602,7 @@ func (t *Trainer) validate(ctx context.Context) (float64, error) {
 		if t.given.Users != nil {
 			descriptions = descriptions[:0]
 			for _, c := range cases {
-				descriptions = append(descriptions, t.given.Users.Row(int(c.User))...)
+				descriptions = append(descriptions, t.given.Users.Row(int(c.user))...)
 			}
 			enc.Describe(users, descriptions)
 		}
@@ -596,10 +610,10 @@ func (t *Trainer) validate(ctx context.Context) (float64, error) {
 		gemm(false, true, len(cases), n, d, 1, users, d, m.ItemVectors.Data, d, 0, scores, n)
 		for i, c := range cases {
 			row := scores[i*n : (i+1)*n]
-			target := row[c.Target.Item]
-			for _, e := range c.History {
-				if e.Item != c.Target.Item {
-					row[e.Item] = float32(math.Inf(-1))
+			target := row[c.target]
+			for _, item := range c.seen {
+				if item != c.target {
+					row[item] = float32(math.Inf(-1))
 				}
 			}
 			rank := 0

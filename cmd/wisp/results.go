@@ -247,20 +247,27 @@ func (b *bench) trained(ctx context.Context, ds *data.Dataset, fingerprint strin
 	r := trainRun{out: dir, vectors: v.vectors, refit: v.refit, options: v.options}
 	r.options.Seed = uint64(v.seed)
 	r.tuning.options.Losses.NextItem = 1 // where the encoder is trained too
-	if _, err := os.Stat(filepath.Join(dir, checkpointFile)); err == nil {
-		r.resume = true
-	}
 	b.p.line("%s %s, %s, seed %d", ds.Name, v.name, s.Protocol, v.seed)
-	_, err = r.runOn(ctx, ds, fingerprint, s, b.p)
-	if errors.Is(err, hostgpu.ErrCheckpoint) { // of a run with other options
-		r.resume = false
-		_, err = r.runOn(ctx, ds, fingerprint, s, b.p)
-	}
-	if err != nil {
+	if err := r.goOn(func() error {
+		_, err := r.runOn(ctx, ds, fingerprint, s, b.p)
+		return err
+	}); err != nil {
 		return nil, t, "", err
 	}
 	m, t, err = loadModel(dir)
 	return m, t, dir, err
+}
+
+// goOn calls run, which is to go on with what is in the output folder, or to begin anew
+// where that is of a run with other options.
+func (r *trainRun) goOn(run func() error) error {
+	_, err := os.Stat(filepath.Join(r.out, checkpointFile))
+	r.resume = err == nil
+	if err = run(); errors.Is(err, hostgpu.ErrCheckpoint) {
+		r.resume = false
+		err = run()
+	}
+	return err
 }
 
 // again returns what trained does for v trained on the validation events too, for

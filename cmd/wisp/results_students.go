@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -220,15 +218,10 @@ func (c *class) student(ctx context.Context, size string, seed int, e, again *en
 		return m, t, dir, nil
 	}
 	c.p.line("%s student %s, seed %d", c.ds.Name, size, seed)
-	if _, err := os.Stat(filepath.Join(dir, checkpointFile)); err == nil {
-		r.resume = true
-	}
-	_, err = r.learn(ctx, c.ds, c.fingerprint, c.s, e, again, c.p)
-	if errors.Is(err, hostgpu.ErrCheckpoint) { // of a run with other options
-		r.resume = false
-		_, err = r.learn(ctx, c.ds, c.fingerprint, c.s, e, again, c.p)
-	}
-	if err != nil {
+	if err := r.goOn(func() error {
+		_, err := r.learn(ctx, c.ds, c.fingerprint, c.s, e, again, c.p)
+		return err
+	}); err != nil {
 		return nil, t, "", err
 	}
 	m, t, err = loadModel(dir)
@@ -253,15 +246,10 @@ func (c *class) pruned(ctx context.Context, student model.Config, seed int, of s
 		}
 	}
 	c.p.line("%s student, pruned, seed %d", c.ds.Name, seed)
-	if _, err := os.Stat(filepath.Join(r.out, checkpointFile)); err == nil {
-		r.resume = true
-	}
-	_, _, _, err = r.run(ctx, c.p)
-	if errors.Is(err, hostgpu.ErrCheckpoint) { // of a run with other options
-		r.resume = false
-		_, _, _, err = r.run(ctx, c.p)
-	}
-	if err != nil {
+	if err := r.goOn(func() error {
+		_, _, _, err := r.run(ctx, c.p)
+		return err
+	}); err != nil {
 		return nil, t, "", err
 	}
 	m, t, err = loadModel(r.out)
