@@ -161,10 +161,7 @@ func (r *trainRun) run(ctx context.Context, p *progress) (_ training, err error)
 	if err != nil {
 		return training{}, err
 	}
-	if err := makeModelDir(r.out); err != nil {
-		return training{}, err
-	}
-	events, err := data.Store(r.data, r.out)
+	events, err := storeEvents(r.data, r.out)
 	if err != nil {
 		return training{}, err
 	}
@@ -173,6 +170,30 @@ func (r *trainRun) run(ctx context.Context, p *progress) (_ training, err error)
 		s, err := storedSplit(ds, events, r.protocol, refit)
 		return trainSplit{stored: s}, err
 	}, p)
+}
+
+// storeEvents puts the events of a prepared data set where the model is going to be, whose
+// folder need not be there yet, or else, where there is no room, among temporary files.
+func storeEvents(prepared, out string) (*data.Stored, error) {
+	there, err := filepath.Abs(out)
+	if err != nil {
+		return nil, err
+	}
+	for there != filepath.Dir(there) {
+		if info, err := os.Stat(there); err == nil && info.IsDir() {
+			break
+		}
+		there = filepath.Dir(there)
+	}
+	events, err := data.Store(prepared, there)
+	if err == nil || errors.Is(err, data.ErrPrepared) {
+		return events, err
+	}
+	events, again := data.Store(prepared, "")
+	if again != nil {
+		return nil, errors.Join(err, again)
+	}
+	return events, nil
 }
 
 // runOn trains on a data set in memory.
