@@ -93,7 +93,9 @@ func TestNeighbours(t *testing.T) {
 			}
 		})
 	}
-	for i := range 300 {
+	// As many requests as it takes the flood to become one: a machine may be slow to start it.
+	raging := func() bool { return failed.Load() >= 10 && refused.Load() >= 5 }
+	for i, began := 0, time.Now(); i < 300 || !raging() && time.Since(began) < 30*time.Second; i++ {
 		j := jobs[i%len(jobs)]
 		got, err := m.Recommend(t.Context(), j.q)
 		if err != nil {
@@ -105,7 +107,7 @@ func TestNeighbours(t *testing.T) {
 	}
 	stop()
 	flood.Wait()
-	if failed.Load() < 10 || refused.Load() < 5 {
+	if !raging() {
 		t.Errorf("of the flood %d failed and %d were refused: it was none", failed.Load(), refused.Load())
 	}
 	if s := m.Stats(); s.Replaced != 0 || s.Stats.Replaced != (edge.Replaced{}) || s.Failed != 0 || s.Refused != 0 {
