@@ -3,7 +3,6 @@ package edge
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/wisp-project/wisp/internal/layout"
 )
@@ -77,24 +76,22 @@ func (r view) rated(q RateRequest) ([]uint32, error) {
 	return r.scored(ScoreRequest{Description: q.Description, Items: q.Items})
 }
 
-// rate asks for ratings in as many requests as it takes.
+// rate asks for the ratings of a list.
 func (r *Runtime) rate(ctx context.Context, v view, list []uint32, h history, description string) (Ratings, error) {
 	answer := Ratings{Items: make([]Rating, 0, len(list)), Unknown: h.unknown, ColdStart: len(h.events) == 0}
 	if len(list) == 0 {
 		return answer, nil
 	}
 	err := r.with(ctx, func(ctx context.Context, s *sandbox) error {
-		for part := range slices.Chunk(list, r.image.Map.MaxList) {
-			a, err := s.do(ctx, v, &layout.Request{Kind: layout.KindRate, List: part, History: h.last(r.image.Map.MaxHistory), Text: layout.CutText(description)})
-			if err != nil {
-				return err
-			}
-			for _, hit := range a.Hits {
-				item := v.item(hit.Item)
-				answer.Items = append(answer.Items, Rating{Item: item.ID, Title: item.Title, Rating: hit.Score})
-			}
+		hits, err := v.listed(layout.KindRate, list, func(q *layout.Request) (layout.Answer, error) {
+			q.History, q.Text = h.last(r.image.Map.MaxHistory), layout.CutText(description)
+			return s.do(ctx, v, q)
+		})
+		for _, hit := range hits {
+			item := v.item(hit.Item)
+			answer.Items = append(answer.Items, Rating{Item: item.ID, Title: item.Title, Rating: hit.Score})
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return Ratings{}, err

@@ -263,19 +263,30 @@ func (r view) scored(q ScoreRequest) ([]uint32, error) {
 	return list, nil
 }
 
-// score asks for the scores of a list in as many requests as it takes.
+// score asks for the scores of a list.
 func (r view) score(list []uint32, do func(*layout.Request) (layout.Answer, error)) ([]Score, error) {
-	scores := make([]Score, 0, len(list))
+	hits, err := r.listed(layout.KindScore, list, do)
+	if err != nil {
+		return nil, err
+	}
+	scores := make([]Score, len(hits))
+	for i, hit := range hits {
+		scores[i] = Score{Value: hit.Score, Integer: hit.Acc}
+	}
+	return scores, nil
+}
+
+// listed asks something of each item of a list, in as many requests as it takes.
+func (r view) listed(kind uint32, list []uint32, do func(*layout.Request) (layout.Answer, error)) ([]layout.Hit, error) {
+	hits := make([]layout.Hit, 0, len(list))
 	for part := range slices.Chunk(list, r.image.Map.MaxList) {
-		answer, err := do(&layout.Request{Kind: layout.KindScore, List: part})
+		answer, err := do(&layout.Request{Kind: kind, List: part})
 		if err != nil {
 			return nil, err
 		}
-		for _, hit := range answer.Hits {
-			scores = append(scores, Score{Value: hit.Score, Integer: hit.Acc})
-		}
+		hits = append(hits, answer.Hits...)
 	}
-	return scores, nil
+	return hits, nil
 }
 
 // history checks events and brings them into the form of requests.

@@ -126,30 +126,38 @@ func (q questions) Case(i int) (data.Case, error) {
 // inMemory is a course on a split, or on lessons where there are any, about a catalogue
 // of so many items.
 func inMemory(split *data.Split, lessons *Lessons, items int) (*course, error) {
-	c := &course{counts: make([]float64, items), exam: cases(split.Valid)}
-	for _, h := range split.Train {
-		for _, e := range h {
-			c.counts[e.Item]++
-		}
+	c, err := newCourse(data.InMemory(split.Train), func(u int) int { return len(split.Train[u]) }, items)
+	if err != nil {
+		return nil, err
 	}
-	if lessons != nil {
-		if c.material = lessons.material(); len(c.material.seqs) == 0 {
-			return nil, fmt.Errorf("%w: there is no event in %d lessons", ErrData, len(lessons.Lessons))
-		}
-		return c, nil
+	c.exam = cases(split.Valid)
+	if lessons == nil {
+		return c, c.material.check()
 	}
-	c.material = sequences(data.InMemory(split.Train), func(u int) int { return len(split.Train[u]) })
-	return c, c.material.check()
+	if c.material = lessons.material(); len(c.material.seqs) == 0 {
+		return nil, fmt.Errorf("%w: there is no event in %d lessons", ErrData, len(lessons.Lessons))
+	}
+	return c, nil
 }
 
 // stored is a course on a split that stays where it is.
 func stored(split *data.StoredSplit, items int) (*course, error) {
-	c := &course{counts: make([]float64, items), exam: questions{split}}
-	c.material = sequences(split.Histories, func(u int) int { return int(split.Train[u]) })
+	c, err := newCourse(split.Histories, func(u int) int { return int(split.Train[u]) }, items)
+	if err != nil {
+		return nil, err
+	}
+	c.exam = questions{split}
+	return c, c.material.check()
+}
+
+// newCourse is a course without an exam on the first events of histories, as many as
+// train says, about a catalogue of so many items.
+func newCourse(histories data.Histories, train func(user int) int, items int) (*course, error) {
+	c := &course{material: sequences(histories, train), counts: make([]float64, items)}
 	var events []data.Interaction
-	for u, n := range split.Train {
+	for u := range histories.Users() {
 		var err error
-		if events, err = split.Histories.Read(events[:0], u, 0, int(n)); err != nil {
+		if events, err = histories.Read(events[:0], u, 0, train(u)); err != nil {
 			return nil, fmt.Errorf("hostgpu: train: %w", err)
 		}
 		for _, e := range events {
@@ -159,7 +167,7 @@ func stored(split *data.StoredSplit, items int) (*course, error) {
 			c.counts[e.Item]++
 		}
 	}
-	return c, c.material.check()
+	return c, nil
 }
 
 // check reports material that nothing can be learnt from.

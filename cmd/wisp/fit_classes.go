@@ -114,20 +114,16 @@ func (r *classesRun) run(ctx context.Context, s *sentences, names []string, p *p
 	if r.l2 != 0 {
 		weights = []float64{r.l2}
 	}
-	fit.Texts, fit.Accuracy = len(held), -1
+	fit.Texts = len(held)
 	d := m.Config.Dim
-	for _, l2 := range weights {
+	if fit.L2, fit.Accuracy, err = bestL2(weights, pick(s.classes, held), func(l2 float64) ([]int, error) {
 		l, err := fitLogistic(ctx, denseRows(vectors.Data, d, rest), pick(s.classes, rest), l2)
 		if err != nil {
-			return fit, err
+			return nil, err
 		}
-		a, err := eval.ClassAccuracy(l.predict(denseRows(vectors.Data, d, held)), pick(s.classes, held))
-		if err != nil {
-			return fit, err
-		}
-		if a.Value > fit.Accuracy {
-			fit.L2, fit.Accuracy = l2, a.Value
-		}
+		return l.predict(denseRows(vectors.Data, d, held)), nil
+	}); err != nil {
+		return fit, err
 	}
 	all := make([]int, len(s.texts))
 	for i := range all {
@@ -142,6 +138,26 @@ func (r *classesRun) run(ctx context.Context, s *sentences, names []string, p *p
 		return fit, err
 	}
 	return fit, model.SaveTextClasses(r.out, l.head(names, d), metadata)
+}
+
+// bestL2 returns the first of the weights whose predictions of classes are right most
+// often, and how often that is.
+func bestL2(weights []float64, classes []int, predict func(l2 float64) ([]int, error)) (best, accuracy float64, err error) {
+	accuracy = -1
+	for _, w := range weights {
+		predicted, err := predict(w)
+		if err != nil {
+			return 0, 0, err
+		}
+		a, err := eval.ClassAccuracy(predicted, classes)
+		if err != nil {
+			return 0, 0, err
+		}
+		if a.Value > accuracy {
+			best, accuracy = w, a.Value
+		}
+	}
+	return best, accuracy, nil
 }
 
 // head returns l as the head of an encoder of width dim.

@@ -87,12 +87,15 @@ func soakFigures(ctx context.Context, n soakSizes, docs string, p *progress) (t 
 	}
 	defer func() { err = errors.Join(err, h.Close(ctx)) }()
 	var models, enemies []*edge.Model
-	for _, name := range []string{"swapped", "kept"} {
-		path, err := o.release(a, name, "good", 1)
+	open := func(a *artifact.Artifact, name, tenant string) (*edge.Model, error) {
+		path, err := o.release(a, name, tenant, 1)
 		if err != nil {
-			return t, err
+			return nil, err
 		}
-		m, err := h.Open(ctx, name, path)
+		return h.Open(ctx, name, path)
+	}
+	for _, name := range []string{"swapped", "kept"} {
+		m, err := open(a, name, "good")
 		if err != nil {
 			return t, err
 		}
@@ -110,11 +113,7 @@ func soakFigures(ctx context.Context, n soakSizes, docs string, p *progress) (t 
 		if err != nil {
 			return t, err
 		}
-		path, err := o.release(a, name, "hostile", 1)
-		if err != nil {
-			return t, err
-		}
-		m, err := h.Open(ctx, name, path)
+		m, err := open(a, name, "hostile")
 		if err != nil {
 			return t, err
 		}

@@ -268,21 +268,11 @@ func (s *sentences) logistic(folds []int, l2 []float64, features func(ctx contex
 			}
 			held, rest := divide(parts, 0)
 			held, rest = pick(first, held), pick(first, rest)
-			best, weight := -1.0, 0.0
-			for _, w := range l2 {
-				predicted, err := fit(ctx, rest, held, w)
-				if err != nil {
-					return nil, err
-				}
-				a, err := eval.ClassAccuracy(predicted, pick(s.classes, held))
-				if err != nil {
-					return nil, err
-				}
-				if a.Value > best {
-					best, weight = a.Value, w
-				}
+			if chosen, _, err = bestL2(l2, pick(s.classes, held), func(w float64) ([]int, error) {
+				return fit(ctx, rest, held, w)
+			}); err != nil {
+				return nil, err
 			}
-			chosen = weight
 		}
 		return fit(ctx, train, test, chosen)
 	}

@@ -16,11 +16,11 @@ import (
 // checks every file against the manifest first. Errors wrap ErrPrepared and
 // name the damaged file.
 func Load(dir string) (*Dataset, error) {
-	d, err := LoadCatalogue(dir)
+	m, err := ReadManifest(dir)
 	if err != nil {
 		return nil, err
 	}
-	m, err := ReadManifest(dir)
+	d, err := loadCatalogue(dir, m)
 	if err != nil {
 		return nil, err
 	}
@@ -51,6 +51,10 @@ func LoadCatalogue(dir string) (*Dataset, error) {
 	if err != nil {
 		return nil, err
 	}
+	return loadCatalogue(dir, m)
+}
+
+func loadCatalogue(dir string, m *Manifest) (*Dataset, error) {
 	d := &Dataset{Name: m.Name, Types: m.Types, OrderOnly: m.OrderOnly}
 	if err := readRows(dir, itemsFile, m, int64(m.Items)+int64(m.ColdItems), func(r *itemRow) error {
 		d.Items = append(d.Items, Item{r.ID, r.Title, r.Text, r.Categories, attributeMap(r.Attributes)})

@@ -83,7 +83,7 @@ async function load(url, { trust, retries, store, warn, signal, onProgress }, ca
     // Most likely nothing has changed, and what the file had the last time is wanted now.
     const early = new Map([...C.entries(whole ?? new Uint8Array())].filter((section) => !forTexts(section)).map(({ type, digest }) => {
       const bytes = store.get('section', digest)
-      if (type === C.KERNEL) bytes.then((kernel) => kernel && compile(kernel))
+      if (type === C.KERNEL) bytes.then((kernel) => kernel && compile(kernel), () => {}) // awaited below
       return [digest, bytes]
     }))
     const { table, offline } = await readHead(download, whole, (whole ?? part)?.length, trust)
