@@ -6,6 +6,8 @@ LINT_VERSION := v2.15.0
 WISP     := bin/wisp
 # CGO is off everywhere but in the race detector: BLAS is opened at run time.
 export CGO_ENABLED := 0
+# Loops of training in vector instructions (internal/vec), where this Go has the experiment.
+export GOEXPERIMENT := $(shell GOEXPERIMENT=simd $(GO) env GOEXPERIMENT 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .PHONY: help build wasm wasm-check ptx ptx-check web test test-gpu test-web test-race test-arm64 fuzz bench bench-peers bench-guest bench-browser bench-recipes bench-games encoder golden results lint fmt demo check clean setup-demo setup-test setup-encoder setup-web

@@ -3,6 +3,7 @@ package hostgpu
 import (
 	"gorgonia.org/tensor"
 
+	"github.com/wisp-project/wisp/internal/vec"
 	"github.com/wisp-project/wisp/model"
 )
 
@@ -129,8 +130,8 @@ func (hostDevice) imitate(k *imitation, n int) {
 
 // scaledOthers writes factor·row without place i to dst.
 func scaledOthers(dst, row []float32, i int, factor float32) {
-	scaled(dst[:i], row[:i], factor)
-	scaled(dst[i:], row[i+1:], factor)
+	vec.Scale(dst[:i], row[:i], factor)
+	vec.Scale(dst[i:], row[i+1:], factor)
 }
 
 // divergence turns logits p and q into probabilities and returns KL(p ‖ q).

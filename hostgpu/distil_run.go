@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/wisp-project/wisp/internal/eval"
+	"github.com/wisp-project/wisp/internal/vec"
 	"github.com/wisp-project/wisp/model"
 )
 
@@ -123,7 +124,7 @@ func (t *TextTargets) row(dst []float32, i int) {
 		dst[j] = float32(v)
 		square += float64(v) * float64(v)
 	}
-	scaled(dst, dst, float32(1/max(math.Sqrt(square), model.TextLengthFloor)))
+	vec.Scale(dst, dst, float32(1/max(math.Sqrt(square), model.TextLengthFloor)))
 }
 
 // DistilTask is what a student learns from: texts, token ids of the student's

@@ -10,6 +10,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/wisp-project/wisp/internal/tokenize"
+	"github.com/wisp-project/wisp/internal/vec"
 	"github.com/wisp-project/wisp/model"
 )
 
@@ -132,7 +133,7 @@ func NewStudent(words *model.Tensor, opts StudentOptions) (*model.TextModel, err
 		w[s.Name] = t
 	}
 	if norm := math.Sqrt(squaredNorm(words.Data) / float64(len(words.Data))); norm > 0 {
-		scaled(w[model.TextWord].Data, words.Data, float32(wordScale/norm))
+		vec.Scale(w[model.TextWord].Data, words.Data, float32(wordScale/norm))
 	}
 	gains := []string{model.TextNormGain}
 	draw := func(name string, share float64) {

@@ -118,11 +118,10 @@ func (k Kernel) Backward(dout, out []float32, in []Arg) [][]float32 {
 	return grads
 }
 
-// Gemm, Exp32, Softmax and Parallel are the parts that kernels are made of.
+// Gemm, Softmax and Parallel are the parts that kernels are made of.
 var (
 	Gemm      = gemm
 	NewerCore = newerCore
-	Exp32     = exp32
 	Softmax   = softmax
 	Parallel  = parallel
 )
@@ -234,9 +233,6 @@ func NewPooling(r BatchRows, d int, kind model.Pooling, unit bool) Kernel {
 func NewContrastive(b, d int, temperature, smoothing float32) Kernel {
 	return Kernel{&contrastive{b: b, d: d, temperature: temperature, smoothing: smoothing}}
 }
-
-// GELU is the activation and its derivative.
-var GELU = gelu
 
 // Gradients computes the loss of pairs, its gradients by name, and the embeddings
 // of all texts of a full batch, queries first, without a step.

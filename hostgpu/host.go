@@ -5,6 +5,8 @@ import (
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
+
+	"github.com/wisp-project/wisp/internal/vec"
 )
 
 // hostDevice is the processors of the machine: device without a GPU. Vectors are
@@ -56,20 +58,12 @@ func (hostDevice) fill(x vector, value float32) {
 
 func (hostDevice) product(out, x, y vector) {
 	parallel(out.n, func(_, lo, hi int) {
-		z, x, y := out.host[lo:hi], x.host[lo:hi], y.host[lo:hi]
-		for i, v := range y {
-			z[i] = x[i] * v
-		}
+		vec.Mul(out.host[lo:hi], x.host[lo:hi], y.host[lo:hi])
 	})
 }
 
 func (hostDevice) lerp(y, x vector, keep float32) {
-	a, w := y.host, x.host
-	parallel(len(a), func(_, lo, hi int) {
-		for i := lo; i < hi; i++ {
-			a[i] = keep*a[i] + (1-keep)*w[i]
-		}
-	})
+	parallel(y.n, func(_, lo, hi int) { vec.Lerp(y.host[lo:hi], x.host[lo:hi], keep) })
 }
 
 func (hostDevice) dot(out, x, y vector) {
@@ -101,7 +95,7 @@ func (hostDevice) addColumnSums(sum, x vector) {
 	w := sum.n
 	parallel(w, func(_, lo, hi int) {
 		for r := 0; r < x.n; r += w {
-			add(sum.host[lo:hi], x.host[r+lo:r+hi])
+			vec.Add(sum.host[lo:hi], x.host[r+lo:r+hi])
 		}
 	})
 }
@@ -133,13 +127,10 @@ func (hostDevice) gatherAdd(y, x vector, rows index, factors vector, w int) {
 		}
 		to, from := y.host[j*w:(j+1)*w], x.host[i*w:(i+1)*w]
 		if factors.n == 0 {
-			add(to, from)
+			vec.Add(to, from)
 			continue
 		}
-		f := factors.host[j]
-		for c, v := range from {
-			to[c] += f * v
-		}
+		vec.AddScaled(to, from, factors.host[j])
 	}
 }
 
@@ -152,10 +143,7 @@ func (hostDevice) scatterAdd(y, x vector, rows index, factors vector, scale floa
 		if factors.n > 0 {
 			f *= factors.host[j]
 		}
-		to := y.host[i*w : (i+1)*w]
-		for c, v := range x.host[j*w : (j+1)*w] {
-			to[c] += f * v
-		}
+		vec.AddScaled(y.host[i*w:(i+1)*w], x.host[j*w:(j+1)*w], f)
 	}
 }
 
@@ -180,5 +168,5 @@ func (hostDevice) reluBackward(dx, y vector) {
 }
 
 func (hostDevice) gelu(x, slope vector) {
-	parallel(x.n, func(_, lo, hi int) { gelu(x.host[lo:hi], slope.host[lo:hi]) })
+	parallel(x.n, func(_, lo, hi int) { vec.GELU(x.host[lo:hi], slope.host[lo:hi]) })
 }

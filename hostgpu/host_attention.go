@@ -1,6 +1,10 @@
 package hostgpu
 
-import "math"
+import (
+	"math"
+
+	"github.com/wisp-project/wisp/internal/vec"
+)
 
 // split returns the parts of a packed (P, 3D) array that belong to the row that
 // begins at start and to head h: q, k and v rows, each with stride 3D.
@@ -57,7 +61,7 @@ func (hostDevice) attendBackward(a *heads, s sight, ddistance vector) {
 	if ddistance.n > 0 {
 		clear(ddistance.host)
 		for p := range parts() {
-			add(ddistance.host, a.partial[p*ddistance.n:][:ddistance.n])
+			vec.Add(ddistance.host, a.partial[p*ddistance.n:][:ddistance.n])
 		}
 	}
 }
@@ -125,12 +129,5 @@ func (s sight) bandBackward(ds, probs, distance []float32, b, t int) {
 // softmaxBackward turns the gradient of probabilities into that of their scores,
 // in place.
 func softmaxBackward(ds, probs []float32) {
-	probs = probs[:len(ds)]
-	var dot float32
-	for j, x := range ds {
-		dot += x * probs[j]
-	}
-	for j, x := range ds {
-		ds[j] = probs[j] * (x - dot)
-	}
+	vec.SubMul(ds, probs, vec.Dot(ds, probs))
 }

@@ -3,6 +3,7 @@ package hostgpu
 import (
 	"math"
 
+	"github.com/wisp-project/wisp/internal/vec"
 	"github.com/wisp-project/wisp/model"
 )
 
@@ -12,23 +13,11 @@ func (hostDevice) normalise(n *layerNorm, out, x, gain, bias vector) {
 		g, b := gain.host, bias.host
 		for r := lo; r < hi; r++ {
 			xr, xh, y := x.host[r*d:(r+1)*d], n.xhat.host[r*d:(r+1)*d], out.host[r*d:(r+1)*d]
-			var mean, variance float32
-			for _, v := range xr {
-				mean += v
-			}
-			mean /= float32(d)
-			for i, v := range xr {
-				v -= mean
-				xh[i] = v
-				variance += v * v
-			}
-			s := float32(1 / math.Sqrt(float64(variance/float32(d)+n.eps)))
+			sum, _ := vec.SumMax(xr)
+			squares := vec.Centre(xh, xr, sum/float32(d))
+			s := float32(1 / math.Sqrt(float64(squares/float32(d)+n.eps)))
 			n.rstd.host[r] = s
-			for i, v := range xh {
-				v *= s
-				xh[i] = v
-				y[i] = v*g[i] + b[i]
-			}
+			vec.Normalise(y, xh, g, b, s)
 		}
 	})
 }
@@ -42,27 +31,15 @@ func (hostDevice) normaliseBackward(n *layerNorm, dx, dgain, dbias, dout, gain v
 		dg, db, gain := partial[part*2*d:][:d], partial[part*2*d+d:][:d], gain.host
 		for r := lo; r < hi; r++ {
 			dy, xh, o := dout.host[r*d:(r+1)*d], n.xhat.host[r*d:(r+1)*d], dx.host[r*d:(r+1)*d]
-			var mean, dot float32
-			for i, v := range dy {
-				dg[i] += v * xh[i]
-				db[i] += v
-				v *= gain[i]
-				mean += v
-				dot += v * xh[i]
-			}
-			mean /= float32(d)
-			dot /= float32(d)
-			s := n.rstd.host[r]
-			for i, v := range dy {
-				o[i] += s * (v*gain[i] - mean - xh[i]*dot)
-			}
+			sum, along := vec.NormaliseSums(dg, db, dy, xh, gain)
+			vec.NormaliseBackward(o, dy, xh, gain, n.rstd.host[r], sum/float32(d), along/float32(d))
 		}
 	})
 	clear(dgain.host)
 	clear(dbias.host)
 	for p := range parts() {
-		add(dgain.host, partial[p*2*d:][:d])
-		add(dbias.host, partial[p*2*d+d:][:d])
+		vec.Add(dgain.host, partial[p*2*d:][:d])
+		vec.Add(dbias.host, partial[p*2*d+d:][:d])
 	}
 }
 
@@ -118,16 +95,16 @@ func (hostDevice) pool(k *pooling, out vector, in []argument) {
 			from, _ := k.at(b)
 			clear(y)
 			for t := range n {
-				add(y, x[(from+t)*d:][:d])
+				vec.Add(y, x[(from+t)*d:][:d])
 			}
-			scaled(y, y, 1/float32(max(n, 1)))
+			vec.Scale(y, y, 1/float32(max(n, 1)))
 			if k.unit {
 				var square float64
 				for _, v := range y {
 					square += float64(v) * float64(v)
 				}
 				k.scale.host[b] = float32(1 / max(math.Sqrt(square), model.TextLengthFloor))
-				scaled(y, y, k.scale.host[b])
+				vec.Scale(y, y, k.scale.host[b])
 			}
 		}
 	})
@@ -155,7 +132,7 @@ func (hostDevice) poolBackward(k *pooling, dx, dout, out vector, in []argument) 
 					first[i] = (v - y[i]*dot) * share * k.scale.host[b]
 				}
 			} else {
-				scaled(first, dy, share)
+				vec.Scale(first, dy, share)
 			}
 			for t := 1; t < n; t++ {
 				copy(rows[t*d:(t+1)*d], first)
@@ -167,13 +144,8 @@ func (hostDevice) poolBackward(k *pooling, dx, dout, out vector, in []argument) 
 func (hostDevice) adam(o *adamW, w, m1, m2, grad vector, rate, scale, keep float64) {
 	m, v, x, g := m1.host, m2.host, w.host, grad.host
 	b1, b2, c1, c2 := o.factors()
-	lr, s, eps, k := float32(rate), float32(scale), float32(o.epsilon), float32(keep)
-	parallel(len(x), func(_, lo, hi int) {
-		for i := lo; i < hi; i++ {
-			d := g[i] * s
-			m[i] = b1*m[i] + (1-b1)*d
-			v[i] = b2*v[i] + (1-b2)*d*d
-			x[i] = x[i]*k - lr*m[i]*c1/(float32(math.Sqrt(float64(v[i]*c2)))+eps)
-		}
-	})
+	step := vec.Adam{
+		Scale: float32(scale), Beta1: b1, Beta2: b2, Rate: float32(rate) * c1, Correct2: c2, Epsilon: float32(o.epsilon), Keep: float32(keep),
+	}
+	parallel(len(x), func(_, lo, hi int) { step.Step(x[lo:hi], m[lo:hi], v[lo:hi], g[lo:hi]) })
 }

@@ -1,6 +1,10 @@
 package hostgpu
 
-import "math"
+import (
+	"math"
+
+	"github.com/wisp-project/wisp/internal/vec"
+)
 
 func (hostDevice) crossEntropy(z, bias vector, targets index, n int, smoothing, inv float32, losses vector) {
 	loss := fullSoftmax{n: n, smoothing: smoothing}
@@ -8,7 +12,7 @@ func (hostDevice) crossEntropy(z, bias vector, targets index, n int, smoothing, 
 		for r := lo; r < hi; r++ {
 			row := z.host[r*n : (r+1)*n]
 			if bias.n > 0 {
-				add(row, bias.host)
+				vec.Add(row, bias.host)
 			}
 			losses.host[r] = loss.row(row, targets.host[r], inv)
 		}
@@ -76,10 +80,7 @@ func (hostDevice) sampledRows(k *sampledSoftmax, logits, users, items vector, lo
 				}
 			}
 			ur, vt := users.host[(lo+r)*d:(lo+r+1)*d], items.host[target*d:(target+1)*d]
-			var at float32
-			for i, x := range ur {
-				at += x * vt[i]
-			}
+			at := vec.Dot(ur, vt)
 			row[s] = at
 			k.losses.host[lo+r] = softmax(row, inv) - at
 			k.dtarget.host[lo+r] = row[s] - inv

@@ -394,18 +394,3 @@ func TestSoftmax(t *testing.T) {
 		t.Errorf("log of the normaliser %v, want 1001.4076", norm)
 	}
 }
-
-func TestExp32(t *testing.T) {
-	for x := -86.9; x <= 0; x += 0.00917 {
-		want := math.Exp(float64(float32(x)))
-		if got := float64(hostgpu.Exp32(float32(x))); math.Abs(got-want) > 3e-7*want {
-			t.Fatalf("exp(%v) = %v, want %v", x, got, want)
-		}
-	}
-	if hostgpu.Exp32(-200) != 0 || hostgpu.Exp32(float32(math.Inf(-1))) != 0 || hostgpu.Exp32(0) != 1 {
-		t.Error("exp at the ends of its range, or at zero")
-	}
-	if v := hostgpu.Exp32(float32(math.NaN())); !math.IsNaN(float64(v)) {
-		t.Errorf("exp(NaN) = %v: a NaN must not be hidden", v)
-	}
-}

@@ -4,6 +4,8 @@ import (
 	"math"
 
 	"gorgonia.org/tensor"
+
+	"github.com/wisp-project/wisp/internal/vec"
 )
 
 // overCatalogue makes the logits u_r·v_i of rows u, (P, D), and items v, (N, D), and the
@@ -73,18 +75,10 @@ func (k *fullSoftmax) row(z []float32, target int, inv float32) float32 {
 		return 0
 	}
 	at, off := z[target], k.smoothing/float32(k.n)
-	var total float32
-	if k.smoothing > 0 {
-		for _, x := range z {
-			total += x
-		}
-	}
-	loss := softmax(z, inv) - (1-k.smoothing)*at - off*total
-	if k.smoothing > 0 {
-		for i := range z {
-			z[i] -= off * inv
-		}
-	}
+	total, top := vec.SumMax(z)
+	sum := vec.ExpSum(z, top)
+	vec.Affine(z, inv/sum, -off*inv)
+	loss := top + float32(math.Log(float64(sum))) - (1-k.smoothing)*at - off*total
 	z[target] -= (1 - k.smoothing) * inv
 	return loss
 }
@@ -171,11 +165,4 @@ func mean(losses []float32, count int) float32 {
 		sum += float64(l)
 	}
 	return float32(sum / float64(max(count, 1)))
-}
-
-// scaled computes y = factor·x.
-func scaled(y, x []float32, factor float32) {
-	for i, v := range x {
-		y[i] = v * factor
-	}
 }

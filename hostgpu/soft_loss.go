@@ -4,6 +4,8 @@ import (
 	"math"
 
 	"gorgonia.org/tensor"
+
+	"github.com/wisp-project/wisp/internal/vec"
 )
 
 // softSoftmax is the loss of a student that learns from a teacher's distributions
@@ -93,7 +95,7 @@ func (k *softSoftmax) row(z []float32, part, target, soft int, inv float32) floa
 		clear(z)
 	}
 	if weight < 1 {
-		add(z, hard)
+		vec.Add(z, hard)
 	}
 	return loss
 }
@@ -105,7 +107,7 @@ func (k *softSoftmax) divergence(z []float32, apart []bool, s int, factor float3
 	places, probs := k.soft.places[s*k.soft.top:(s+1)*k.soft.top], k.soft.probs[s*k.soft.top:(s+1)*k.soft.top]
 	had := k.soft.events[k.soft.first[s] : s+1]
 	if k.t != 1 {
-		scaled(z, z, 1/k.t)
+		vec.Scale(z, z, 1/k.t)
 	}
 	b := k.soft.background
 	var own, ownEntropy, ownScore, agreed, entropy float64

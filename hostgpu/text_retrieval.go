@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/wisp-project/wisp/internal/vec"
 	"github.com/wisp-project/wisp/model"
 )
 
@@ -181,5 +182,5 @@ func (r *retrieval) validate(ctx context.Context, progress func(read, texts int)
 // unit scales x to length 1.
 func unit(x []float32) {
 	length := math.Sqrt(squaredNorm(x))
-	scaled(x, x, float32(1/max(length, model.TextLengthFloor)))
+	vec.Scale(x, x, float32(1/max(length, model.TextLengthFloor)))
 }

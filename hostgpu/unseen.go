@@ -7,6 +7,7 @@ import (
 
 	"gonum.org/v1/gonum/mat"
 
+	"github.com/wisp-project/wisp/internal/vec"
 	"github.com/wisp-project/wisp/model"
 )
 
@@ -29,7 +30,7 @@ func fitFeatures(was, v, f *model.Tensor, counts []float64) (*model.Tensor, erro
 	n, d, width := v.Shape[0], v.Shape[1], f.Shape[1]
 	weighted := model.NewTensor(n, width)
 	for i, c := range counts {
-		scaled(weighted.Row(i), f.Row(i), float32(c/(c+known)))
+		vec.Scale(weighted.Row(i), f.Row(i), float32(c/(c+known)))
 	}
 	square, cross := make([]float32, width*width), make([]float32, width*d)
 	gemm(true, false, width, width, n, 1, weighted.Data, width, f.Data, width, 0, square, width)
@@ -73,7 +74,7 @@ func fitFeatures(was, v, f *model.Tensor, counts []float64) (*model.Tensor, erro
 		reached += c / (c + known) * squaredNorm(predicted.Row(i))
 	}
 	if reached > 0 {
-		scaled(w.Data, w.Data, float32(math.Sqrt(actual/reached)))
+		vec.Scale(w.Data, w.Data, float32(math.Sqrt(actual/reached)))
 	}
 	return w, nil
 }

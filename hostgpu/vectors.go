@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/wisp-project/wisp/internal/vec"
 	"github.com/wisp-project/wisp/model"
 )
 
@@ -50,7 +51,7 @@ func meanDirection(x *model.Tensor) []float32 {
 	if norm == 0 {
 		return nil
 	}
-	scaled(unit, unit, float32(1/norm))
+	vec.Scale(unit, unit, float32(1/norm))
 	return unit
 }
 

@@ -321,7 +321,7 @@ func TestRecommendColdStart(t *testing.T) {
 
 func TestDoctor(t *testing.T) {
 	stdout := succeed(t, "doctor")
-	for _, want := range []string{"BLAS ", "sandbox   wazero runs the kernel", fmt.Sprintf("%x", sha256.Sum256(wasm.Kernel)), "python3"} {
+	for _, want := range []string{"BLAS ", "loops ", "sandbox   wazero runs the kernel", fmt.Sprintf("%x", sha256.Sum256(wasm.Kernel)), "python3"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("doctor does not say %q:\n%s", want, stdout)
 		}

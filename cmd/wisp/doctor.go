@@ -12,6 +12,7 @@ import (
 
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/layout"
+	"github.com/wisp-project/wisp/internal/vec"
 	"github.com/wisp-project/wisp/wasm"
 )
 
@@ -19,7 +20,7 @@ func newDoctor() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this machine has and what it lacks",
-		Long: `Says which matrix library and which GPU training uses, whether the sandbox works, and which
+		Long: `Says which matrix library, which loops and which GPU training uses, whether the sandbox works, and which
 optional programs are there. Always exits with status 0 unless the sandbox fails.`,
 		Example: `  wisp doctor`,
 		Args:    cobra.NoArgs,
@@ -31,6 +32,11 @@ optional programs are there. Always exits with status 0 unless the sandbox fails
 			if blas.Hint != "" {
 				fmt.Fprintf(out, "          %s\n", blas.Hint)
 			}
+			loops := "AVX2 instructions"
+			if !vec.Wide() {
+				loops = "plain Go, several times slower: a build by make for an amd64 processor with AVX2 has vector instructions"
+			}
+			fmt.Fprintf(out, "loops     %s\n", loops)
 			if err := describeGPU(out); err != nil {
 				return err
 			}

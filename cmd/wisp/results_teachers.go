@@ -26,7 +26,7 @@ Leave-one-out with the protocol of quality.md; means over seeds with Student's t
   in their place.
 - both-teacher: with both.
 - calm-teacher: both, with a dropout of 0.5 in the place of 0.4.
-- single-teacher: the one of these with the best mean validation NDCG@10, trained again
+- single-teacher: the one with text that has the best mean validation NDCG@10, trained again
   for the epochs that validation chose with the validation events, like the baselines.
 - best-teacher: all of these with recency-weighted EASE, recency-weighted ItemKNN and
   Markov, standardised and weighted. Weights are chosen on validation, with members
@@ -164,7 +164,8 @@ func (c *contest) run(ctx context.Context, variants []variant, members fitter) (
 		if err := c.add(v.name+"teacher.validation-"+c.metric, validation, ""); err != nil {
 			return best, err
 		}
-		if mean := stat.Mean(validation, nil); mean > bestValidation {
+		alone := v.vectors == (givenVectors{}) && len(variants) > 1 // single-teacher reads text
+		if mean := stat.Mean(validation, nil); mean > bestValidation && !alone {
 			best, bestValidation = v, mean
 			for _, n := range networks {
 				n[0], n[len(n)-1] = n[len(n)-1], n[0]
