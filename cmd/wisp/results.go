@@ -66,6 +66,7 @@ type bench struct {
 	seeds, inputs      int
 	swapped, soaked    int
 	p                  *progress
+	read               map[string]*model.Tensor // what encoders have made of items, by digest
 	machine, commit    string
 }
 
@@ -244,7 +245,10 @@ func (b *bench) trained(ctx context.Context, ds *data.Dataset, fingerprint strin
 	if err == nil && t.fits(m, ds, fingerprint) == nil && v.made(t) {
 		return m, t, dir, nil
 	}
-	r := trainRun{out: dir, vectors: v.vectors, refit: v.refit, options: v.options}
+	if b.read == nil {
+		b.read = map[string]*model.Tensor{}
+	}
+	r := trainRun{out: dir, vectors: v.vectors, read: b.read, refit: v.refit, options: v.options}
 	r.options.Seed = uint64(v.seed)
 	r.tuning.options.Losses.NextItem = 1 // where the encoder is trained too
 	b.p.line("%s %s, %s, seed %d", ds.Name, v.name, s.Protocol, v.seed)

@@ -94,6 +94,7 @@ type trainRun struct {
 	command             string // the command line, where it was one
 	device              string // name of it, "" for the processors
 	vectors             givenVectors
+	read                map[string]*model.Tensor // what encoders have made of items, shared with other trainings; may be nil
 	resume, refit       bool
 	options             hostgpu.TrainOptions
 	tuning              encoderTuning // with vectors.Tuned
@@ -219,7 +220,7 @@ func (r *trainRun) learn(ctx context.Context, ds *data.Dataset, fingerprint, pro
 	if err != nil {
 		return training{}, err
 	}
-	given, digest, err := r.vectors.make(ctx, ds, p)
+	given, digest, err := r.vectors.make(ctx, ds, r.read, p)
 	if err != nil {
 		return training{}, err
 	}

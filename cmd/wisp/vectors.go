@@ -25,8 +25,9 @@ type givenVectors struct {
 }
 
 // make returns the vectors of the items and users of ds, and the digest of the
-// encoder that made them.
-func (v givenVectors) make(ctx context.Context, ds *data.Dataset, p *progress) (given hostgpu.Vectors, digest string, err error) {
+// encoder that made them. What encoders have made of items is in read, by digest, and is
+// added to it; read may be nil.
+func (v givenVectors) make(ctx context.Context, ds *data.Dataset, read map[string]*model.Tensor, p *progress) (given hostgpu.Vectors, digest string, err error) {
 	if v.TFIDF != 0 {
 		if given.Items, err = tfidf(ds.Items, v.TFIDF); err != nil {
 			return given, "", err
@@ -39,9 +40,14 @@ func (v givenVectors) make(ctx context.Context, ds *data.Dataset, p *progress) (
 			return given, "", err
 		}
 		digest = encoderDigest(tok, encoder, ds)
-		x, err := embed(ctx, tok, encoder, "items", len(ds.Items), itemTexts(ds), p)
-		if err != nil {
-			return given, "", err
+		x := read[digest]
+		if x == nil {
+			if x, err = embed(ctx, tok, encoder, "items", len(ds.Items), itemTexts(ds), p); err != nil {
+				return given, "", err
+			}
+			if read != nil {
+				read[digest] = x
+			}
 		}
 		given.Items = beside(given.Items, x)
 	}
