@@ -27,7 +27,9 @@ text-teacher is given the titles' embeddings by a frozen pretrained encoder
 items takes gigabytes. Weights are chosen on 5,000 validation cases.
 
 ndcg10-ratio-to-pytorch is ours over that of a SASRec in PyTorch, above 1 is better. That
-one is given no titles and, like ids-teacher, no validation events; see peers-games.md.
+one is given no titles and, like ids-teacher and text-teacher, no validation events, from
+which single-teacher and best-teacher learn in the end; peers-games.md compares the same
+network on the same events.
 `
 
 // gamesSet is the data set, as bench/games.go prepares it too.
