@@ -4,8 +4,6 @@ import (
 	"math"
 
 	"gorgonia.org/tensor"
-
-	"github.com/wisp-project/wisp/internal/vec"
 )
 
 // overCatalogue makes the logits u_r·v_i of rows u, (P, D), and items v, (N, D), and the
@@ -75,10 +73,8 @@ func (k *fullSoftmax) row(z []float32, target int, inv float32) float32 {
 		return 0
 	}
 	at, off := z[target], k.smoothing/float32(k.n)
-	total, top := vec.SumMax(z)
-	sum := vec.ExpSum(z, top)
-	vec.Affine(z, inv/sum, -off*inv)
-	loss := top + float32(math.Log(float64(sum))) - (1-k.smoothing)*at - off*total
+	normaliser, total := shiftedSoftmax(z, inv, -off*inv)
+	loss := normaliser - (1-k.smoothing)*at - off*total
 	z[target] -= (1 - k.smoothing) * inv
 	return loss
 }

@@ -9,10 +9,17 @@ import (
 // softmax turns the scores in row into probabilities times factor, in place, and
 // returns the logarithm of their normaliser: log sum exp(score).
 func softmax(row []float32, factor float32) float32 {
-	_, top := vec.SumMax(row)
+	normaliser, _ := shiftedSoftmax(row, factor, 0)
+	return normaliser
+}
+
+// shiftedSoftmax is softmax, with shift added to what it makes; it returns the sum of the
+// scores too.
+func shiftedSoftmax(row []float32, factor, shift float32) (normaliser, total float32) {
+	total, top := vec.SumMax(row)
 	sum := vec.ExpSum(row, top)
-	vec.Scale(row, row, factor/sum)
-	return top + float32(math.Log(float64(sum)))
+	vec.Affine(row, factor/sum, shift)
+	return top + float32(math.Log(float64(sum))), total
 }
 
 // addRows adds x to y on all processors.

@@ -45,11 +45,10 @@ func expSum(x []float32, top float32, sum *[lanes]float32) (n int) {
 		return 0
 	}
 	c, t, s := newExponential(), all(top), take(sum)
-	for ; len(x) >= lanes; x = x[lanes:] {
-		e := c.of(load(x).Sub(t))
-		e.StoreSlice(x)
+	for ; n+lanes <= len(x); n += lanes {
+		e := c.of(load(x[n:]).Sub(t))
+		e.StoreSlice(x[n:])
 		s = s.Add(e)
-		n += lanes
 	}
 	s.Store(sum)
 	archsimd.ClearAVXUpperBits()
@@ -61,10 +60,9 @@ func sumMax(x []float32, sum, top *[lanes]float32) (n int) {
 		return 0
 	}
 	s, t := take(sum), take(top)
-	for ; len(x) >= lanes; x = x[lanes:] {
-		v := load(x)
+	for ; n+lanes <= len(x); n += lanes {
+		v := load(x[n:])
 		s, t = s.Add(v), t.Max(v)
-		n += lanes
 	}
 	s.Store(sum)
 	t.Store(top)
@@ -77,9 +75,8 @@ func affine(x []float32, factor, shift float32) (n int) {
 		return 0
 	}
 	f, s := all(factor), all(shift)
-	for ; len(x) >= lanes; x = x[lanes:] {
-		load(x).Mul(f).Add(s).StoreSlice(x)
-		n += lanes
+	for ; n+lanes <= len(x); n += lanes {
+		load(x[n:]).Mul(f).Add(s).StoreSlice(x[n:])
 	}
 	archsimd.ClearAVXUpperBits()
 	return n
