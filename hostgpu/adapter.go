@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 
+	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 
 	"github.com/wisp-project/wisp/model"
@@ -34,35 +35,58 @@ func (k *lowRank) backward(dev device, grads []vector, dout, _ vector, in []argu
 	dev.gemm(false, true, k.out, k.r, k.in, k.scale, dout, k.in, in[0].floats, k.in, 0, grads[1], k.r)
 }
 
-// adapters are trained in place of an encoder: a change of low rank for each
-// matrix of the blocks that are not frozen (Hu et al. 2022). Embeddings, biases,
-// gains and the matrices themselves stay as they are. Gradients of whole matrices
-// are still computed on the way; moments and checkpoints are small.
+// freshRows is a given table, (N, D), some rows of which are others, (n, D).
+type freshRows struct {
+	n, d int
+	rows []int     // n of the table, none twice
+	base []float32 // the table
+}
+
+func (k *freshRows) inputs() []input     { return []input{{shape: tensor.Shape{len(k.rows), k.d}}} }
+func (k *freshRows) shape() tensor.Shape { return tensor.Shape{k.n, k.d} }
+
+func (k *freshRows) forward(dev device, out vector, in []argument) {
+	dev.copy(out, dev.mirror(k.base))
+	dev.scatter(out, in[0].floats, dev.fixed(k.rows), k.d)
+}
+
+func (k *freshRows) backward(dev device, grads []vector, dout, _ vector, _ []argument) {
+	dev.gather(grads[0], dout, dev.fixed(k.rows), k.d)
+}
+
+// adapters are trained in place of a part of a model, which is a text encoder's blocks
+// that are not frozen, or towers: a change of low rank for each matrix that maps
+// vectors to vectors (Hu et al. 2022), and of the embedding of items, rows that hold
+// nothing yet. Other embeddings, biases, gains and the matrices themselves stay as
+// they are. Gradients of whole matrices are still computed on the way; moments and
+// checkpoints are small.
 //
 // Weights for which the text says adapted hold the sums W + scale·B·A under the
 // names of the W, for whoever computes with them outside a graph.
 type adapters struct {
-	rank   int
-	scale  float32
-	blocks []model.Spec  // the tensors of the adapted blocks
-	base   model.Weights // the W, copied
+	rank  int
+	scale float32
+	fresh []int         // rows of the embedding of items that are trained
+	part  []model.Spec  // the tensors of the adapted part
+	base  model.Weights // those of them that change, copied
 }
 
-// Names of an adapter's tensors are that of its matrix and one of these.
+// Names of an adapter's tensors are that of what it changes and one of these.
 const (
-	adapterA = ".adapter.a" // (r, in)
-	adapterB = ".adapter.b" // (out, r)
+	adapterA    = ".adapter.a"    // (r, in)
+	adapterB    = ".adapter.b"    // (out, r)
+	adapterRows = ".adapter.rows" // (n, D) the fresh rows
 )
 
-// newAdapters returns the adapters of the blocks from frozen upwards of an
-// encoder with weights w, or nil for rank 0. A nil *adapters is none.
-func newAdapters(c model.TextConfig, w model.Weights, frozen, rank int, scale float64) *adapters {
+// newAdapters returns the adapters of a part with weights w, or nil for rank 0. A nil
+// *adapters is none.
+func newAdapters(part []model.Spec, w model.Weights, fresh []int, rank int, scale float64) *adapters {
 	if rank == 0 {
 		return nil
 	}
-	a := &adapters{rank: rank, scale: float32(scale), blocks: textBlockSpecs(c, frozen), base: model.Weights{}}
-	for _, s := range a.blocks {
-		if len(s.Shape) == 2 {
+	a := &adapters{rank: rank, scale: float32(scale), fresh: fresh, part: part, base: model.Weights{}}
+	for _, s := range part {
+		if isMap(s) || s.Name == model.ItemEmbedding && len(fresh) > 0 {
 			a.base[s.Name] = w[s.Name]
 		}
 	}
@@ -70,46 +94,66 @@ func newAdapters(c model.TextConfig, w model.Weights, frozen, rank int, scale fl
 	return a
 }
 
-// specs lists the tensors that are trained.
-func (a *adapters) specs() []model.Spec {
+// isMap tells a matrix that maps vectors to vectors from a table that is looked up.
+func isMap(s model.Spec) bool {
+	switch s.Name {
+	case model.ItemEmbedding, model.UserType, model.UserGap:
+		return false
+	}
+	return len(s.Shape) == 2 && !isDistance(s.Name)
+}
+
+// Specs lists the tensors that are trained, in place of those of the part.
+func (a *adapters) Specs() []model.Spec {
 	var specs []model.Spec
-	for _, s := range a.blocks {
-		if a.base[s.Name] != nil {
-			specs = append(specs,
-				model.Spec{Name: s.Name + adapterA, Shape: []int{a.rank, s.Shape[1]}},
-				model.Spec{Name: s.Name + adapterB, Shape: []int{s.Shape[0], a.rank}})
+	for _, s := range a.part {
+		if a.base[s.Name] == nil {
+			continue
+		}
+		k, names := a.change(s.Name)
+		for i, in := range k.inputs() {
+			specs = append(specs, model.Spec{Name: names[i], Shape: in.shape})
 		}
 	}
 	return specs
 }
 
 // draw makes w adapted by fresh adapters, in place where it has them: as each B is
-// zero, they change nothing yet.
+// zero and rows are those that are there, they change nothing yet.
 func (a *adapters) draw(w model.Weights, seed uint64) {
 	if a == nil {
 		return
 	}
 	rng := rand.New(rand.NewPCG(seed, 1<<62)) // a stream that no epoch has
-	for _, s := range a.specs() {
+	for _, s := range a.Specs() {
 		if w[s.Name] == nil {
 			w[s.Name] = model.NewTensor(s.Shape...)
 		}
-		x := w[s.Name].Data
-		if strings.HasSuffix(s.Name, adapterB) {
-			clear(x)
-			continue
-		}
-		for i := range x {
-			x[i] = float32(rng.NormFloat64() / math.Sqrt(float64(s.Shape[1])))
+		x := w[s.Name]
+		switch {
+		case strings.HasSuffix(s.Name, adapterB):
+			clear(x.Data)
+		case strings.HasSuffix(s.Name, adapterRows):
+			for i, row := range a.fresh {
+				copy(x.Row(i), a.base[model.ItemEmbedding].Row(row))
+			}
+		default:
+			for i := range x.Data {
+				x.Data[i] = float32(rng.NormFloat64() / math.Sqrt(float64(s.Shape[1])))
+			}
 		}
 	}
 	a.merge(host, w, w)
 }
 
-// kernel returns the kernel of the named matrix.
-func (a *adapters) kernel(name string) *lowRank {
+// change returns the kernel of the named tensor, which is one that changes, and the
+// names of the tensors that it is made of.
+func (a *adapters) change(name string) (kernel, []string) {
 	w := a.base[name]
-	return &lowRank{out: w.Shape[0], in: w.Shape[1], r: a.rank, scale: a.scale, base: w.Data}
+	if name == model.ItemEmbedding {
+		return &freshRows{n: w.Shape[0], d: w.Shape[1], rows: a.fresh, base: w.Data}, []string{name + adapterRows}
+	}
+	return &lowRank{out: w.Shape[0], in: w.Shape[1], r: a.rank, scale: a.scale, base: w.Data}, []string{name + adapterA, name + adapterB}
 }
 
 // merge makes to adapted by the adapters in from, in the memory of dev.
@@ -118,37 +162,51 @@ func (a *adapters) merge(dev device, to, from model.Weights) {
 		return
 	}
 	for name := range a.base {
-		a.kernel(name).forward(dev, dev.mirror(to[name].Data), []argument{
-			{floats: dev.mirror(from[name+adapterA].Data)}, {floats: dev.mirror(from[name+adapterB].Data)},
-		})
+		k, names := a.change(name)
+		in := make([]argument, len(names))
+		for i, n := range names {
+			in[i].floats = dev.mirror(from[n].Data)
+		}
+		k.forward(dev, dev.mirror(to[name].Data), in)
 	}
 }
 
-// trainedSpecs lists what is trained of an encoder: adapters where there are any,
-// otherwise its own tensors from block frozen upwards.
-func trainedSpecs(c model.TextConfig, frozen int, a *adapters) []model.Spec {
+// trainedSpecs lists what is trained of a part: adapters where there are any,
+// otherwise its own tensors.
+func trainedSpecs(part []model.Spec, a *adapters) []model.Spec {
 	if a != nil {
-		return a.specs()
+		return a.Specs()
 	}
-	return trainedTextSpecs(c, frozen)
+	return part
 }
 
-// newTextGraphBuilder starts a graph with what is trained of an encoder and the
-// parameters head. With adapters, the blocks read their sums in place of the
-// matrices, and all else as constants.
-func newTextGraphBuilder(dev device, c model.TextConfig, w model.Weights, frozen int, a *adapters, head ...model.Spec) *graphBuilder {
-	b := newGraphBuilder(dev, append(trainedSpecs(c, frozen, a), head...), w)
+// newAdaptedGraphBuilder starts a graph with what is trained of a part and the
+// parameters head. With adapters, it reads the sums in place of what changes, and all
+// else of the part as constants.
+func newAdaptedGraphBuilder(dev device, part []model.Spec, w model.Weights, a *adapters, head ...model.Spec) *graphBuilder {
+	b := newGraphBuilder(dev, append(trainedSpecs(part, a), head...), w)
 	if a == nil {
 		return b
 	}
-	for _, s := range a.blocks {
+	for _, s := range a.part {
 		if a.base[s.Name] == nil {
 			b.nodes[s.Name] = b.input(s.Name, s.Shape, w[s.Name].Data)
 			continue
 		}
-		b.nodes[s.Name] = b.add(s.Name, a.kernel(s.Name), b.nodes[s.Name+adapterA], b.nodes[s.Name+adapterB])
+		k, names := a.change(s.Name)
+		args := make([]*gorgonia.Node, len(names))
+		for i, n := range names {
+			args[i] = b.nodes[n]
+		}
+		b.nodes[s.Name] = b.add(s.Name, k, args...)
 	}
 	return b
+}
+
+// newTextGraphBuilder does so for an encoder's blocks from frozen upwards, and what is
+// trained below them.
+func newTextGraphBuilder(dev device, c model.TextConfig, w model.Weights, frozen int, a *adapters, head ...model.Spec) *graphBuilder {
+	return newAdaptedGraphBuilder(dev, trainedTextSpecs(c, frozen), w, a, head...)
 }
 
 // validAdapters reports options that no adapters can have.

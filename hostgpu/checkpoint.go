@@ -14,14 +14,14 @@ import (
 	"github.com/wisp-project/wisp/model"
 )
 
-// A checkpoint is one safetensors file: the weights, the optimiser's moments, the
-// running average and the best weights, each under a prefix, and in the metadata
-// the options, the configuration and where the run stands.
+// A checkpoint is one safetensors file: the weights that are trained, the optimiser's
+// moments, the running average and the best weights, each under a prefix, and in the
+// metadata the options, the configuration and where the run stands.
 
 // groups are the sets of tensors in a checkpoint, by prefix.
 func (t *Trainer) groups() map[string]model.Weights {
 	groups := map[string]model.Weights{
-		"weights/": t.weights, "adam.m/": t.adam.m, "adam.v/": t.adam.v, "average/": t.average, "best/": t.best,
+		"weights/": t.trained(), "adam.m/": t.adam.m, "adam.v/": t.adam.v, "average/": t.average, "best/": t.best,
 	}
 	if t.joint != nil {
 		maps.Copy(groups, t.joint.groups())
@@ -50,7 +50,7 @@ func (t *Trainer) Save(path string) error {
 
 // pull brings what a device has changed to the host.
 func (t *Trainer) pull() error {
-	if err := pullWeights(t.dev, t.weights, t.adam.m, t.adam.v, t.average); err != nil || t.joint == nil {
+	if err := pullWeights(t.dev, t.trained(), t.adam.m, t.adam.v, t.average); err != nil || t.joint == nil {
 		return err
 	}
 	if err := t.dev.pull(t.joint.gradient.Data); err != nil {
@@ -125,13 +125,17 @@ func (t *Trainer) load(path string) error {
 		return fmt.Errorf("%s was made with other options or data: it has %+v and %+v, this run %+v and %+v", path, opts, cfg, t.opts, t.cfg)
 	}
 	if fingerprint != t.data {
-		return fmt.Errorf("%s was made from other events or item vectors", path)
+		return fmt.Errorf("%s was made from other events or item vectors, or with adapters of another model", path)
 	}
 	if min(run.Epoch, run.Step, run.Total, run.BestEpoch) < 0 || run.BestEpoch > run.Epoch {
 		return fmt.Errorf("%s stands at step %d of epoch %d with the best epoch %d, which cannot be", path, run.Step, run.Epoch, run.BestEpoch)
 	}
+	shapes := model.Shaped(t.cfg)
+	if t.adapters != nil {
+		shapes = t.adapters
+	}
 	for _, prefix := range []string{"weights/", "average/", "best/"} {
-		if err := loaded[prefix].Check(cfg); err != nil {
+		if err := loaded[prefix].Check(shapes); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
@@ -155,10 +159,10 @@ func (t *Trainer) load(path string) error {
 			return err
 		}
 	}
-	for name, w := range t.weights { // in place: the graph's nodes share this memory
+	for name, w := range t.trained() { // in place: the graph's nodes share this memory
 		copy(w.Data, loaded["weights/"][name].Data)
 	}
-	if err := pushWeights(t.dev, t.weights); err != nil {
+	if err := pushWeights(t.dev, t.trained()); err != nil {
 		return err
 	}
 	t.average, t.best = loaded["average/"], loaded["best/"]
@@ -214,11 +218,17 @@ func (t *Trainer) fingerprint() (string, error) {
 	if t.joint != nil {
 		h.Write(t.joint.fingerprint())
 	}
-	for _, given := range []*model.Tensor{t.given.Items, t.given.Users} {
-		if given == nil {
+	also := []*model.Tensor{t.given.Items, t.given.Users}
+	if t.adapters != nil { // what they change is no part of a checkpoint
+		for _, s := range t.cfg.Specs() {
+			also = append(also, t.weights[s.Name])
+		}
+	}
+	for _, x := range also {
+		if x == nil {
 			continue
 		}
-		for _, v := range given.Data {
+		for _, v := range x.Data {
 			put(int(math.Float32bits(v)))
 		}
 	}

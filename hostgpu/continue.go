@@ -3,6 +3,7 @@ package hostgpu
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/model"
@@ -31,6 +32,18 @@ func (a *Ancestor) check(ds *data.Dataset) error {
 	return nil
 }
 
+// unlearnt lists the items of which a has learnt nothing, among those that are ranked:
+// they are new, or a knows them by their given vectors alone.
+func (a *Ancestor) unlearnt(place []int32) []int {
+	var items []int
+	for i, j := range a.Items {
+		if place[i] >= 0 && (j < 0 || !slices.ContainsFunc(a.Model.Weights[model.ItemEmbedding].Row(int(j)), func(x float32) bool { return x != 0 })) {
+			items = append(items, i)
+		}
+	}
+	return items
+}
+
 // NewContinuation prepares to go on with the training of a model, as NewTrainer does
 // from chance: lessons.From is where it stands, lessons.Lessons are the histories that
 // it learns from now, with the item that came after each event, and no teacher. Where
@@ -41,8 +54,9 @@ func (a *Ancestor) check(ds *data.Dataset) error {
 // The model's item vectors are taken over, whatever they are made of now: W_feat is
 // regressed on the given vectors, which change with every text that comes, and the
 // embeddings take up the difference. A new item starts from what its given vector says
-// of it, or else from chance. The moments of the optimiser start from zero. The error
-// wraps ErrOptions where the options ask for other shapes than the model has, and
+// of it, or else from chance. The moments of the optimiser start from zero. With
+// AdapterRank that is all that happens to the weights which adapters leave alone. The
+// error wraps ErrOptions where the options ask for other shapes than the model has, and
 // ErrData where lessons or places do not belong to ds.
 func NewContinuation(ds *data.Dataset, split *data.Split, given Vectors, lessons Lessons, opts TrainOptions) (*Trainer, error) {
 	switch {

@@ -104,13 +104,25 @@ func TestContinuationTakesOver(t *testing.T) {
 
 // What is saved within an epoch is enough to come to the same weights, as after a kill.
 func TestContinuationResumesWithinEpoch(t *testing.T) {
+	for name, rank := range map[string]int{"whole": 0, "adapters": 2} {
+		t.Run(name, func(t *testing.T) { resumesWithinEpoch(t, rank) })
+	}
+}
+
+func resumesWithinEpoch(t *testing.T, rank int) {
 	d, s := chain(60, 30, 12)
-	was := finish(t, newTrainer(t, d, s, hostgpu.Vectors{}, quick()), "")
+	r := rand.New(rand.NewPCG(4, 0))
+	vectors := func(items int) hostgpu.Vectors {
+		return hostgpu.Vectors{Items: &model.Tensor{Shape: []int{items, 6}, Data: normal(r, items*6, 1)}}
+	}
+	was := finish(t, newTrainer(t, d, s, vectors(30), quick()), "")
 	g, now, from := grown(d, s)
+	given, o := vectors(31), quick()
+	o.AdapterRank = rank
 	begin := func() *hostgpu.Trainer {
 		l := nextItems(now.Train)
 		l.From = &hostgpu.Ancestor{Model: was, Items: from}
-		tr := newContinuation(t, g, now, hostgpu.Vectors{}, l, quick())
+		tr := newContinuation(t, g, now, given, l, o)
 		tr.SaveEvery(2)
 		return tr
 	}

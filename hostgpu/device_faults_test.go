@@ -55,15 +55,32 @@ func TestNoGPU(t *testing.T) {
 // Where memory is short, a step is made in parts, with the loss and the gradient that
 // it has as a whole; and where it is too short for a row, that is said.
 func TestGPUOutOfMemory(t *testing.T) {
-	s := standIn(t)
 	ds, split := chain(60, 40, 12)
 	o := quick()
 	o.Rows, o.Dropout, o.Epochs = 8, -1, 2
+	was := finish(t, newTrainer(t, ds, split, hostgpu.Vectors{}, o), "")
+	g, now, from := grown(ds, split)
+	for name, begin := range map[string]func(t *testing.T, o hostgpu.TrainOptions) *hostgpu.Trainer{
+		"whole": func(t *testing.T, o hostgpu.TrainOptions) *hostgpu.Trainer {
+			return newTrainer(t, ds, split, hostgpu.Vectors{}, o)
+		},
+		"adapters": func(t *testing.T, o hostgpu.TrainOptions) *hostgpu.Trainer {
+			l := nextItems(now.Train)
+			l.From, o.AdapterRank = &hostgpu.Ancestor{Model: was, Items: from}, 2
+			return newContinuation(t, g, now, hostgpu.Vectors{}, l, o)
+		},
+	} {
+		t.Run(name, func(t *testing.T) { outOfMemory(t, o, begin) })
+	}
+}
+
+func outOfMemory(t *testing.T, o hostgpu.TrainOptions, begin func(t *testing.T, o hostgpu.TrainOptions) *hostgpu.Trainer) {
+	s := standIn(t)
 	open := func(bytes int64) *hostgpu.Trainer {
 		d, err := s.Device(hostgpu.DeviceCUDA, bytes, 1, 13000, -1)
 		o := o
 		o.Device = opened(t, d, err)
-		return newTrainer(t, ds, split, hostgpu.Vectors{}, o)
+		return begin(t, o)
 	}
 	before := s.Used()
 	whole := open(-1)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/wisp-project/wisp/hostgpu"
@@ -39,6 +40,14 @@ func towerTrainings(t *testing.T) map[string]func(t *testing.T, d *hostgpu.Devic
 			return newTrainer(t, ds, s, given, o)
 		}
 	}
+	// A model that has learnt nothing of that item, which now comes.
+	ancestor := sync.OnceValue(func() *hostgpu.Ancestor {
+		a := &hostgpu.Ancestor{Model: finish(t, plain(without, func(*hostgpu.TrainOptions) {})(t, nil), "")}
+		for i := range ds.Items {
+			a.Items = append(a.Items, int32(i))
+		}
+		return a
+	})
 	return map[string]func(t *testing.T, d *hostgpu.Device) *hostgpu.Trainer{
 		"full":    plain(s, func(o *hostgpu.TrainOptions) { o.Smoothing = 0.1 }),
 		"ranked":  plain(without, func(o *hostgpu.TrainOptions) { o.IDDropout = 0.2 }),
@@ -47,6 +56,12 @@ func towerTrainings(t *testing.T) map[string]func(t *testing.T, d *hostgpu.Devic
 			o := quick()
 			o.Device = d
 			return newDistiller(t, ds, s, chainLessons(t, ds, s), o)
+		},
+		"adapters": func(t *testing.T, d *hostgpu.Device) *hostgpu.Trainer {
+			o, l := quick(), nextItems(s.Train)
+			o.Device, o.AdapterRank = d, 3
+			l.From = ancestor()
+			return newContinuation(t, ds, s, given, l, o)
 		},
 	}
 }

@@ -140,12 +140,16 @@ type GraphSpec struct {
 	Samples          int
 	LogQ             []float32
 	Share, IDDropout float32
+	AdapterRank      int
+	Fresh            []int // items whose rows adapters have
 }
 
-// NewGraph builds the graph of a tower.
+// NewGraph builds the graph of a tower, and adds to w the adapters that are asked for.
 func NewGraph(c model.Config, w model.Weights, s GraphSpec) (*Graph, error) {
 	tw := newTower(c, s.Rows, s.Length, s.Share, &stepState{seed: 1, step: 1})
-	g, err := newTowerGraph(host, w, tw, graphSpec{given: s.Given, idDropout: s.IDDropout, samples: s.Samples, logq: s.LogQ})
+	a := newAdapters(towerSpecs(c), w, s.Fresh, s.AdapterRank, 0.7)
+	a.draw(w, 1)
+	g, err := newTowerGraph(host, w, tw, graphSpec{given: s.Given, idDropout: s.IDDropout, samples: s.Samples, logq: s.LogQ, adapters: a})
 	if err != nil {
 		return nil, err
 	}

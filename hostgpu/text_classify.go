@@ -146,12 +146,12 @@ func NewTextClassifier(m *model.TextModel, classes int, opts TextClassifyOptions
 		drop: &dropout{share: float32(o.Dropout), site: 1 << 16, state: c.state}, // a site that no block has
 	}
 	c.weights = maps.Clone(m.Weights)
-	c.adapters = newAdapters(m.Config, m.Weights, o.FrozenLayers, o.AdapterRank, o.AdapterScale)
+	c.adapters = newAdapters(textBlockSpecs(m.Config, o.FrozenLayers), m.Weights, nil, o.AdapterRank, o.AdapterScale)
 	c.frozen = newFrozenText(m.Config, c.weights, o.FrozenLayers, o.FrozenLayers > 0 || c.adapters != nil)
 	for _, tw := range []*textTower{c.tower, c.frozen.tower} {
 		tw.pool.unit = false
 	}
-	c.specs = append(trainedSpecs(m.Config, o.FrozenLayers, c.adapters), c.head.specs()...)
+	c.specs = append(trainedSpecs(trainedTextSpecs(m.Config, o.FrozenLayers), c.adapters), c.head.specs()...)
 	for _, s := range slices.Concat(c.specs, textBlockSpecs(m.Config, o.FrozenLayers)) {
 		c.weights[s.Name] = model.NewTensor(s.Shape...)
 	}

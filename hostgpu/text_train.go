@@ -178,7 +178,7 @@ func newTextTrainer(m *model.TextModel, opts TextTrainOptions) (_ *TextTrainer, 
 	}
 	t := &TextTrainer{
 		m: m, opts: o, dev: o.Device.open(), weights: maps.Clone(m.Weights),
-		adapters: newAdapters(m.Config, m.Weights, o.FrozenLayers, o.AdapterRank, o.AdapterScale),
+		adapters: newAdapters(textBlockSpecs(m.Config, o.FrozenLayers), m.Weights, nil, o.AdapterRank, o.AdapterScale),
 		state:    &stepState{seed: o.Seed}, adam: newAdamW(o.WeightDecay), graphs: map[batchRows]*textGraph{},
 	}
 	t.adapters.draw(t.weights, o.Seed)
@@ -196,7 +196,7 @@ func newTextTrainer(m *model.TextModel, opts TextTrainOptions) (_ *TextTrainer, 
 
 // specs lists the tensors that are trained.
 func (t *TextTrainer) specs() []model.Spec {
-	specs := trainedSpecs(t.m.Config, t.opts.FrozenLayers, t.adapters)
+	specs := trainedSpecs(trainedTextSpecs(t.m.Config, t.opts.FrozenLayers), t.adapters)
 	if t.masked != nil {
 		specs = append(specs, t.m.Config.MaskedSpecs()...)
 	}

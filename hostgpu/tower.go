@@ -131,14 +131,21 @@ type graphSpec struct {
 	logq      []float32 // with samples, of the ranked items
 	soft      *softRows // a teacher's distributions over the ranked items, nil for none
 	softTerm  SoftTerm
+	adapters  *adapters // nil for none
 }
 
-// newTowerGraph builds loss and gradients for weights w.
+// towerSpecs lists what a graph trains where there are no adapters: the cold-start
+// vector is fitted when the item vectors are final.
+func towerSpecs(c model.Config) []model.Spec {
+	return slices.DeleteFunc(c.Specs(), func(s model.Spec) bool { return s.Name == model.UserCold })
+}
+
+// newTowerGraph builds loss and gradients for weights w, those of adapters too where
+// there are any.
 func newTowerGraph(dev device, w model.Weights, tw *tower, spec graphSpec) (*towerGraph, error) {
 	c, p := tw.cfg, tw.b*tw.t
 	g := &towerGraph{batch: newBatch(p)}
-	// The cold-start vector is fitted when the item vectors are final.
-	b := newGraphBuilder(dev, slices.DeleteFunc(c.Specs(), func(s model.Spec) bool { return s.Name == model.UserCold }), w)
+	b := newAdaptedGraphBuilder(dev, towerSpecs(c), w, spec.adapters)
 	v := b.nodes[model.ItemEmbedding]
 	if c.Features > 0 {
 		k := &itemVectors{n: c.Items, d: c.Dim, f: c.Features, x: spec.given.Items.Data, dx: spec.gradient, drop: tw.drop(spec.idDropout)}

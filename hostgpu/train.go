@@ -42,7 +42,14 @@ type TrainOptions struct {
 	// IDDropout is the share of items that a step knows by their given vectors
 	// alone, for the sake of items that will come without events (0: none).
 	IDDropout float64 `json:"id_dropout"`
-	Seed      uint64  `json:"seed"`
+	// AdapterRank, where it is above 0, is the rank of the adapters that are trained in
+	// place of the towers, of a model that goes on (Lessons.From): the matrices W of the
+	// user tower's blocks and those that given vectors go through become
+	// W + AdapterScale·B·A (Hu et al. 2022). Of the embedding of items, rows are trained
+	// of which that model has learnt nothing; all else stays as it is.
+	AdapterRank  int     `json:"adapter_rank,omitzero"`
+	AdapterScale float64 `json:"adapter_scale,omitzero"` // also written alpha/rank (1)
+	Seed         uint64  `json:"seed"`
 
 	// Encoder are the options of a text encoder that is trained too, whose losses
 	// are that of the next item alone unless they say otherwise. Of them Seed,
@@ -93,6 +100,9 @@ func (o TrainOptions) withDefaults(items int) TrainOptions {
 	deff(&o.Smoothing, 0.1)
 	deff(&o.Average, 0.998)
 	o.IDDropout = max(o.IDDropout, 0)
+	if o.AdapterRank > 0 {
+		deff(&o.AdapterScale, 1)
+	}
 	if o.Samples == 0 && items > fullSoftmaxLimit {
 		o.Samples = 4096
 	}
@@ -126,7 +136,7 @@ func (o TrainOptions) Validate() error {
 			return fmt.Errorf("%w: %s is %v, must not exceed %v", ErrOptions, f.name, f.v, f.limit)
 		}
 	}
-	return nil
+	return validAdapters(o.AdapterRank, o.AdapterScale)
 }
 
 // Progress is what a run tells about itself: after each step; while a text encoder
@@ -149,25 +159,28 @@ type Progress struct {
 // item.
 type Trainer struct {
 	*course
-	opts    TrainOptions
-	cfg     model.Config
-	given   Vectors
-	soft    *softRows // nil without a teacher
-	ranked  []int     // the items that the softmax ranks
-	usual   []float32 // direction of the mean description, nil for none
-	data    string    // fingerprint of all of these
-	dev     device
-	state   *stepState
-	graph   *towerGraph
-	spec    graphSpec
-	parts   int    // in which a step is made
-	joint   *joint // nil where no encoder is trained
-	weights model.Weights
-	adam    *adamW
-	average model.Weights
-	best    model.Weights
-	run     runState
-	every   int // steps within an epoch after which Run saves too, 0 for none
+	opts   TrainOptions
+	cfg    model.Config
+	given  Vectors
+	soft   *softRows // nil without a teacher
+	ranked []int     // the items that the softmax ranks
+	usual  []float32 // direction of the mean description, nil for none
+	data   string    // fingerprint of all of these
+	dev    device
+	state  *stepState
+	graph  *towerGraph
+	spec   graphSpec
+	parts  int    // in which a step is made
+	joint  *joint // nil where no encoder is trained
+	// weights are those of the model, and of adapters; with these the model's are what
+	// they were in the beginning. average and best are those that are trained alone.
+	weights  model.Weights
+	adapters *adapters // nil without any
+	adam     *adamW
+	average  model.Weights
+	best     model.Weights
+	run      runState
+	every    int // steps within an epoch after which Run saves too, 0 for none
 }
 
 // runState is where a run stands; it is part of a checkpoint.
@@ -214,6 +227,9 @@ func newTrainer(ds *data.Dataset, on *course, given Vectors, lessons *Lessons, o
 	}
 	if err := opts.Validate(); err != nil {
 		return nil, err
+	}
+	if opts.AdapterRank > 0 && (lessons == nil || lessons.From == nil) {
+		return nil, fmt.Errorf("%w: adapter rank %d without a model that goes on: nothing would have learnt what adapters leave as it is; name the model in Lessons.From, or train without adapters", ErrOptions, opts.AdapterRank)
 	}
 	o := opts.withDefaults(len(ds.Items))
 	taught := lessons != nil && lessons.Targets != nil
@@ -264,6 +280,10 @@ func newTrainer(ds *data.Dataset, on *course, given Vectors, lessons *Lessons, o
 		}
 	}
 	place := t.rank()
+	if o.AdapterRank > 0 {
+		t.adapters = newAdapters(towerSpecs(c), t.weights, lessons.From.unlearnt(place), o.AdapterRank, o.AdapterScale)
+		t.adapters.draw(t.weights, o.Seed)
+	}
 	if taught {
 		t.soft = lessons.soft(place, len(t.ranked))
 	}
@@ -275,9 +295,12 @@ func newTrainer(ds *data.Dataset, on *course, given Vectors, lessons *Lessons, o
 		return nil, err
 	}
 	t.adam = newAdamW(o.WeightDecay)
-	t.average, t.best = cloneWeights(t.weights), cloneWeights(t.weights)
+	t.average, t.best = cloneWeights(t.trained()), cloneWeights(t.trained())
 
-	spec := graphSpec{given: t.given, idDropout: float32(o.IDDropout), smoothing: float32(o.Smoothing), samples: o.Samples, soft: t.soft, softTerm: o.Soft}
+	spec := graphSpec{
+		given: t.given, idDropout: float32(o.IDDropout), smoothing: float32(o.Smoothing), samples: o.Samples, soft: t.soft, softTerm: o.Soft,
+		adapters: t.adapters,
+	}
 	if t.joint != nil {
 		spec.gradient = t.joint.gradient.Data
 	}
@@ -556,7 +579,37 @@ func (t *Trainer) current() model.Weights {
 	if t.opts.Average > 0 {
 		return t.average
 	}
-	return t.weights
+	return t.trained()
+}
+
+// trained returns the weights that steps move: of adapters where there are any,
+// otherwise the model's.
+func (t *Trainer) trained() model.Weights {
+	if t.adapters == nil {
+		return t.weights
+	}
+	w := model.Weights{}
+	for _, s := range t.adapters.Specs() {
+		w[s.Name] = t.weights[s.Name]
+	}
+	return w
+}
+
+// merged returns the model's weights that the trained weights w come to. They share
+// memory with w or the trainer.
+func (t *Trainer) merged(w model.Weights) model.Weights {
+	if t.adapters == nil {
+		return w
+	}
+	m := model.Weights{}
+	for _, s := range t.cfg.Specs() {
+		m[s.Name] = t.weights[s.Name]
+		if t.adapters.base[s.Name] != nil {
+			m[s.Name] = model.NewTensor(s.Shape...)
+		}
+	}
+	t.adapters.merge(host, m, w)
+	return m
 }
 
 // examined is a validation case: the items of its history, and the one that came next.
@@ -571,7 +624,7 @@ func (t *Trainer) validate(ctx context.Context) (float64, error) {
 	if t.exam.Len() == 0 {
 		return 0, nil
 	}
-	m, err := model.New(t.cfg, t.current(), t.given.Items)
+	m, err := model.New(t.cfg, t.merged(t.current()), t.given.Items)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrDiverged, err)
 	}
@@ -632,11 +685,15 @@ func (t *Trainer) validate(ctx context.Context) (float64, error) {
 
 // Model returns the model with the best validation so far, with its cold-start
 // vector and W_feat fitted (see fitFeatures); it shares nothing with the trainer. The mean of the descriptions
-// changes nothing in it: the user of whom nothing is said is the usual one.
+// changes nothing in it: the user of whom nothing is said is the usual one. With adapters, W_feat is as it was
+// fitted in the beginning, plus what was learnt: embeddings that stay as they are cannot take up a difference.
 func (t *Trainer) Model() (*model.Model, error) {
-	w, err := t.refitted(t.best)
-	if err != nil {
-		return nil, err
+	w := t.merged(t.best)
+	if t.adapters == nil {
+		var err error
+		if w, err = t.refitted(w); err != nil {
+			return nil, err
+		}
 	}
 	w = cloneWeights(w)
 	if t.cfg.Descriptions > 0 {
