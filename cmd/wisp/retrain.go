@@ -38,6 +38,10 @@ user. The candidate is signed and published if the 95 % interval of the paired d
 of NDCG@10 does not reach below --margin, among all users and among those known before.
 Otherwise the new events are seen again by the next run, together with later ones.
 
+With --adapter-rank, only what adapters change is another: the matrices of the towers by
+changes of that rank, merged into them, and the learnt vectors of items that had no events
+before. Less can be learnt, and forgotten.
+
 Nothing is learnt from events that cannot be trusted: too many broken rows, unknown items or
 wrong times, more events in a day than people ever made, too many by newcomers or by users
 faster than a person. --discard leaves the new events out for good.
@@ -98,6 +102,7 @@ events; 6 another job is running; 130 interrupted; 1 anything else.`,
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of all chance")
 	f.IntVar(&o.Epochs, "epochs", 0, "epochs over the new events and the old ones with them (default 3)")
 	f.Float64Var(&o.LearningRate, "lr", 0, "learning rate (default 0.001)")
+	f.IntVar(&o.AdapterRank, "adapter-rank", 0, "train adapters of this rank in place of the matrices, the embeddings of items that nothing was learnt of, and nothing else (default 0: all is trained)")
 	f.Float64Var(&o.Rehearsal, "rehearsal", 0, "old events that are learnt from again for each new one (default 1, negative for none)")
 	f.Float64Var(&o.Holdout, "holdout", 0, "share of the new events, the newest, that the candidate is compared on (default 0.2)")
 	f.IntVar(&o.SaveEvery, "save-every", 0, "steps between checkpoints; one is also made after each epoch (default 200)")

@@ -245,6 +245,7 @@ func (e *execution) train(ctx context.Context, ds *data.Dataset, fingerprint str
 	opts := e.m.Options
 	o := again(t.Options, from.Model.Config)
 	o.Seed, o.Epochs, o.LearningRate = opts.Seed+uint64(e.m.Run), opts.Epochs, opts.LearningRate
+	o.AdapterRank = opts.AdapterRank
 	lessons := retrain.Histories(s.Train, e.m.Before.Accepted.Horizon, o.Window, opts.Rehearsal, rand.New(rand.NewPCG(o.Seed, 0x4e)))
 	if e.spoil != nil {
 		e.spoil(lessons, &o)
@@ -273,6 +274,7 @@ func again(o hostgpu.TrainOptions, c model.Config) hostgpu.TrainOptions {
 	o.Warmup = 20 // the moments are new, the weights are not
 	o.Soft = hostgpu.SoftTerm{}
 	o.Encoder, o.EncoderEvery = hostgpu.TextTrainOptions{}, 0
+	o.AdapterRank, o.AdapterScale = 0, 0 // whoever trains on says so anew
 	return o
 }
 
@@ -330,7 +332,7 @@ func (e *execution) distil(ctx context.Context, ds *data.Dataset, fingerprint st
 		}
 		c := r.ancestor.Model.Config
 		r.options.Dim, r.options.Layers, r.options.Heads, r.options.FFN, r.options.Window = c.Dim, c.Layers, c.Heads, c.FFN, c.Window
-		r.options.Epochs, r.options.LearningRate = opts.Epochs, opts.LearningRate
+		r.options.Epochs, r.options.LearningRate, r.options.AdapterRank = opts.Epochs, opts.LearningRate, opts.AdapterRank
 	}
 	r.resume = exists(filepath.Join(r.out, checkpointFile))
 	_, err = r.learn(ctx, ds, fingerprint, s, voices, nil, e.p)

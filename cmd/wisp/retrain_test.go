@@ -20,6 +20,7 @@ import (
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/retrain"
+	"github.com/wisp-project/wisp/model"
 )
 
 // beginning is what retraining begins from: five months of a simulated shop, and the
@@ -484,6 +485,7 @@ func TestRetrainRefuses(t *testing.T) {
 		"no feed":         {j.args("--state", filepath.Join(t.TempDir(), "job"), "--events", filepath.Join(j.feed, "absent")), []string{"absent"}},
 		"a wrong option":  {j.args("--margin", "-1"), []string{"margin"}},
 		"wrong bits":      {j.args("--item-bits", "2"), []string{"3 to 8"}},
+		"a wrong rank":    {j.args("--adapter-rank", "-1"), []string{"adapter rank is -1", "between 0 and 4096"}},
 		"a wrong size":    {j.args("--distil", "huge"), []string{"nano, micro or small"}},
 		"other data":      {j.args("--state", filepath.Join(t.TempDir(), "job"), "--data", c.prepared), []string{"was trained on"}},
 		"other artefact":  {j.args("--state", filepath.Join(t.TempDir(), "job"), "--artefact", j.items), []string{j.items}},
@@ -650,4 +652,67 @@ func TestRetrainInterrupted(t *testing.T) {
 	if out := succeed(t, "retrain", "--replay", retrain.Folder(j.state).Manifest(1), "--key", j.key); !strings.Contains(out, "the same bytes") {
 		t.Error(out)
 	}
+}
+
+// TestRetrainAdapters goes on by adapters alone, also after an interruption, and then
+// whole again. What adapters leave as it is stays so to the bit.
+func TestRetrainAdapters(t *testing.T) {
+	j := newJob(t)
+	adapters := []string{"--adapter-rank", "4", "--lr", "0.003", "--margin", "0.05"}
+	j.add("week-0.jsonl", j.weeks[0])
+	ctx, cancel := context.WithCancel(t.Context())
+	var stderr bytes.Buffer
+	code := run(ctx, j.args(adapters...), &stderr, writerFunc(func(b []byte) {
+		stderr.Write(b)
+		if bytes.HasPrefix(b, []byte("epoch   1")) {
+			cancel()
+		}
+	}))
+	cancel()
+	wantInterrupted(t, outcome{code: code, stderr: stderr.String()}, "run the same command again to go on")
+	j.publishes(2, adapters...)
+	if rank := j.manifest(1).Options.AdapterRank; rank != 4 {
+		t.Errorf("the manifest says adapters of rank %d", rank)
+	}
+	if out := succeed(t, "retrain", "--replay", retrain.Folder(j.state).Manifest(1), "--key", j.key); !strings.Contains(out, "the same bytes") {
+		t.Error(out)
+	}
+	j.add("week-1.jsonl", j.weeks[1])
+	j.publishes(3, "--margin", "0.05")
+
+	models := []*model.Model{}
+	for run, want := range []int{0, 4, 0} {
+		dir := j.model
+		if run > 0 {
+			dir = filepath.Join(j.state, j.manifest(run).Outcome.Next.Model)
+		}
+		m, made, err := loadModel(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if made.Options.AdapterRank != want {
+			t.Errorf("run %d was trained by adapters of rank %d, want %d", run, made.Options.AdapterRank, want)
+		}
+		models = append(models, m)
+	}
+	for _, name := range []string{model.UserType, model.UserGap, model.UserNormGain, model.LayerName(0, "attn.q.bias"), model.LayerName(0, "attn.distance.bias"), model.LayerName(0, "ffn.norm.weight")} {
+		if !slices.Equal(models[0].Weights[name].Data, models[1].Weights[name].Data) {
+			t.Errorf("%s has moved with adapters", name)
+		}
+		if slices.Equal(models[1].Weights[name].Data, models[2].Weights[name].Data) {
+			t.Errorf("%s has not moved without", name)
+		}
+	}
+	for _, name := range []string{model.ItemFeatures, model.LayerName(0, "attn.q.weight"), model.LayerName(0, "ffn.down.weight")} {
+		if slices.Equal(models[0].Weights[name].Data, models[1].Weights[name].Data) {
+			t.Errorf("%s has not moved", name)
+		}
+	}
+	// A manifest that says another rank is found out.
+	m := j.manifest(1)
+	m.Options.AdapterRank = 5
+	if err := retrain.Folder(j.state).SaveManifest(m); err != nil {
+		t.Fatal(err)
+	}
+	fail(t, []string{"run 1 came to something else", "model"}, "retrain", "--replay", retrain.Folder(j.state).Manifest(1))
 }

@@ -171,7 +171,7 @@ func TestOptionsValidate(t *testing.T) {
 		t.Error(err)
 	}
 	for name, o := range map[string]retrain.Options{
-		"epochs": {Epochs: -1}, "rate": {LearningRate: 2}, "holdout": {Holdout: 1}, "rehearsal": {Rehearsal: 1e6}, "steps": {SaveEvery: -1}, "bits": {ItemBits: 9},
+		"epochs": {Epochs: -1}, "rate": {LearningRate: 2}, "holdout": {Holdout: 1}, "rehearsal": {Rehearsal: 1e6}, "steps": {SaveEvery: -1}, "bits": {ItemBits: 9}, "rank": {AdapterRank: 1 << 13},
 		"margin": {Gate: retrain.Gate{Margin: -0.1}}, "cases": {Gate: retrain.Gate{MinCases: -1}}, "decay": {Gate: retrain.Gate{MaxDecay: 1.5}},
 		"broken": {Limits: retrain.Limits{MaxBroken: 1.5}}, "late": {Limits: retrain.Limits{Late: -1}},
 	} {
