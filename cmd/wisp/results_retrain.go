@@ -30,6 +30,7 @@ miss. Events of users and items with fewer than five by then are left out, as an
 
 - never: the artefact of the beginning serves to the end.
 - weekly: the command wisp retrain after each week, with its defaults. What its gate refuses is not served.
+- adapters: the same with --adapter-rank %d.
 - scratch: after each week a model is trained from chance on everything until then, the last event of each
   user choosing the epoch, and compressed, without a gate.
 
@@ -44,12 +45,16 @@ with 1,000 made accounts that push five items).
 
 // The policies, by the names of their figures.
 const (
-	policyNever   = "never"
-	policyWeekly  = "weekly"
-	policyScratch = "scratch"
+	policyNever    = "never"
+	policyWeekly   = "weekly"
+	policyAdapters = "adapters"
+	policyScratch  = "scratch"
 )
 
-var policies = []string{policyNever, policyWeekly, policyScratch}
+var policies = []string{policyNever, policyWeekly, policyAdapters, policyScratch}
+
+// policyRank is the rank of the adapters of the policy of that name.
+const policyRank = 8
 
 // calendar is a data set that comes week by week.
 type calendar struct {
@@ -93,7 +98,7 @@ type served struct {
 // retraining compares policies on MovieTweetings.
 func (b *bench) retraining(ctx context.Context) (results.Topic, error) {
 	const first = 8
-	t := results.Topic{Title: "Retraining week by week", Text: fmt.Sprintf(retrainText, first)}
+	t := results.Topic{Title: "Retraining week by week", Text: fmt.Sprintf(retrainText, first, policyRank)}
 	for _, set := range b.present(b.sets()[1]) {
 		c := calendar{
 			name: set.name, prepare: set.options, first: first, train: hostgpu.TrainOptions{Seed: 1}, options: retrain.Options{Seed: 1},
@@ -124,9 +129,12 @@ func (c *calendar) measure(ctx context.Context, t *results.Topic) error {
 	if err != nil {
 		return err
 	}
-	weekly, err := c.newJob(begin)
-	if err != nil {
-		return err
+	jobs := map[string]*retrainJob{}
+	for policy, rank := range map[string]int{policyWeekly: 0, policyAdapters: policyRank} {
+		if jobs[policy], err = c.newJob(begin, policy); err != nil {
+			return err
+		}
+		jobs[policy].options.AdapterRank = rank
 	}
 	all := map[string][]served{}
 	for week := c.first; week < c.weeks(); week++ {
@@ -143,9 +151,9 @@ func (c *calendar) measure(ctx context.Context, t *results.Topic) error {
 				artefact := begin.artefact
 				var err error
 				switch {
-				case policy == policyWeekly && week > c.first:
-					published, err = c.retrain(ctx, weekly, week)
-					artefact = weekly.out
+				case jobs[policy] != nil && week > c.first:
+					published, err = c.retrain(ctx, jobs[policy], week)
+					artefact = jobs[policy].out
 				case policy == policyScratch && week > c.first:
 					var fresh begunWith
 					fresh, err = c.scratch(ctx, week)
@@ -169,7 +177,7 @@ func (c *calendar) measure(ctx context.Context, t *results.Topic) error {
 	if err := c.report(t, all); err != nil {
 		return err
 	}
-	return c.gate(ctx, t, weekly)
+	return c.gate(ctx, t, jobs[policyWeekly])
 }
 
 // begunWith is a model with its data and artefact.
@@ -231,9 +239,9 @@ func (c *calendar) scratch(ctx context.Context, weeks int) (begunWith, error) {
 	return b, artifact.WriteFile(b.artefact, a, artifact.WriteOptions{})
 }
 
-// newJob returns the job that retrains from a beginning.
-func (c *calendar) newJob(begin begunWith) (*retrainJob, error) {
-	at := func(name string) string { return filepath.Join(c.dir, "weekly", name) }
+// newJob returns the job of a policy that retrains from a beginning.
+func (c *calendar) newJob(begin begunWith, policy string) (*retrainJob, error) {
+	at := func(name string) string { return filepath.Join(c.dir, policy, name) }
 	if err := os.MkdirAll(at("feed"), 0o755); err != nil {
 		return nil, err
 	}
@@ -350,13 +358,13 @@ func (c *calendar) report(t *results.Topic, all map[string][]served) error {
 			add("energy.retrain."+c.name+"."+policy+".joules", eval.Interval{Value: joules, Low: joules, High: joules}, n, "J",
 				fmt.Sprintf("%.0f core-seconds at %g W", cores, prices.Workload.WattsPerCore))
 		}
-		if policy == policyWeekly {
+		if policy == policyWeekly || policy == policyAdapters {
 			share := float64(published) / float64(max(len(all[policy])-1, 1))
 			add(prefix+policy+".published", eval.Interval{Value: share, Low: share, High: share}, len(all[policy])-1, "share", "")
 		}
 		whole[policy], chart.Curves = sum, append(chart.Curves, curve)
 	}
-	for _, other := range []string{policyNever, policyScratch} {
+	for _, other := range []string{policyNever, policyAdapters, policyScratch} {
 		d, err := eval.PairedBootstrap(whole[policyWeekly], whole[other], eval.NDCG, eval.BootstrapOptions{})
 		if err != nil {
 			return err

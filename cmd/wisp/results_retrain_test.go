@@ -40,7 +40,7 @@ func TestRetrainResults(t *testing.T) {
 		value[r.Name] = r.Value
 		t.Logf("%s %v %s", r.Name, r.Value, r.Note)
 	}
-	for _, name := range []string{"never.ndcg10", "weekly.ndcg10", "scratch.ndcg10", "weekly.week-25.ndcg10"} {
+	for _, name := range []string{"never.ndcg10", "weekly.ndcg10", "adapters.ndcg10", "scratch.ndcg10", "weekly.week-25.ndcg10", "adapters.week-25.ndcg10"} {
 		if v, ok := value["quality.retrain.made."+name]; !ok || v < 0.1 || v > 0.9 {
 			t.Errorf("%s is %v (%t)", name, v, ok)
 		}
@@ -49,8 +49,13 @@ func TestRetrainResults(t *testing.T) {
 	if got := value["quality.retrain.made.difference.weekly-to-never.ndcg10"]; math.Abs(got-d) > 1e-9 {
 		t.Errorf("the difference is %v, the means are %v apart", got, d)
 	}
-	if value["quality.retrain.made.never.week-24.ndcg10"] != value["quality.retrain.made.weekly.week-24.ndcg10"] {
-		t.Error("policies differ before the first retraining")
+	for _, policy := range []string{"weekly", "adapters"} {
+		if value["quality.retrain.made.never.week-24.ndcg10"] != value["quality.retrain.made."+policy+".week-24.ndcg10"] {
+			t.Errorf("%s differs from never before the first retraining", policy)
+		}
+	}
+	if m, err := retrain.LoadManifest(retrain.Folder(filepath.Join(c.dir, "adapters", "state")).Manifest(1)); err != nil || m.Options.AdapterRank != policyRank {
+		t.Errorf("adapters have the manifest %+v (%v)", m, err)
 	}
 	for _, name := range []string{"shuffled-labels", "rate-times-100", "bots"} {
 		if v, ok := value["quality.retrain.made.gate."+name+".published"]; !ok || v != 0 {
