@@ -528,7 +528,7 @@ func TestRetrainElsewhere(t *testing.T) {
 // TestRetrainStudent publishes a student, which goes on too.
 func TestRetrainStudent(t *testing.T) {
 	if testing.Short() {
-		t.Skip("trains four models")
+		t.Skip("trains six models")
 	}
 	j := newJob(t)
 	loose := []string{"--distil", "nano", "--margin", "0.5", "--item-bits", "6"}
@@ -547,6 +547,14 @@ func TestRetrainStudent(t *testing.T) {
 	t.Logf("%+v", v.All)
 	if v.All.Candidate < v.All.Serving-0.05 {
 		t.Errorf("the student forgot: %v after %v", v.All.Candidate, v.All.Serving)
+	}
+	// Adapters are the student's, too, once it goes on.
+	j.add("week-2.jsonl", j.weeks[2])
+	j.publishes(4, append(loose, "--adapter-rank", "4")...)
+	for _, place := range []string{j.manifest(3).Outcome.Next.Model, j.manifest(3).Outcome.Next.Student} {
+		if _, made, err := loadModel(filepath.Join(j.state, place)); err != nil || made.Options.AdapterRank != 4 {
+			t.Errorf("%s was trained by adapters of rank %d, want 4 (%v)", place, made.Options.AdapterRank, err)
+		}
 	}
 	if out := succeed(t, "retrain", "--replay", retrain.Folder(j.state).Manifest(2), "--key", j.key); !strings.Contains(out, "the same bytes") {
 		t.Error(out)
