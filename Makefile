@@ -127,8 +127,9 @@ results: setup-demo build ## remake docs/results from the data in $(SHARED) (abo
 	GOBIN=$(CURDIR)/.tools/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 	@mv .tools/bin/golangci-lint $@
 
-lint: .tools/bin/golangci-lint-$(LINT_VERSION) ## golangci-lint with the list in .golangci.yml, formatting included
+lint: .tools/bin/golangci-lint-$(LINT_VERSION) ## golangci-lint with the list in .golangci.yml, formatting included; and whether everything compiles for Windows
 	$< run ./...
+	GOOS=windows GOEXPERIMENT= $(GO) vet ./...
 
 fmt: .tools/bin/golangci-lint-$(LINT_VERSION) ## format the Go code
 	$< fmt ./...

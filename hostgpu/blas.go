@@ -32,10 +32,13 @@ type openBLAS struct {
 
 var loadBLAS = sync.OnceValues(func() (*openBLAS, error) {
 	name := "libopenblas.so.0"
-	if runtime.GOOS == "darwin" {
+	switch runtime.GOOS {
+	case "darwin":
 		name = "libopenblas.dylib"
+	case "windows":
+		name = "libopenblas.dll"
 	}
-	lib, err := purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_LOCAL)
+	lib, err := openLibrary(name)
 	if err != nil {
 		return nil, err
 	}
@@ -47,13 +50,13 @@ var loadBLAS = sync.OnceValues(func() (*openBLAS, error) {
 		"openblas_set_num_threads": &b.setThreads,
 		"openblas_get_config":      &b.config, "openblas_get_corename": &b.corename,
 	} {
-		p, err := purego.Dlsym(lib, symbol)
+		p, err := librarySymbol(lib, symbol)
 		if err != nil {
 			return nil, err
 		}
 		purego.RegisterFunc(fn, p)
 	}
-	if b.sgemm, err = purego.Dlsym(lib, "sgemm_"); err != nil {
+	if b.sgemm, err = librarySymbol(lib, "sgemm_"); err != nil {
 		return nil, err
 	}
 	// One thread inside the library: gemm cuts products up itself, which keeps
@@ -71,7 +74,7 @@ const coreVariable = "OPENBLAS_CORETYPE"
 // one of 2004, and is then two to four times slower.
 func withNewerKernels(lib uintptr, name string) (uintptr, error) {
 	var core func() string
-	p, err := purego.Dlsym(lib, "openblas_get_corename")
+	p, err := librarySymbol(lib, "openblas_get_corename")
 	if err != nil {
 		return 0, err
 	}
@@ -81,13 +84,13 @@ func withNewerKernels(lib uintptr, name string) (uintptr, error) {
 	if told || newer == "" {
 		return lib, nil
 	}
-	if err := purego.Dlclose(lib); err != nil {
+	if err := closeLibrary(lib); err != nil {
 		return 0, err
 	}
 	if err := os.Setenv(coreVariable, newer); err != nil {
 		return 0, err
 	}
-	return purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_LOCAL)
+	return openLibrary(name)
 }
 
 // newerCore returns the kernels to ask for in the place of those called core on a

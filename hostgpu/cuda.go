@@ -29,10 +29,15 @@ type cudaLibraries struct {
 }
 
 // systemCUDA are those of the machine.
-var systemCUDA = cudaLibraries{"libcuda.so.1", []string{
-	"libcublas.so.13", "libcublas.so.12", "libcublas.so.11",
-	"/usr/local/cuda/lib64/libcublas.so.13", "/usr/local/cuda/lib64/libcublas.so.12", "/usr/local/cuda/lib64/libcublas.so.11",
-}}
+var systemCUDA = func() cudaLibraries {
+	if runtime.GOOS == "windows" {
+		return cudaLibraries{"nvcuda.dll", []string{"cublas64_13.dll", "cublas64_12.dll", "cublas64_11.dll"}}
+	}
+	return cudaLibraries{"libcuda.so.1", []string{
+		"libcublas.so.13", "libcublas.so.12", "libcublas.so.11",
+		"/usr/local/cuda/lib64/libcublas.so.13", "/usr/local/cuda/lib64/libcublas.so.12", "/usr/local/cuda/lib64/libcublas.so.11",
+	}}
+}()
 
 // cuda is a GPU: driver and cuBLAS, opened at run time, a context, and the kernels
 // loaded into it. Functions are addresses in the libraries.
@@ -70,7 +75,7 @@ func call(function uintptr, args ...uintptr) int32 {
 // be used, and says why.
 func openCUDA(libraries cudaLibraries, tf32 bool) (_ *cuda, err error) {
 	c := &cuda{tf32: tf32}
-	lib, err := purego.Dlopen(libraries.driver, purego.RTLD_NOW|purego.RTLD_LOCAL)
+	lib, err := openLibrary(libraries.driver)
 	if err != nil {
 		return nil, fmt.Errorf("%w: no NVIDIA driver: %w", ErrDevice, err)
 	}
@@ -106,7 +111,7 @@ func openCUDA(libraries cudaLibraries, tf32 bool) (_ *cuda, err error) {
 // symbols looks up functions of a library.
 func symbols(lib uintptr, functions map[string]*uintptr) error {
 	for name, f := range functions {
-		p, err := purego.Dlsym(lib, name)
+		p, err := librarySymbol(lib, name)
 		if err != nil {
 			return err
 		}
@@ -171,7 +176,7 @@ func (c *cuda) openDevice() error {
 func (c *cuda) openBLAS(names []string) error {
 	why := fmt.Errorf("none of %v is there", names)
 	for _, name := range names {
-		lib, err := purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_LOCAL)
+		lib, err := openLibrary(name)
 		if err != nil {
 			continue
 		}

@@ -18,13 +18,13 @@ type StandIn struct {
 
 // OpenStandIn opens the library at path.
 func OpenStandIn(path string) (*StandIn, error) {
-	lib, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
+	lib, err := openLibrary(path)
 	if err != nil {
 		return nil, err
 	}
 	s := &StandIn{path: path}
 	for name, fn := range map[string]any{"standin_set": &s.set, "standin_used": &s.used, "standin_broken": &s.broken} {
-		p, err := purego.Dlsym(lib, name)
+		p, err := librarySymbol(lib, name)
 		if err != nil {
 			return nil, err
 		}

@@ -1,3 +1,5 @@
+//go:build !windows
+
 // Command ptx compiles the kernels for GPUs with NVRTC, which needs neither a GPU nor
 // its driver: `make ptx` fetches the library and calls it.
 package main
