@@ -19,6 +19,7 @@ import (
 	"github.com/wisp-project/wisp/internal/layout"
 	"github.com/wisp-project/wisp/internal/layout/layouttest"
 	"github.com/wisp-project/wisp/internal/q8"
+	"github.com/wisp-project/wisp/quantize"
 	"github.com/wisp-project/wisp/wasm"
 )
 
@@ -30,7 +31,14 @@ var mid = layout.Shape{Items: 250, Dim: 30, Layers: 2, Heads: 3, FFN: 37, Window
 // answers.
 func build(t testing.TB, s layout.Shape) (*artifact.Artifact, *q8.Model) {
 	t.Helper()
-	b, err := layout.Pack(layouttest.Params(s, 1))
+	return buildOf(t, layouttest.Params(s, 1))
+}
+
+// buildOf does the same for given parameters.
+func buildOf(t testing.TB, p layout.Params) (*artifact.Artifact, *q8.Model) {
+	t.Helper()
+	s := p.Shape
+	b, err := layout.Pack(p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,13 +223,35 @@ func TestChangedInstruction(t *testing.T) {
 	// Together they take every way through the kernel's inner loops.
 	shapes := []layout.Shape{mid, mid, mid, mid, mid}
 	shapes[0].Text = layouttest.TextShapes()[1].Text
-	shapes[1].Dim, shapes[1].Heads, shapes[1].BoundHead, shapes[1].BoundMiddle = 72, 2, 69, 70
+	shapes[1].Dim, shapes[1].Heads = 72, 2
 	shapes[2].Dim, shapes[2].Heads = 64, 2
 	shapes[3].Dim, shapes[3].FFN = 72, 64
 	shapes[4].Dim, shapes[4].Heads, shapes[4].Text = 64, 1, layouttest.TextShapes()[2].Text
 	artefacts := make([]*artifact.Artifact, len(shapes))
 	for i, s := range shapes {
-		artefacts[i], _ = build(t, s)
+		p := layouttest.Params(s, 1)
+		if i == 1 { // both parts of its bounds are sixteen columns and eight, and close
+			for j := range p.ItemRows {
+				switch d := j % s.Dim; {
+				case d >= 44:
+					p.ItemRows[j] = int8(j % 2)
+				case d >= 23:
+					p.ItemRows[j] /= 2
+				}
+			}
+			rng := rand.New(rand.NewPCG(1, 0xb0))
+			users := make([][]int16, 200)
+			for j := range users {
+				users[j] = make([]int16, s.Dim)
+				for d := range users[j] {
+					users[j][d] = int16(rng.IntN(4001) - 2000)
+				}
+			}
+			if r, ok := quantize.SetBounds(&p, users, 24, 48); !ok || p.Shape.BoundFirst != 23 || p.Shape.BoundHead != 44 {
+				t.Fatalf("%+v for the shape %+v", r, p.Shape)
+			}
+		}
+		artefacts[i], _ = buildOf(t, p)
 	}
 	add, sub := []byte{0xfd, 0xae, 0x01}, []byte{0xfd, 0xb1, 0x01} // i32x4.add, i32x4.sub
 	var places []int

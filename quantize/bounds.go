@@ -15,14 +15,17 @@ import (
 	"github.com/wisp-project/wisp/model"
 )
 
-// What the steps of a search cost in the guest, in nanoseconds, as `make bench`
-// measures them (BenchmarkTopK): a column of an item that is multiplied in full
-// while all are gone through; a column of a row of bounds, and the row beside
-// it; a column of a single item, and the item beside it; a value of the
-// transform. Only their ratios count.
+// What the steps of a search cost in the guest, in nanoseconds, fitted to times of
+// searches like those of BenchmarkTopK: a column of an item that is multiplied in full
+// while all are gone through; a column of the first part of a row of bounds, and the row
+// beside it; a column of the second part where it is read, and the row beside it; a column
+// of a single item, and the item beside it; a value of the transform. Only their ratios
+// count.
 const (
-	scanColumn, boundColumn, boundRow        = 0.058, 0.031, 0.15
-	singleColumn, singleItem, transformValue = 0.06, 6.0, 0.6
+	scanColumn                               = 0.078
+	boundColumn, boundRow                    = 0.06, 0.3
+	moreColumn, moreRow                      = 0.1, 0.3
+	singleColumn, singleItem, transformValue = 0.06, 8.0, 0.6
 	// boundsPay is the share of the cost of going through all items below which
 	// bounds are worth their place in the artefact.
 	boundsPay = 0.8
@@ -38,14 +41,18 @@ const (
 	boundUsers   = 256
 	boundHits    = 10
 	boundVisits  = 1 << 23
-	boundColumns = 64 // of a row, at most
+	boundColumns = 64 // of both parts of a row, at most
 )
+
+// boundFirsts are the widths of the first part of a row that are tried.
+var boundFirsts = []int{8, 16}
 
 // BoundsReport says what bounds save.
 type BoundsReport struct {
-	Columns int     // of a row of bounds, 0 where going through all items is as fast
-	Looked  float64 // share of the items that are looked at all the same, a mean over users
-	Cost    float64 // of a search over that of going through all items, estimated from counts
+	First, Columns int     // of the first part of a row of bounds and of both, 0 where going through all items is as fast
+	Opened         float64 // share of the blocks whose second part is read, a mean over users
+	Looked         float64 // share of the items that are looked at all the same, likewise
+	Cost           float64 // of a search over that of going through all items, estimated from counts
 }
 
 // AddBounds gives p bounds that let the guest find the best items without looking
@@ -56,7 +63,7 @@ type BoundsReport struct {
 // long, in order of what they add to scores: in the mean over users and items no
 // other cut after a number of columns leaves less to the bound of the rest.
 func AddBounds(p *layout.Params, users [][]int16) BoundsReport {
-	best := BoundsReport{Looked: 1, Cost: 1}
+	best := BoundsReport{Opened: 1, Looked: 1, Cost: 1}
 	if p.Shape.Items < boundsItems {
 		return best
 	}
@@ -65,25 +72,30 @@ func AddBounds(p *layout.Params, users [][]int16) BoundsReport {
 		return best
 	}
 	limit := boundsPay
-	for columns := 16; columns <= min(boundColumns, p.Shape.Dim); columns += 8 {
-		b, s, r, ok := f.bounds(p, columns)
-		if ok && r.Cost < limit {
-			best, limit = r, r.Cost
-			p.Bounds, p.Shape = b, s
+	for _, first := range boundFirsts {
+		for columns := first + 8; columns <= boundColumns && first < p.Shape.Dim; columns += 8 {
+			b, s, r, ok := f.bounds(p, first, columns)
+			if ok && r.Cost < limit {
+				best, limit = r, r.Cost
+				p.Bounds, p.Shape = b, s
+			}
+			if s.BoundHead == p.Shape.Dim {
+				break
+			}
 		}
 	}
 	return best
 }
 
-// SetBounds gives p bounds with the given columns in a row, a multiple of eight up
-// to the model's width, whether they pay or not. It reports false, and leaves p alone,
+// SetBounds gives p bounds with the given columns in the first part of a row and in both, multiples of eight,
+// whether they pay or not; what a model has no columns for stays empty. It reports false, and leaves p alone,
 // where there can be none: without users or items that differ from zero.
-func SetBounds(p *layout.Params, users [][]int16, columns int) (BoundsReport, bool) {
+func SetBounds(p *layout.Params, users [][]int16, first, columns int) (BoundsReport, bool) {
 	f, ok := fitBounds(p, users)
 	if !ok {
 		return BoundsReport{}, false
 	}
-	b, s, r, ok := f.bounds(p, columns)
+	b, s, r, ok := f.bounds(p, first, columns)
 	if ok {
 		p.Bounds, p.Shape = b, s
 	}
@@ -93,7 +105,8 @@ func SetBounds(p *layout.Params, users [][]int16, columns int) (BoundsReport, bo
 // boundFit is what bounds with any number of columns are made of.
 type boundFit struct {
 	t, z  *mat.Dense // the transform, (D, D), and its dual of the items, (N, D)
-	order []uint32
+	y     *mat.Dense // the transforms of the users that it is fitted to
+	order map[int][]uint32
 	judge [][]int16 // users to measure with
 }
 
@@ -102,8 +115,8 @@ func fitBounds(p *layout.Params, users [][]int16) (*boundFit, bool) {
 	if len(judge) == 0 {
 		return nil, false
 	}
-	items := itemMatrix(p)
-	t, ok := transform(items, userMatrix(fit, p.Shape.Dim))
+	items, askers := itemMatrix(p), userMatrix(fit, p.Shape.Dim)
+	t, ok := transform(items, askers)
 	if !ok {
 		return nil, false
 	}
@@ -111,26 +124,32 @@ func fitBounds(p *layout.Params, users [][]int16) (*boundFit, bool) {
 	if z == nil || far > 1e-7 {
 		return nil, false
 	}
-	return &boundFit{t, z, promising(items, fit), judge[:min(len(judge), max(boundVisits/p.Shape.Items, 4))]}, true
+	var y mat.Dense
+	y.Mul(askers, t.T())
+	return &boundFit{t, z, &y, map[int][]uint32{}, judge[:min(len(judge), max(boundVisits/p.Shape.Items, 4))]}, true
 }
 
 // bounds makes bounds for p; it fails where float32 cannot hold them.
-func (f *boundFit) bounds(p *layout.Params, columns int) (layout.Bounds, layout.Shape, BoundsReport, bool) {
+func (f *boundFit) bounds(p *layout.Params, first, columns int) (layout.Bounds, layout.Shape, BoundsReport, bool) {
 	s := p.Shape
-	s.BoundHead = columns - layout.BoundGroups
+	s.BoundFirst = min(first-1, s.Dim)
+	s.BoundHead = min(s.BoundFirst+columns-first-layout.BoundGroups, s.Dim)
 	s.BoundMiddle = s.BoundHead + (s.Dim-s.BoundHead)/3
-	b, ok := f.rows(s.BoundHead, s.BoundMiddle)
+	b, ok := f.rows(s)
 	if !ok {
 		return b, s, BoundsReport{}, false
 	}
-	looked := looks(p, &b, s.BoundHead, s.BoundMiddle, f.judge)
-	return b, s, BoundsReport{columns, looked, boundCost(s, columns, looked)}, true
+	r := BoundsReport{First: first, Columns: columns}
+	r.Opened, r.Looked = looks(p, &b, s, f.judge)
+	r.Cost = boundCost(s, r)
+	return b, s, r, true
 }
 
 // boundCost estimates the time of a search over that of going through all items.
-func boundCost(s layout.Shape, columns int, looked float64) float64 {
+func boundCost(s layout.Shape, r BoundsReport) float64 {
 	n, d := float64(s.Items), float64(s.Dim)
-	search := n*(boundRow+boundColumn*float64(columns)) + n*looked*(singleItem+singleColumn*d) + transformValue*d*d
+	search := n*(boundRow+boundColumn*float64(r.First)) + n*r.Opened*(moreRow+moreColumn*float64(r.Columns-r.First)) +
+		n*r.Looked*(singleItem+singleColumn*d) + transformValue*d*d
 	return search / (n * d * scanColumn)
 }
 
@@ -232,91 +251,198 @@ func transform(items, users *mat.Dense) (*mat.Dense, bool) {
 	return out, true
 }
 
-// promising returns the items by falling score for the mean user.
-func promising(items *mat.Dense, users [][]int16) []uint32 {
-	n, d := items.Dims()
-	mean := mat.NewVecDense(d, nil)
-	for _, u := range users {
-		for j := range d {
-			mean.SetVec(j, mean.AtVec(j)+float64(u[j]))
+// alike returns the items in an order in which similar ones follow each other, by their first
+// columns: all are cut into two halves across the direction in which they differ
+// most, and so is each half, down to blocks.
+func (f *boundFit) alike(columns int) []uint32 {
+	order, ok := f.order[columns]
+	if !ok {
+		n, _ := f.z.Dims()
+		order = make([]uint32, n)
+		for i := range order {
+			order[i] = uint32(i)
 		}
+		bisect(order, f.z, columns, make([]float64, n))
+		f.order[columns] = order
 	}
-	var scores mat.VecDense
-	scores.MulVec(items, mean)
-	order := make([]uint32, n)
-	for i := range order {
-		order[i] = uint32(i)
-	}
-	slices.SortStableFunc(order, func(a, b uint32) int { return cmp.Compare(scores.AtVec(int(b)), scores.AtVec(int(a))) })
 	return order
 }
 
-// rows makes bounds. The columns of the head are scaled to the range of int8, but
+// bisect orders items by the first d columns of their rows of z. along has a place for each row.
+func bisect(items []uint32, z *mat.Dense, d int, along []float64) {
+	const block = 16 // of rows, as the guest compares them
+	if len(items) <= block {
+		return
+	}
+	mean, cov := make([]float64, d), mat.NewSymDense(d, nil)
+	row := func(i uint32) []float64 { return z.RawRowView(int(i))[:d] }
+	for _, i := range items {
+		for j, v := range row(i) {
+			mean[j] += v / float64(len(items))
+		}
+	}
+	for _, i := range items {
+		r := row(i)
+		for j := range d {
+			for k := j; k < d; k++ {
+				cov.SetSym(j, k, cov.At(j, k)+(r[j]-mean[j])*(r[k]-mean[k]))
+			}
+		}
+	}
+	var eigen mat.EigenSym
+	if !eigen.Factorize(cov, true) {
+		return
+	}
+	var vectors mat.Dense
+	eigen.VectorsTo(&vectors)
+	for _, i := range items {
+		along[i] = 0
+		for j, v := range row(i) {
+			along[i] += v * vectors.At(j, d-1)
+		}
+	}
+	slices.SortFunc(items, func(a, b uint32) int { return cmp.Or(cmp.Compare(along[a], along[b]), cmp.Compare(a, b)) })
+	half := (len(items)/2 + block - 1) / block * block
+	bisect(items[:half], z, d, along)
+	bisect(items[half:], z, d, along)
+}
+
+// rows makes the bounds of shape s. The columns of the head are scaled to the range of int8, but
 // those that hold next to nothing. What rounding the transform to float32 costs
 // is a small part of what Slack allows for.
-func (f *boundFit) rows(head, middle int) (layout.Bounds, bool) {
+func (f *boundFit) rows(s layout.Shape) (layout.Bounds, bool) {
 	n, d := f.z.Dims()
-	scale := make([]float64, d)
+	first, head, middle := s.BoundFirst, s.BoundHead, s.BoundMiddle
+	scale := make([]float64, head)
 	for j := range scale {
-		scale[j] = 1
-	}
-	for j := range head {
-		scale[j] = 0
 		for i := range n {
 			scale[j] = max(scale[j], math.Abs(f.z.At(i, j)))
 		}
 	}
-	least := slices.Max(scale[:head]) / 1e3
-	for j := range head {
-		scale[j] = max(scale[j], least) / layout.WeightMax
+	least := slices.Max(scale) / 1e3
+	cols := head + layout.BoundGroups
+	b := layout.Bounds{Transform: make([]float32, d*d), Steps: make([]float32, head), Order: f.alike(first), Rows: make([]int8, n*cols)}
+	for j, v := range scale {
+		b.Steps[j] = float32(max(v, least) / layout.WeightMax)
+		scale[j] = float64(b.Steps[j])
 	}
-	b := layout.Bounds{Transform: make([]float32, d*d), Order: f.order, Rows: make([]int8, n*(head+layout.BoundGroups))}
 	norms := make([]float64, d)
 	for j := range d {
 		for i := range d {
-			b.Transform[j*d+i] = float32(f.t.At(j, i) * scale[j])
+			b.Transform[j*d+i] = float32(f.t.At(j, i))
 		}
 		norms[j] = mat.Norm(f.t.RowView(j), 2)
 	}
-	lengths := make([][layout.BoundGroups]float64, n)
-	var top [layout.BoundGroups]float64
+	// Sums of squares: of roundings of the first part's head and of the whole one, of the columns behind
+	// the first part's head, in the middle and behind it.
+	squares := make([][5]float64, n)
+	var total [5]float64
 	var slack float64
-	for r, item := range f.order {
+	for r, item := range b.Order {
 		row := f.z.RawRowView(int(item))
-		var squares [layout.BoundGroups]float64
+		q := &squares[r]
 		var sum float64
 		for j, v := range row {
 			sum += norms[j] * math.Abs(v)
-			v /= scale[j]
+			if j >= first {
+				q[2] += v * v
+			}
 			switch {
 			case j < head:
-				h := round(float32(v), layout.WeightMax)
-				b.Rows[r*(head+layout.BoundGroups)+j] = int8(h)
-				squares[0] += (v - float64(h)) * (v - float64(h))
+				h := round(float32(v/scale[j]), layout.WeightMax)
+				b.Rows[r*cols+j] = int8(h)
+				e := v/scale[j] - float64(h)
+				if j < first {
+					q[0] += e * e
+				}
+				q[1] += e * e
 			case j < middle:
-				squares[1] += v * v
+				q[3] += v * v
 			default:
-				squares[2] += v * v
+				q[4] += v * v
 			}
 		}
 		slack = max(slack, sum)
-		for g, s := range squares {
-			lengths[r][g] = math.Sqrt(s) * (1 + 1e-6)
-			top[g] = max(top[g], lengths[r][g])
+		for i, v := range q {
+			total[i] += v
 		}
 	}
 	b.Slack = above(slack * (1 + 1e-6))
+	b.Mix = f.mix(scale, first, middle, total)
+	lengths := func(q *[5]float64) [layout.BoundGroups]float64 {
+		return [layout.BoundGroups]float64{
+			math.Sqrt(q[0]/float64(b.Mix[0])+q[2]) * (1 + 1e-6), math.Sqrt(q[1]/float64(b.Mix[1])+q[3]) * (1 + 1e-6), math.Sqrt(q[4]) * (1 + 1e-6),
+		}
+	}
+	var top [layout.BoundGroups]float64
+	for r := range squares {
+		for g, v := range lengths(&squares[r]) {
+			top[g] = max(top[g], v)
+		}
+	}
 	for g := range b.Rho {
 		b.Rho[g] = above(top[g] / layout.WeightMax)
 	}
-	for r := range lengths {
-		for g, v := range lengths[r] {
+	for r := range squares {
+		for g, v := range lengths(&squares[r]) {
 			if v > 0 {
-				b.Rows[r*(head+layout.BoundGroups)+head+g] = int8(min(math.Ceil(v/float64(b.Rho[g])), layout.WeightMax))
+				b.Rows[r*cols+head+g] = int8(min(math.Ceil(v/float64(b.Rho[g])), layout.WeightMax))
 			}
 		}
 	}
-	return b, max(b.Slack, b.Rho[0], b.Rho[1], b.Rho[2]) < layout.ItemScaleMax
+	b.Pivots = pivots(&b, n, first, cols)
+	return b, max(b.Slack, slices.Max(b.Steps), b.Rho[0], b.Rho[1], b.Rho[2]) < layout.ItemScaleMax
+}
+
+// mix returns what makes the bounds of the two merged lengths least in the mean, for the sums of squares
+// that rows has: with the lengths a and c of the user's columns, e of the roundings and z of the columns
+// that are left out, (mix·a² + c²)(e²/mix + z²) is least, (a·e + c·z)², at mix = c·e/(a·z).
+func (f *boundFit) mix(scale []float64, first, middle int, items [5]float64) [2]float32 {
+	head := len(scale)
+	var first2, head2, behind2, between2 float64 // squares of the first columns of users, in steps, and so on
+	_, d := f.y.Dims()
+	for j := range d {
+		v := mat.Norm(f.y.ColView(j), 2)
+		if j >= first {
+			behind2 += v * v
+		}
+		if j < head {
+			v *= scale[j]
+			head2 += v * v
+			if j < first {
+				first2 += v * v
+			}
+		} else if j < middle {
+			between2 += v * v
+		}
+	}
+	best := func(a, c, e, z float64) float32 {
+		m := math.Sqrt(c * e / (a * z))
+		if !(m > 1e-6) { // a product of nothing: any will do
+			m = 1e-6
+		}
+		return float32(min(m, 1e6))
+	}
+	return [2]float32{
+		best(first2, behind2, items[0], items[2]),
+		best(head2, between2, items[1], items[3]),
+	}
+}
+
+// pivots returns the means of the first columns of the rows of each leaf.
+func pivots(b *layout.Bounds, n, first, cols int) []int8 {
+	var all []int8
+	for from := 0; from < n; from += layout.BoundLeaf {
+		to := min(from+layout.BoundLeaf, n)
+		for j := range first {
+			var sum float64
+			for r := from; r < to; r++ {
+				sum += float64(b.Rows[r*cols+j])
+			}
+			all = append(all, int8(math.RoundToEven(sum/float64(to-from))))
+		}
+	}
+	return all
 }
 
 // dual returns the rows z = T⁻ᵀ·v of all items v, and how far Tᵀ·z is from v, as a
@@ -355,38 +481,52 @@ func above(v float64) float32 {
 	return f
 }
 
-// looks returns the share of the items that a search looks at, a mean over users.
-func looks(p *layout.Params, b *layout.Bounds, head, middle int, users [][]int16) float64 {
-	d, total := p.Shape.Dim, 0
-	y := make([]float64, d)
+// looks returns the share of the blocks that a search opens and that of the items that it looks at,
+// means over users.
+func looks(p *layout.Params, b *layout.Bounds, s layout.Shape, users [][]int16) (opened, looked float64) {
+	const block = 16
+	d, n := s.Dim, s.Items
+	blocks := (n + block - 1) / block
 	for _, u := range users {
-		for j := range d {
-			y[j] = 0
-			for i, v := range b.Transform[j*d : (j+1)*d] {
-				y[j] += float64(v) * float64(u[i])
-			}
-		}
+		q := b.Query(s, u)
 		var best lowest
-		for r, item := range b.Order {
-			if len(best) == boundHits && b.Bound(r, y, head, middle) < float64(best[0]) {
-				continue
+		start := q.Leaf() * layout.BoundLeaf / block
+		for i := range blocks {
+			from := (start + i) % blocks * block
+			to := min(from+block, n)
+			full := len(best) == boundHits
+			if full {
+				open := false
+				for r := from; r < to && !open; r++ {
+					open = q.First(r) >= float64(best[0])
+				}
+				if !open {
+					continue
+				}
 			}
-			total++
-			var acc int32
-			for j, w := range p.ItemRows[int(item)*d : (int(item)+1)*d] {
-				acc += int32(w) * int32(u[j])
-			}
-			score := float32(acc) * p.ItemScale[item]
-			switch {
-			case len(best) < boundHits:
-				heap.Push(&best, score)
-			case score > best[0]:
-				best[0] = score
-				heap.Fix(&best, 0)
+			opened++
+			for r := from; r < to; r++ {
+				if full && q.Bound(r) < float64(best[0]) {
+					continue
+				}
+				looked++
+				item := int(b.Order[r])
+				var acc int32
+				for j, w := range p.ItemRows[item*d : (item+1)*d] {
+					acc += int32(w) * int32(u[j])
+				}
+				score := float32(acc) * p.ItemScale[item]
+				switch {
+				case len(best) < boundHits:
+					heap.Push(&best, score)
+				case score > best[0]:
+					best[0] = score
+					heap.Fix(&best, 0)
+				}
 			}
 		}
 	}
-	return float64(total) / float64(len(users)*p.Shape.Items)
+	return opened / float64(len(users)*blocks), looked / float64(len(users)*n)
 }
 
 // lowest is a heap of scores with the lowest at its root.

@@ -32,7 +32,7 @@ func LayerErrors(m *model.Model, image []byte, histories [][]model.Event) ([]Lay
 	// The text encoder, what items are called and made of, the rating head and bounds on
 	// scores are no part of the model.
 	got.Text, got.Labels, got.Attributes = want.Text, want.Labels, want.Attributes
-	got.Ratings, got.BoundHead, got.BoundMiddle = want.Ratings, want.BoundHead, want.BoundMiddle
+	got.Ratings, got.BoundFirst, got.BoundHead, got.BoundMiddle = want.Ratings, want.BoundFirst, want.BoundHead, want.BoundMiddle
 	if got != want {
 		return nil, fmt.Errorf("%w: it has the dimensions %+v, the model has %+v", ErrImage, got, want)
 	}

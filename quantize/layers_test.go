@@ -81,7 +81,7 @@ func TestLayerErrorsWithBounds(t *testing.T) {
 			users[i][d] = int16(rng.IntN(4000) - 2000)
 		}
 	}
-	if _, ok := quantize.SetBounds(&p, users, 16); !ok {
+	if _, ok := quantize.SetBounds(&p, users, 8, 24); !ok {
 		t.Fatal("no bounds")
 	}
 	if with := errorsOf(); !slices.Equal(with, without) {

@@ -283,7 +283,7 @@ func TestImageIsCloseToTheModel(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := q.Shape()
-		got.BoundHead, got.BoundMiddle = s.BoundHead, s.BoundMiddle // whether they pay is another matter
+		got.BoundFirst, got.BoundHead, got.BoundMiddle = s.BoundFirst, s.BoundHead, s.BoundMiddle // whether they pay is another matter
 		if got != s {
 			t.Errorf("the image of %+v has the shape %+v", s, got)
 		}

@@ -53,16 +53,9 @@ func (b *bench) games(ctx context.Context) (results.Topic, error) {
 		if t.Records, err = b.gamesBaselines(ctx, ds, s); err != nil {
 			return t, err
 		}
-		variants := []variant{{name: "ids-"}}
-		encoder := filepath.Join(b.shared, "models", "all-MiniLM-L6-v2")
-		if _, err := os.Stat(encoder); err == nil {
-			variants = append(variants, variant{name: "text-", vectors: givenVectors{Encoder: encoder}})
-		} else {
-			b.p.line("no pretrained encoder: %v", err)
-		}
 		one := *b
 		one.seeds = 1
-		teachers, err := one.teachersOf(ctx, set, variants, neighbours)
+		teachers, err := one.teachersOf(ctx, set, b.gamesVariants(), neighbours)
 		if err != nil {
 			return t, err
 		}
@@ -71,6 +64,18 @@ func (b *bench) games(ctx context.Context) (results.Topic, error) {
 	ratios, err := b.ratiosToPyTorch(t.Records)
 	t.Records = append(t.Records, ratios...)
 	return t, err
+}
+
+// gamesVariants are the networks of that set, the one with a text encoder where there is one.
+func (b *bench) gamesVariants() []variant {
+	variants := []variant{{name: "ids-"}}
+	encoder := filepath.Join(b.shared, "models", "all-MiniLM-L6-v2")
+	if _, err := os.Stat(encoder); err == nil {
+		variants = append(variants, variant{name: "text-", vectors: givenVectors{Encoder: encoder}})
+	} else {
+		b.p.line("no pretrained encoder: %v", err)
+	}
+	return variants
 }
 
 // gamesBaselines measures the baselines that a large catalogue allows.

@@ -32,7 +32,8 @@ the runtime around it. Beside other software: peers-guest.md.
   and without: medians over users, and the mean share of items that bounds do not
   rule out. pruned-speedup-over-brute is the time without over that with bounds,
   a whole request that computes nothing but the search. The interval holds the middle half of
-  users.
+  users. The vectors are those of text-teacher, which is given the titles' embeddings;
+  topk-games-ids are those of ids-teacher, whose items have nothing in common but users.
 - topk-spectrum-N: N items drawn from the normal distribution that has the mean and the
   covariance of the items of that set, for the same users.
 - The pictures show how the time grows with items (10 best, random parameters, without
@@ -65,16 +66,23 @@ func (b *bench) guest(ctx context.Context) (results.Topic, error) {
 		if err != nil {
 			return t, err
 		}
-		m, trained, _, err := b.trained(ctx, ds, fingerprint, s, variant{name: "ids-", seed: 1})
-		if err != nil {
-			return t, err
+		for _, v := range b.gamesVariants() {
+			v.seed = 1
+			m, trained, _, err := b.trained(ctx, ds, fingerprint, s, v)
+			if err != nil {
+				return t, err
+			}
+			name := ""
+			if v.vectors == (givenVectors{}) {
+				name = "-ids"
+			}
+			histories, _ := calibration(s, trained.users)
+			records, err := pruned(ctx, name, m, histories, n)
+			if err != nil {
+				return t, err
+			}
+			t.Records = append(t.Records, records...)
 		}
-		histories, _ := calibration(s, trained.users)
-		records, err := pruned(ctx, m, histories, n)
-		if err != nil {
-			return t, err
-		}
-		t.Records = append(t.Records, records...)
 	}
 	return t, b.growth(ctx, &t, n)
 }
@@ -156,8 +164,8 @@ func microseconds(times []time.Duration, q float64) float64 {
 }
 
 // pruned measures searches with bounds and without, over the items of a model
-// and over larger catalogues like it.
-func pruned(ctx context.Context, m *model.Model, histories [][]model.Event, n guestSizes) ([]results.Record, error) {
+// and over larger catalogues like it; name is what their figures' names end with.
+func pruned(ctx context.Context, name string, m *model.Model, histories [][]model.Event, n guestSizes) ([]results.Record, error) {
 	cal, err := quantize.Calibrate(m, histories, nil)
 	if err != nil {
 		return nil, err
@@ -170,12 +178,12 @@ func pruned(ctx context.Context, m *model.Model, histories [][]model.Event, n gu
 	if err != nil {
 		return nil, err
 	}
-	records, err := prunedOf(ctx, "topk-games", searchParams(p.ItemRows, p.ItemScale, p.Shape.Dim), users, n)
+	records, err := prunedOf(ctx, "topk-games"+name, searchParams(p.ItemRows, p.ItemScale, p.Shape.Dim), users, n)
 	if err != nil {
 		return nil, err
 	}
 	for _, items := range n.spectrum {
-		more, err := prunedOf(ctx, fmt.Sprintf("topk-spectrum-%d", items), spectrum(&p, items), users, n)
+		more, err := prunedOf(ctx, fmt.Sprintf("topk-spectrum%s-%d", name, items), spectrum(&p, items), users, n)
 		if err != nil {
 			return nil, err
 		}
@@ -282,7 +290,7 @@ func prunedOf(ctx context.Context, name string, p layout.Params, users [][]int16
 		q := func(p float64) float64 { return stat.Quantile(p, stat.Empirical, x, nil) }
 		return results.Record{Name: "speed." + name + "." + metric, Value: q(0.5), Low: q(0.25), High: q(0.75), Unit: unit, N: len(x), Note: note}
 	}
-	note := fmt.Sprintf("%d items, rows of bounds with %d columns", p.Shape.Items, report.Columns)
+	note := fmt.Sprintf("%d items, rows of bounds with %d and %d columns", p.Shape.Items, report.First, report.Columns-report.First)
 	if report.Columns == 0 {
 		note = fmt.Sprintf("%d items: bounds do not pay, there are none", p.Shape.Items)
 	}

@@ -31,7 +31,7 @@ func TestGuestTopic(t *testing.T) {
 		}
 	}
 	n := guestSizes{requests: 2, users: 3, spectrum: []int{2000}, growth: 2, most: 2000}
-	records, err := pruned(t.Context(), m, histories, n)
+	records, err := pruned(t.Context(), "", m, histories, n)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,8 @@ const (
 	hTokenizerBytes
 	hTextClasses
 	hTextEpsilon // float32
-	hBoundHead   // columns of the bounds, as in Shape
+	hBoundFirst  // columns of the bounds, as in Shape
+	hBoundHead
 	hBoundMiddle
 
 	hLabels       // V
@@ -53,6 +54,7 @@ const (
 	hRatings // 1 where the image has them
 
 	hBoundK
+	hBoundMoreK
 	hReach
 	hDimK
 	hFFNK
@@ -102,9 +104,12 @@ const (
 	hPostingFirst    // (V+1) uint32: where the items of each label begin in the list
 	hPostingList     // (E) uint32
 	hBoundTransform  // (D, itemK) float32
-	hBoundScalars    // three rho and the slack, float32
+	hBoundSteps      // (Head) float32
+	hBoundScalars    // three rho, two mix and the slack, float32
 	hBoundOrder      // (N) uint32
+	hBoundPivots     // blocks of sixteen pivots, [boundK/2][16][2] int8
 	hBoundRows       // blocks of sixteen rows, [boundK/2][16][2] int8
+	hBoundMoreRows   // their second parts, [boundMoreK/2][16][2] int8
 	hAttributeRows   // blocks as those of the items
 	hAttributeFirst  // (N+1) uint32: where the attributes of each item begin in the list
 	hAttributeList   // (entries) uint32: number, and how often in the upper eight bits
@@ -241,7 +246,8 @@ var headerNames = [headerWords]string{
 	hTextBlocks: "TEXT_BLOCKS", hTextBlockStride: "TEXT_BLOCK_STRIDE", hUserStart: "USER_START",
 	hType: "TYPE", hGap: "GAP", hNormGain: "NORM_GAIN", hNormBias: "NORM_BIAS", hCold: "COLD", hBlocks: "BLOCKS", hBlockStride: "BLOCK_STRIDE", hItemRows: "ITEM_ROWS", hTextRows: "TEXT_ROWS",
 	hLabelFirst: "LABEL_FIRST", hLabelList: "LABEL_LIST", hPostingFirst: "POSTING_FIRST", hPostingList: "POSTING_LIST",
-	hBoundHead: "BOUND_HEAD", hBoundMiddle: "BOUND_MIDDLE", hBoundK: "BOUND_K", hBoundTransform: "BOUND_TRANSFORM", hBoundScalars: "BOUND_SCALARS", hBoundOrder: "BOUND_ORDER", hBoundRows: "BOUND_ROWS",
+	hBoundFirst: "BOUND_FIRST", hBoundHead: "BOUND_HEAD", hBoundMiddle: "BOUND_MIDDLE", hBoundK: "BOUND_K", hBoundMoreK: "BOUND_MORE_K", hBoundTransform: "BOUND_TRANSFORM", hBoundSteps: "BOUND_STEPS", hBoundScalars: "BOUND_SCALARS",
+	hBoundOrder: "BOUND_ORDER", hBoundPivots: "BOUND_PIVOTS", hBoundRows: "BOUND_ROWS", hBoundMoreRows: "BOUND_MORE_ROWS",
 	hAttributeRows: "ATTRIBUTE_ROWS", hAttributeFirst: "ATTRIBUTE_FIRST", hAttributeList: "ATTRIBUTE_LIST", hAttributeFactor: "ATTRIBUTE_FACTOR", hAttributeNames: "ATTRIBUTE_NAMES",
 	hRateMap: "RATE_MAP", hRateMapScale: "RATE_MAP_SCALE", hRateMapBias: "RATE_MAP_BIAS", hRateScalars: "RATE_SCALARS", hRateLevels: "RATE_LEVELS", hRateItems: "RATE_ITEMS",
 	hImageEnd:     "IMAGE_END",
@@ -322,9 +328,11 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	set(hTextClasses, t.Classes)
 	set(hLabels, s.Labels.Labels)
 	set(hLabelEntries, s.Labels.Entries)
+	set(hBoundFirst, s.BoundFirst)
 	set(hBoundHead, s.BoundHead)
 	set(hBoundMiddle, s.BoundMiddle)
 	set(hBoundK, s.boundK())
+	set(hBoundMoreK, s.boundMoreK())
 	set(hAttributes, s.Attributes.Count)
 	set(hAttributeEntries, s.Attributes.Entries)
 	set(hAttributeNameBytes, s.Attributes.Names)
@@ -394,9 +402,12 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	h[hPostingFirst] = image.place(4*s.Labels.firsts(s.Labels.Labels), 4)
 	h[hPostingList] = image.place(4*s.Labels.Entries, 4)
 	h[hBoundTransform] = image.place(4*s.boundSide()*s.itemK(), alignment)
-	h[hBoundScalars] = floats(&image, (BoundGroups+1)*min(s.boundK(), 1))
+	h[hBoundSteps] = floats(&image, s.BoundHead)
+	h[hBoundScalars] = floats(&image, boundScalars*min(s.boundK(), 1))
 	h[hBoundOrder] = image.place(4*s.boundRows(), vector)
+	h[hBoundPivots] = image.place(roundUp(s.boundPivots(), boundBlock)*s.boundK(), alignment)
 	h[hBoundRows] = image.place(s.boundRows()*s.boundK(), alignment)
+	h[hBoundMoreRows] = image.place(s.boundRows()*s.boundMoreK(), alignment)
 	h[hAttributeRows] = image.place(rowsPad(s.Attributes.Count)/4*rowBlock(s.itemK()), alignment)
 	h[hAttributeFirst] = image.place(4*s.Attributes.firsts(s.Items), vector)
 	h[hAttributeList] = image.place(4*s.Attributes.Entries, vector)
@@ -437,7 +448,7 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	h[hK] = scratch.place(keys, alignment)
 	h[hV] = scratch.place(keys, alignment)
 	h[hAct] = scratch.place(2*4*max(s.dimK(), s.innerK(), s.ffnK(), t.dimK(), t.innerK(), t.ffnK()), alignment)
-	h[hSpread] = scratch.place(4*2*4*max(s.dimK(), s.innerK(), s.ffnK(), t.dimK(), t.innerK(), t.ffnK(), t.tokensPad(), s.boundK()), alignment)
+	h[hSpread] = scratch.place(4*2*4*max(s.dimK(), s.innerK(), s.ffnK(), t.dimK(), t.innerK(), t.ffnK(), t.tokensPad(), s.boundK()+s.boundMoreK()), alignment)
 	h[hAcc] = scratch.place(4*4*max(weightRows(3*s.inner()), weightRows(s.FFN), weightRows(s.Dim), weightRows(3*t.inner()), weightRows(t.FFN), t.pad(), t.tokensPad(), weightRows(t.Classes)), alignment)
 	h[hScores] = scratch.place(4*max(s.Window, 4*t.tokensPad()), alignment)
 	h[hProbs] = scratch.place(4*max(s.Window, 2*t.tokensPad(), t.Classes), alignment)
@@ -532,7 +543,7 @@ func parseHeader(b []byte) (header, Shape, error) {
 	}
 	s.Text.setFlags(h[hTextFlags])
 	s.Labels = LabelShape{Labels: int(h[hLabels]), Entries: int(h[hLabelEntries])}
-	s.BoundHead, s.BoundMiddle = int(h[hBoundHead]), int(h[hBoundMiddle])
+	s.BoundFirst, s.BoundHead, s.BoundMiddle = int(h[hBoundFirst]), int(h[hBoundHead]), int(h[hBoundMiddle])
 	s.Attributes = AttributeShape{Count: int(h[hAttributes]), Entries: int(h[hAttributeEntries]), Names: int(h[hAttributeNameBytes])}
 	s.Ratings = h[hRatings] != 0
 	f := headerFloats{math.Float32frombits(h[hInputScale]), math.Float32frombits(h[hUserInv]), math.Float32frombits(h[hTextEpsilon])}

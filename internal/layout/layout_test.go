@@ -112,8 +112,11 @@ func TestPackRefuses(t *testing.T) {
 	s = layouttest.Shapes()[7]
 	for name, breakIt := range map[string]func(p *layout.Params){
 		"no bounds":       func(p *layout.Params) { p.Bounds = layout.Bounds{} },
-		"bounds no shape": func(p *layout.Params) { p.Shape.BoundHead, p.Shape.BoundMiddle = 0, 0 },
+		"bounds no shape": func(p *layout.Params) { p.Shape.BoundFirst, p.Shape.BoundHead, p.Shape.BoundMiddle = 0, 0, 0 },
 		"head":            func(p *layout.Params) { p.Shape.BoundHead = p.Shape.BoundMiddle + 1 },
+		"first":           func(p *layout.Params) { p.Shape.BoundFirst = p.Shape.BoundHead + 1 },
+		"no pivots":       func(p *layout.Params) { p.Bounds.Pivots = p.Bounds.Pivots[1:] },
+		"no mix":          func(p *layout.Params) { p.Bounds.Mix[1] = 0 },
 		"middle":          func(p *layout.Params) { p.Shape.BoundMiddle = p.Shape.Dim + 1 },
 		"negative length": func(p *layout.Params) { p.Bounds.Rows[p.Shape.BoundHead] = -1 },
 		"bound -128":      func(p *layout.Params) { p.Bounds.Rows[0] = -128 },

@@ -8,7 +8,7 @@ import "fmt"
 
 // ABI is the version of everything this package describes. A kernel and an
 // image with different numbers do not run together.
-const ABI = 6
+const ABI = 7
 
 // Shape holds the dimensions of a model; see model.Config for their meaning.
 type Shape struct {
@@ -17,8 +17,8 @@ type Shape struct {
 	Labels                                                         LabelShape
 	Attributes                                                     AttributeShape
 	Ratings                                                        bool // whether the image has them
-	// BoundHead and BoundMiddle cut the columns of Bounds, 0 without any.
-	BoundHead, BoundMiddle int
+	// BoundFirst, BoundHead and BoundMiddle cut the columns of Bounds, 0 without any.
+	BoundFirst, BoundHead, BoundMiddle int
 }
 
 // Limits on shapes. With them, every int32 sum of the arithmetic is safe: the

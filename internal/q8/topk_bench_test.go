@@ -65,17 +65,17 @@ func BenchmarkTopK(b *testing.B) {
 			p.Cold[d] = users[0][d]
 		}
 		request := (&layout.Request{Kind: layout.KindRecommend, K: 10}).Append(nil)
-		for columns := 0; columns <= 32; columns += 8 {
-			if columns > 0 {
-				report, ok := quantize.SetBounds(&p, users, columns)
+		for _, columns := range [][2]int{{}, {8, 16}, {8, 24}, {8, 32}, {16, 32}} {
+			if columns[0] > 0 {
+				report, ok := quantize.SetBounds(&p, users, columns[0], columns[1])
 				if !ok {
 					b.Fatal("no bounds")
 				}
-				b.Logf("%d items, %d columns: %.3f are looked at", n, columns, report.Looked)
+				b.Logf("%d items, %v columns: %.3f of the blocks are opened, %.4f of the items looked at", n, columns, report.Opened, report.Looked)
 			}
 			image, _ := open(b, p)
 			g := newGuest(b, wazero.NewRuntimeConfigCompiler(), image)
-			b.Run(fmt.Sprintf("%d/%d", n, columns), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%d/%d+%d", n, columns[0], columns[1]-columns[0]), func(b *testing.B) {
 				for b.Loop() {
 					g.answer(b, request)
 				}

@@ -242,66 +242,48 @@ scan_rows64:
 	local.get 1
 	end_function
 
-# Two columns of sixteen rows: the offsets of x, then those of the rows.
+# Two columns of sixteen rows: the offsets of x, then those of the rows. x is at
+# local 8, the rows at local 9, and the sums are in locals 12 to 15.
 .macro part16 acc, o
 	local.get \acc
-	local.get 1
+	local.get 9
 	i16x8.load8x8_s \o:p2align=0
-	local.get 8
+	local.get 11
 	i32x4.dot_i16x8_s
 	i32x4.add
 	local.set \acc
 .endm
 
 .macro sixteen x, o0, o1, o2, o3
-	local.get 6
+	local.get 8
 	v128.load \x:p2align=0
-	local.set 8
-	part16 12, \o3
-	part16 11, \o2
-	part16 10, \o1
-	part16 9, \o0
+	local.set 11
+	part16 15, \o3
+	part16 14, \o2
+	part16 13, \o1
+	part16 12, \o0
 .endm
 
 .macro move16 columns, x, p
-	local.get 6
+	local.get 8
 	i32.const \x
 	i32.add
-	local.set 6
-	local.get 1
+	local.set 8
+	local.get 9
 	i32.const \p
 	i32.add
-	local.set 1
-	local.get 7
+	local.set 9
+	local.get 10
 	i32.const \columns
 	i32.sub
-	local.tee 7
+	local.tee 10
 .endm
 
-	.section .text.scan_bounds,"",@
-	.globl scan_bounds
-	.type scan_bounds,@function
-# (x, p, end, k, threshold, bounds) -> p
-scan_bounds:
-	.functype scan_bounds (i32, i32, i32, i32, i32, i32) -> (i32)
-	.local i32, i32, v128, v128, v128, v128, v128
+# All columns of sixteen rows, the number of columns in local 10; leaves locals 8 and 9
+# behind them.
+.macro columns16
 	block
-	loop
-	local.get 1
-	local.get 2
-	i32.eq
-	br_if 1
-	local.get 0
-	local.set 6
-	local.get 3
-	local.set 7
-	v128.const 0, 0
-	local.tee 9
-	local.tee 10
-	local.tee 11
-	local.set 12
-	block
-	local.get 7
+	local.get 10
 	i32.const 16
 	i32.lt_u
 	br_if 0
@@ -321,51 +303,106 @@ scan_bounds:
 	end_loop
 	end_block
 	block
-	local.get 7
+	local.get 10
 	i32.eqz
 	br_if 0
-	loop
 	sixteen 48, 96, 104, 112, 120
 	sixteen 32, 64, 72, 80, 88
 	sixteen 16, 32, 40, 48, 56
 	sixteen 0, 0, 8, 16, 24
 	move16 8, 64, 128
-	br_if 0
-	end_loop
+	drop
 	end_block
-	local.get 9
-	local.get 10
-	i32x4.max_s
-	local.get 11
+.endm
+
+# whether one of the sums is at least the threshold, on the stack
+.macro reached
 	local.get 12
+	local.get 13
+	i32x4.max_s
+	local.get 14
+	local.get 15
 	i32x4.max_s
 	i32x4.max_s
-	local.get 4
-	i32x4.splat
+	local.get 16
 	i32x4.ge_s
 	v128.any_true
-	i32.eqz
-	br_if 0
-	end_loop
-	local.get 5
-	local.get 12
-	v128.store 48:p2align=0
-	local.get 5
-	local.get 11
-	v128.store 32:p2align=0
-	local.get 5
-	local.get 10
-	v128.store 16:p2align=0
-	local.get 5
-	local.get 9
-	v128.store 0:p2align=0
-	local.get 1
-	local.get 3
+.endm
+
+	.section .text.scan_bounds,"",@
+	.globl scan_bounds
+	.type scan_bounds,@function
+# (x, p, more, end, k, more_k, threshold, products) -> p
+scan_bounds:
+	.functype scan_bounds (i32, i32, i32, i32, i32, i32, i32, i32) -> (i32)
+	.local i32, i32, i32, v128, v128, v128, v128, v128, v128, i32, i32
+	local.get 6
+	i32x4.splat
+	local.set 16
+	local.get 4
 	i32.const 4
 	i32.shl
-	i32.sub
-	local.set 1
+	local.set 17
+	local.get 5
+	i32.const 4
+	i32.shl
+	local.set 18
+	block
+	loop
+	local.get 1
+	local.get 3
+	i32.eq
+	br_if 1
+	local.get 0
+	local.set 8
+	local.get 1
+	local.set 9
+	local.get 4
+	local.set 10
+	v128.const 0, 0
+	local.tee 12
+	local.tee 13
+	local.tee 14
+	local.set 15
+	columns16
+	block
+	reached
+	i32.eqz
+	br_if 0
+	local.get 5
+	i32.eqz
+	br_if 2
+	local.get 2
+	local.set 9
+	local.get 5
+	local.set 10
+	columns16
+	reached
+	br_if 2
 	end_block
+	local.get 1
+	local.get 17
+	i32.add
+	local.set 1
+	local.get 2
+	local.get 18
+	i32.add
+	local.set 2
+	br 0
+	end_loop
+	end_block
+	local.get 7
+	local.get 15
+	v128.store 48:p2align=0
+	local.get 7
+	local.get 14
+	v128.store 32:p2align=0
+	local.get 7
+	local.get 13
+	v128.store 16:p2align=0
+	local.get 7
+	local.get 12
+	v128.store 0:p2align=0
 	local.get 1
 	end_function
 

@@ -12,7 +12,10 @@ const i8 *scan_rows64(const i16 *u, const i8 *p, const i8 *end, f32 threshold);
 // The product of u with the row of such a block that begins at p.
 i32 scan_row(const i16 *u, const i8 *p, u32 k);
 
-// Goes through blocks of sixteen rows, [k/2][16][2] int8, from p to end. Returns the
-// first block with a row whose product with x is at least the threshold, and
-// its products, or end. x is [k/2][4][2] int16: each two columns four times over.
-const i8 *scan_bounds(const i32 *x, const i8 *p, const i8 *end, u32 k, i32 threshold, i32 products[16]);
+// Goes through blocks of sixteen rows in two parts, [k/2][16][2] int8, the first ones
+// from p to end, the second ones, of more_k columns, from more. Returns the first
+// block with a row whose product with the first part of x is at least the threshold, and
+// with a row whose product with both parts is, and leaves these products; or end.
+// x is [k/2][4][2] int16, each two columns four times over, for one part after the other.
+// Both k are multiples of eight; more_k of zero means that there is no second part.
+const i8 *scan_bounds(const i32 *x, const i8 *p, const i8 *more, const i8 *end, u32 k, u32 more_k, i32 threshold, i32 products[16]);

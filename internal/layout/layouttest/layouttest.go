@@ -122,19 +122,21 @@ func Params(s layout.Shape, seed uint64) layout.Params {
 func bounds(p *layout.Params) layout.Bounds {
 	s := p.Shape
 	cols := s.BoundHead + layout.BoundGroups
-	b := layout.Bounds{Transform: make([]float32, s.Dim*s.Dim), Rows: make([]int8, s.Items*cols)}
+	b := layout.Bounds{Transform: make([]float32, s.Dim*s.Dim), Rows: make([]int8, s.Items*cols), Mix: [2]float32{0.5, 2}}
+	b.Pivots = make([]int8, (s.Items+layout.BoundLeaf-1)/layout.BoundLeaf*s.BoundFirst)
+	for i := range b.Pivots {
+		b.Pivots[i] = int8(i*37%255 - 127)
+	}
 	value := func(item, d int) float64 { return float64(p.ItemRows[item*s.Dim+d]) * float64(p.ItemScale[item]) }
-	scale := make([]float64, s.Dim) // of each column, a float32
 	for d := range s.Dim {
-		scale[d] = 1
+		b.Transform[d*s.Dim+d] = 1
 		if d < s.BoundHead {
-			scale[d] = 0
+			var top float64
 			for i := range s.Items {
-				scale[d] = max(scale[d], math.Abs(value(i, d)))
+				top = max(top, math.Abs(value(i, d)))
 			}
-			scale[d] = float64(float32(scale[d] / layout.WeightMax))
+			b.Steps = append(b.Steps, float32(top/layout.WeightMax))
 		}
-		b.Transform[d*s.Dim+d] = float32(scale[d])
 	}
 	squares := make([][layout.BoundGroups]float64, s.Items)
 	for i := range s.Items {
@@ -143,13 +145,20 @@ func bounds(p *layout.Params) layout.Bounds {
 	for r, item := range b.Order {
 		var slack float64
 		for d := range s.Dim {
-			z := value(int(item), d) / scale[d]
-			slack += math.Abs(z) * scale[d]
+			z := value(int(item), d)
+			slack += math.Abs(z)
+			if d >= s.BoundFirst {
+				squares[r][0] += z * z
+			}
 			switch {
 			case d < s.BoundHead:
+				z /= float64(b.Steps[d])
 				h := max(min(math.RoundToEven(z), layout.WeightMax), -layout.WeightMax)
 				b.Rows[r*cols+d] = int8(h)
-				squares[r][0] += (z - h) * (z - h)
+				squares[r][1] += (z - h) * (z - h) / float64(b.Mix[1])
+				if d < s.BoundFirst {
+					squares[r][0] += (z - h) * (z - h) / float64(b.Mix[0])
+				}
 			case d < s.BoundMiddle:
 				squares[r][1] += z * z
 			default:
@@ -238,8 +247,8 @@ func Shapes() []layout.Shape {
 		WithAttributes(layout.Shape{Items: 400, Dim: 64, Layers: 2, Heads: 2, FFN: 128, Window: 50, EventTypes: 8, GapBuckets: 24}, 300),
 		{Items: 97, Dim: 20, Layers: 1, Heads: 4, FFN: 24, Window: 256, EventTypes: 3, GapBuckets: 33},
 		{Items: 1500, Dim: 72, Layers: 4, Heads: 4, FFN: 100, Window: 2, EventTypes: 256, GapBuckets: 1},
-		{Items: 307, Dim: 12, Layers: 1, Heads: 2, FFN: 9, Window: 4, EventTypes: 2, GapBuckets: 3, BoundHead: 6, BoundMiddle: 9},
-		{Items: 20, Dim: 1, Layers: 1, Heads: 1, FFN: 1, Window: 2, EventTypes: 1, GapBuckets: 1, BoundHead: 1, BoundMiddle: 1},
+		{Items: 307, Dim: 12, Layers: 1, Heads: 2, FFN: 9, Window: 4, EventTypes: 2, GapBuckets: 3, BoundFirst: 4, BoundHead: 6, BoundMiddle: 9},
+		{Items: 20, Dim: 1, Layers: 1, Heads: 1, FFN: 1, Window: 2, EventTypes: 1, GapBuckets: 1, BoundFirst: 1, BoundHead: 1, BoundMiddle: 1},
 	}
 	for i, n := range [][2]int{{1, 1}, {3, 5}, {}, {12, 600}, {1, 17}, {97, 300}, {40, 3001}} {
 		shapes[i].Labels = layout.LabelShape{Labels: n[0], Entries: n[1]}
