@@ -47,24 +47,11 @@ func companion(name string, histories [][]data.Interaction, items int) (counted,
 	return nil, fmt.Errorf("companion %q is unknown; choose among %s", name, strings.Join(names, ", "))
 }
 
-// companions counts all of them.
-func companions(histories [][]data.Interaction, items int) ([]eval.Scorer, error) {
-	return fromCompanion(0, histories, items)
-}
-
-// neighbours counts those that need no matrix of all items by all items.
-func neighbours(histories [][]data.Interaction, items int) ([]eval.Scorer, error) {
-	return fromCompanion(1, histories, items)
-}
-
-func fromCompanion(first int, histories [][]data.Interaction, items int) ([]eval.Scorer, error) {
-	var all []eval.Scorer
-	for _, k := range companionKinds[first:] {
-		s, err := k.fit(histories, items)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, s)
+// neighbours are the names of those that need no matrix of all items by all items.
+func neighbours() []string {
+	var names []string
+	for _, k := range companionKinds[1:] {
+		names = append(names, k.name)
 	}
-	return all, nil
+	return names
 }

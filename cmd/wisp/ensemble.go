@@ -301,10 +301,9 @@ func (e *ensemble) weigh(ctx context.Context, folders []string, networks []voter
 	}
 	items := len(ds.Items)
 	if companions == nil {
-		for _, k := range companionKinds {
-			if items <= baselineMatrix || k.name != companionKinds[0].name {
-				companions = append(companions, k.name)
-			}
+		companions = neighbours()
+		if items <= baselineMatrix {
+			companions = append([]string{companionKinds[0].name}, companions...)
 		}
 	}
 	var voters []eval.Scorer

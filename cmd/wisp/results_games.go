@@ -55,7 +55,7 @@ func (b *bench) games(ctx context.Context) (results.Topic, error) {
 		}
 		one := *b
 		one.seeds = 1
-		teachers, err := one.teachersOf(ctx, set, b.gamesVariants(), neighbours)
+		teachers, err := one.teachersOf(ctx, set, b.gamesVariants(), neighbours())
 		if err != nil {
 			return t, err
 		}
@@ -91,12 +91,16 @@ func (b *bench) gamesBaselines(ctx context.Context, ds *data.Dataset, s *data.Sp
 	if err != nil {
 		return nil, err
 	}
-	recent, err := neighbours(histories, items)
-	if err != nil {
-		return nil, err
+	scorers := []eval.Scorer{popular, knn}
+	for _, name := range neighbours() {
+		s, err := companion(name, histories, items)
+		if err != nil {
+			return nil, err
+		}
+		scorers = append(scorers, s)
 	}
 	var records []results.Record
-	for _, scorer := range append([]eval.Scorer{popular, knn}, recent...) {
+	for _, scorer := range scorers {
 		b.p.line("games %s", scorer.Name())
 		r, err := eval.Run(ctx, scorer, items, s.Test, counts, eval.Options{}, nil)
 		if err != nil {

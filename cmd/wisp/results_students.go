@@ -6,8 +6,6 @@ import (
 	"math"
 	"path/filepath"
 	"reflect"
-	"slices"
-	"strings"
 
 	"gonum.org/v1/gonum/stat"
 
@@ -22,9 +20,9 @@ import (
 
 const studentsText = `
 What is left of the best teacher at each step down to the sandbox. Leave-one-out with the
-protocol of quality.md.
+protocol of quality.md, of games with that of games.md and one seed.
 
-- best: the best-teacher of teachers.md, an ensemble in float32. For the test all that
+- best: the best-teacher of teachers.md and games.md, an ensemble in float32. For the test all that
   vote are fitted again on all events before it.
 - student: one model, distilled from it (wisp distil): for the epochs that validation
   chose when it learnt from those who do not know the validation events.
@@ -61,6 +59,15 @@ func (b *bench) students(ctx context.Context) (results.Topic, error) {
 		}
 		t.Records = append(t.Records, c.records...)
 	}
+	one := *b
+	one.seeds = 1
+	for _, set := range b.present(b.gamesSet()) {
+		c := class{bench: &one, set: set, variants: b.gamesVariants(), companions: neighbours(), sizes: studentSizes}
+		if err := c.run(ctx); err != nil {
+			return t, err
+		}
+		t.Records = append(t.Records, c.records...)
+	}
 	return t, nil
 }
 
@@ -69,6 +76,7 @@ type class struct {
 	*bench
 	set         set
 	variants    []variant // of networks that may vote
+	companions  []string  // that may vote too, nil for all
 	sizes       []string  // of students that are tried
 	epochs      int       // of a student, at most; 0 for the usual number
 	ds          *data.Dataset
@@ -164,44 +172,16 @@ func (c *class) run(ctx context.Context) (err error) {
 // teacher makes the ensemble of a seed, before and after its members know the
 // validation events.
 func (c *class) teacher(ctx context.Context, seed int) (e, again *ensemble, err error) {
-	var networks []voter
-	var names []string
-	variants := slices.Clone(c.variants)
-	for i := range variants {
-		variants[i].seed = seed
-		m, t, _, err := c.trained(ctx, c.ds, c.fingerprint, c.s, variants[i])
+	var networks []network
+	for _, v := range c.variants {
+		v.seed = seed
+		m, t, _, err := c.trained(ctx, c.ds, c.fingerprint, c.s, v)
 		if err != nil {
 			return nil, nil, err
 		}
-		networks, names = append(networks, voter{m, t}), append(names, strings.TrimSuffix(variants[i].name, "-"))
+		networks = append(networks, network{v, m, t})
 	}
-	e = &ensemble{Data: c.ds.Name, Manifest: c.fingerprint, Protocol: c.s.Protocol}
-	if err := e.weigh(ctx, names, networks, nil, c.ds, c.s, c.p); err != nil {
-		return nil, nil, err
-	}
-	c.p.done()
-	whole := *e
-	whole.Refit, whole.networks = true, nil
-	for i, v := range variants {
-		if !e.has(fmt.Sprintf(ensembleMember, i+1)) {
-			continue
-		}
-		m, t, _, err := c.again(ctx, c.ds, c.fingerprint, c.s, v, networks[i].t)
-		if err != nil {
-			return nil, nil, err
-		}
-		whole.networks = append(whole.networks, voter{m, t})
-		if v.vectors.Encoder != "" && whole.encoder == 0 {
-			_, text, err := loadEncoder(v.vectors.Encoder)
-			if err != nil {
-				return nil, nil, err
-			}
-			for _, w := range text.Weights {
-				whole.encoder += 4 * int64(len(w.Data))
-			}
-		}
-	}
-	return e, &whole, nil
+	return c.ensemble(ctx, c.ds, c.fingerprint, c.s, networks, c.companions)
 }
 
 // student returns the student of that size, distilled unless it is in the work folder,

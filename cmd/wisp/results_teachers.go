@@ -13,6 +13,7 @@ import (
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/eval"
 	"github.com/wisp-project/wisp/internal/results"
+	"github.com/wisp-project/wisp/model"
 )
 
 const teachersText = `
@@ -43,7 +44,7 @@ func (b *bench) teachers(ctx context.Context) (results.Topic, error) {
 	t := results.Topic{Title: "What text and ensembles add", Text: teachersText}
 	variants := b.teacherVariants()
 	for _, set := range b.present(b.filmSets()...) {
-		records, err := b.teachersOf(ctx, set, variants, companions)
+		records, err := b.teachersOf(ctx, set, variants, nil)
 		if err != nil {
 			return t, err
 		}
@@ -84,12 +85,9 @@ func (b *bench) filmSets() []set {
 	})
 }
 
-// fitter fits the members of an ensemble that need no training.
-type fitter func(histories [][]data.Interaction, items int) ([]eval.Scorer, error)
-
 // teachersOf measures the variants on a set, chooses one of them, and adds the
-// ensemble of all with what members fits.
-func (b *bench) teachersOf(ctx context.Context, set set, variants []variant, members fitter) ([]results.Record, error) {
+// ensemble of all with companions, as ensemble.weigh takes them.
+func (b *bench) teachersOf(ctx context.Context, set set, variants []variant, companions []string) ([]results.Record, error) {
 	ds, fingerprint, err := b.prepared(ctx, set)
 	if err != nil {
 		return nil, err
@@ -107,7 +105,7 @@ func (b *bench) teachersOf(ctx context.Context, set set, variants []variant, mem
 		if protocol == byTime {
 			c.metric = "time-split-ndcg10"
 		}
-		best, err := c.run(ctx, variants, members)
+		best, err := c.run(ctx, variants, companions)
 		if err != nil {
 			return nil, err
 		}
@@ -131,123 +129,131 @@ type contest struct {
 // network is a trained variant.
 type network struct {
 	variant
-	t      training
-	scorer eval.Scorer
+	m *model.Model
+	t training
 }
 
+func (n *network) scorer() eval.Scorer { return teacher(n.m, n.t.users).scorer }
+
 // run measures every variant, the best one and the ensemble, and returns the best.
-func (c *contest) run(ctx context.Context, variants []variant, members fitter) (variant, error) {
+func (c *contest) run(ctx context.Context, variants []variant, companions []string) (variant, error) {
 	histories := fittingData(c.ds, c.s)
 	c.counts = popularity(histories, len(c.ds.Items))
-	// Of each seed the networks, those of the best variant first.
-	networks := make([][]network, c.seeds)
-	best, bestValidation := variant{}, -1.0
-	for _, v := range variants {
+	networks := make([][]network, c.seeds) // of each seed
+	best, bestValidation := 0, -1.0
+	for i, v := range variants {
 		var test, validation []float64
-		for i := range networks {
-			v.seed = i + 1
+		for seed := range networks {
+			v.seed = seed + 1
 			m, t, _, err := c.trained(ctx, c.ds, c.fingerprint, c.s, v)
 			if err != nil {
-				return best, err
+				return v, err
 			}
-			n := network{v, t, teacher(m, t.users).scorer}
-			networks[i] = append(networks[i], n)
-			ndcg, err := c.test(ctx, n.scorer)
+			n := network{v, m, t}
+			networks[seed] = append(networks[seed], n)
+			ndcg, err := c.test(ctx, n.scorer())
 			if err != nil {
-				return best, err
+				return v, err
 			}
 			test, validation = append(test, ndcg), append(validation, t.BestNDCG)
 		}
 		if err := c.add(v.name+"teacher."+c.metric, test, ""); err != nil {
-			return best, err
+			return v, err
 		}
 		if err := c.add(v.name+"teacher.validation-"+c.metric, validation, ""); err != nil {
-			return best, err
+			return v, err
 		}
 		alone := v.vectors == (givenVectors{}) && len(variants) > 1 // single-teacher reads text
 		if mean := stat.Mean(validation, nil); mean > bestValidation && !alone {
-			best, bestValidation = v, mean
-			for _, n := range networks {
-				n[0], n[len(n)-1] = n[len(n)-1], n[0]
-			}
+			best, bestValidation = i, mean
 		}
 	}
 	var single []float64
 	for _, n := range networks {
-		scorer, err := c.refitted(ctx, n[0])
+		again, err := c.refitted(ctx, c.ds, c.fingerprint, c.s, n[best])
 		if err != nil {
-			return best, err
+			return variant{}, err
 		}
-		ndcg, err := c.test(ctx, scorer)
+		ndcg, err := c.test(ctx, again.scorer())
 		if err != nil {
-			return best, err
+			return variant{}, err
 		}
 		single = append(single, ndcg)
 	}
-	if err := c.add("single-teacher."+c.metric, single, "the "+best.name+"teacher, chosen on validation"); err != nil {
-		return best, err
+	if err := c.add("single-teacher."+c.metric, single, "the "+variants[best].name+"teacher, chosen on validation"); err != nil {
+		return variant{}, err
 	}
-	return best, c.ensembles(ctx, networks, histories, members)
+	return variants[best], c.ensembles(ctx, networks, histories, companions)
 }
 
-// ensembles measures the ensemble of each seed's networks with members.
-func (c *contest) ensembles(ctx context.Context, networks [][]network, histories [][]data.Interaction, members fitter) error {
-	forTest, err := members(histories, len(c.ds.Items))
-	if err != nil {
-		return err
-	}
-	forValidation, err := members(c.s.Train, len(c.ds.Items))
-	if err != nil {
-		return err
-	}
+// ensembles measures the ensemble of each seed's networks with companions.
+func (c *contest) ensembles(ctx context.Context, networks [][]network, histories [][]data.Interaction, companions []string) error {
 	var values []float64
-	var names, weights []string
-	for _, n := range networks[0] {
-		names = append(names, strings.TrimSuffix(n.name, "-"))
-	}
-	for _, m := range forTest {
-		names = append(names, m.Name())
-	}
+	var weights []string
 	for i, ns := range networks {
 		c.p.line("%s: ensemble of seed %d", c.ds.Name, i+1)
-		var before, after []eval.Scorer
-		for _, n := range ns {
-			before = append(before, n.scorer)
-		}
-		fitted, err := eval.FitEnsemble(ctx, "best-teacher", append(before, forValidation...), len(c.ds.Items), spread(c.s.Valid, weighed))
+		_, again, err := c.ensemble(ctx, c.ds, c.fingerprint, c.s, ns, companions)
 		if err != nil {
 			return err
 		}
-		w := fitted.Weights()
-		for j, n := range ns {
-			scorer := n.scorer
-			if w[j] > 0 {
-				if scorer, err = c.refitted(ctx, n); err != nil {
-					return err
-				}
-			}
-			after = append(after, scorer)
-		}
-		final, err := eval.NewEnsemble("best-teacher", append(after, forTest...), w)
+		voters, _, err := again.fit(histories, len(c.ds.Items))
 		if err != nil {
 			return err
 		}
-		ndcg, err := c.test(ctx, final)
+		ndcg, err := c.test(ctx, voters)
 		if err != nil {
 			return err
 		}
-		values, weights = append(values, ndcg), append(weights, fmt.Sprint(w))
+		var of []string
+		for _, m := range again.Members {
+			of = append(of, fmt.Sprintf("%s %g", m.Name, m.Weight))
+		}
+		values, weights = append(values, ndcg), append(weights, strings.Join(of, ", "))
 	}
-	return c.add("best-teacher."+c.metric, values, "weights of "+strings.Join(names, ", ")+" for each seed: "+strings.Join(weights, " "))
+	return c.add("best-teacher."+c.metric, values, "weights for each seed: "+strings.Join(weights, "; "))
+}
+
+// ensemble weighs networks with companions on validation, and returns the ensemble before and
+// after its networks know the validation events.
+func (b *bench) ensemble(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, networks []network, companions []string) (e, again *ensemble, err error) {
+	var voters []voter
+	var names []string
+	for _, n := range networks {
+		voters, names = append(voters, voter{n.m, n.t}), append(names, strings.TrimSuffix(n.name, "-"))
+	}
+	e = &ensemble{Data: ds.Name, Manifest: fingerprint, Protocol: s.Protocol}
+	if err := e.weigh(ctx, names, voters, companions, ds, s, b.p); err != nil {
+		return nil, nil, err
+	}
+	b.p.done()
+	whole := *e
+	whole.Refit, whole.networks = true, nil
+	for i, n := range networks {
+		if !e.has(fmt.Sprintf(ensembleMember, i+1)) {
+			continue
+		}
+		r, err := b.refitted(ctx, ds, fingerprint, s, n)
+		if err != nil {
+			return nil, nil, err
+		}
+		whole.networks = append(whole.networks, voter{r.m, r.t})
+		if n.vectors.Encoder != "" && whole.encoder == 0 {
+			_, text, err := loadEncoder(n.vectors.Encoder)
+			if err != nil {
+				return nil, nil, err
+			}
+			for _, w := range text.Weights {
+				whole.encoder += 4 * int64(len(w.Data))
+			}
+		}
+	}
+	return e, &whole, nil
 }
 
 // refitted is a network trained on the validation events too.
-func (c *contest) refitted(ctx context.Context, n network) (eval.Scorer, error) {
-	m, t, _, err := c.again(ctx, c.ds, c.fingerprint, c.s, n.variant, n.t)
-	if err != nil {
-		return nil, err
-	}
-	return teacher(m, t.users).scorer, nil
+func (b *bench) refitted(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, n network) (network, error) {
+	m, t, _, err := b.again(ctx, ds, fingerprint, s, n.variant, n.t)
+	return network{n.variant, m, t}, err
 }
 
 // test returns a scorer's NDCG@10 on the test events.
