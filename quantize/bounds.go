@@ -19,13 +19,15 @@ import (
 // searches like those of BenchmarkTopK: a column of an item that is multiplied in full
 // while all are gone through; a column of the first part of a row of bounds, and the row
 // beside it; a column of the second part where it is read, and the row beside it; a column
-// of a single item, and the item beside it; a value of the transform. Only their ratios
-// count.
+// of a single item, and the item beside it, which is farther away where the items do not
+// fit into a core's cache; a value of the transform. Only their ratios count.
 const (
-	scanColumn                               = 0.078
-	boundColumn, boundRow                    = 0.06, 0.3
-	moreColumn, moreRow                      = 0.1, 0.3
-	singleColumn, singleItem, transformValue = 0.06, 8.0, 0.6
+	scanColumn                        = 0.078
+	boundColumn, boundRow             = 0.075, 0.2
+	moreColumn, moreRow               = 0.07, 0.3
+	singleColumn, singleItem, farItem = 0.06, 8.0, 40.0
+	transformValue                    = 0.6
+	cacheBytes                        = 2 << 20
 	// boundsPay is the share of the cost of going through all items below which
 	// bounds are worth their place in the artefact.
 	boundsPay = 0.8
@@ -148,8 +150,12 @@ func (f *boundFit) bounds(p *layout.Params, first, columns int) (layout.Bounds, 
 // boundCost estimates the time of a search over that of going through all items.
 func boundCost(s layout.Shape, r BoundsReport) float64 {
 	n, d := float64(s.Items), float64(s.Dim)
+	item := singleItem
+	if n*d > cacheBytes {
+		item = farItem
+	}
 	search := n*(boundRow+boundColumn*float64(r.First)) + n*r.Opened*(moreRow+moreColumn*float64(r.Columns-r.First)) +
-		n*r.Looked*(singleItem+singleColumn*d) + transformValue*d*d
+		n*r.Looked*(item+singleColumn*d) + transformValue*d*d
 	return search / (n * d * scanColumn)
 }
 
