@@ -129,30 +129,15 @@ func TestFullWidthAdapters(t *testing.T) {
 		kept[name] = slices.Clone(g)
 	}
 	for name, g := range kept {
-		norm := math.Sqrt(squares(g))
-		const h = 1e-2
-		x := w[name].Data
-		was := slices.Clone(x)
-		move := func(by float64) float64 {
-			for i := range x {
-				x[i] = was[i] + float32(by*float64(g[i])/norm)
-			}
+		norm := length(g)
+		got := slope(w[name].Data, g, 1e-2, func() float64 {
 			l, _, _ := gradients(trainer)
 			return l
-		}
-		up, down := move(h), move(-h)
-		copy(x, was)
-		if got := (up - down) / (2 * h); math.Abs(got-norm) > 0.02*norm+2e-4 {
+		})
+		if math.Abs(got-norm) > 0.02*norm+2e-4 {
 			t.Errorf("%s: the loss changes by %v, by the gradient %v", name, got, norm)
 		}
 	}
-}
-
-func squares(x []float32) (sum float64) {
-	for _, v := range x {
-		sum += float64(v) * float64(v)
-	}
-	return sum
 }
 
 // A run with adapters learns; what comes out is an ordinary encoder that computes
@@ -198,15 +183,7 @@ func TestAdaptersLearn(t *testing.T) {
 		if n, _ := r.Parameters(); n != values {
 			t.Errorf("%d parameters are trained, want %d", n, values)
 		}
-		tensors, _, err := model.LoadTensors(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for name := range tensors {
-			if !strings.Contains(name, ".adapter.") {
-				t.Errorf("the checkpoint has %s", name)
-			}
-		}
+		tensors := adapterCheckpoint(t, path)
 		if len(tensors) != 4*trained { // weights, best and two moments
 			t.Errorf("the checkpoint has %d tensors, want %d", len(tensors), 4*trained)
 		}
@@ -489,4 +466,19 @@ func TestAdaptersRefuse(t *testing.T) {
 			t.Errorf("classifier: error %v, want ErrOptions that names %s", err, says)
 		}
 	}
+}
+
+// adapterCheckpoint returns the tensors of a checkpoint: weights and moments of adapters alone.
+func adapterCheckpoint(t *testing.T, path string) model.Weights {
+	t.Helper()
+	tensors, _, err := model.LoadTensors(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range tensors {
+		if !strings.Contains(name, ".adapter.") {
+			t.Errorf("the checkpoint has %s", name)
+		}
+	}
+	return tensors
 }

@@ -46,45 +46,23 @@ func TestTowerAdapterGradients(t *testing.T) {
 				t.Fatal(err)
 			}
 			g.Fill(histories, rows)
-			loss := func() float64 {
-				l, err := g.Run()
-				if err != nil {
-					t.Fatal(err)
-				}
-				return float64(l)
-			}
 			for _, tensor := range slices.Sorted(maps.Keys(w)) {
 				if x := w[tensor].Data; strings.HasSuffix(tensor, ".adapter.b") { // zero, which would leave no gradient to A
 					copy(x, normal(r, len(x), 0.3))
 				}
 			}
-			loss()
-			grads := map[string][]float32{}
-			for n, v := range g.Gradients() {
-				grads[n] = slices.Clone(v)
-			}
+			loss, grads := lossAndGradients(t, g)
 			want := 2*(2*6+2) + min(len(fresh), 1) // six matrices of each block, and two for what is given
 			if len(grads) != want {
 				t.Errorf("%d tensors are trained, want %d", len(grads), want)
 			}
 			for n, grad := range grads {
-				norm := math.Sqrt(squares(grad))
+				norm := length(grad)
 				if norm == 0 {
 					t.Errorf("%s has no gradient", n)
 					continue
 				}
-				const h = 4e-3
-				x := w[n].Data
-				was := slices.Clone(x)
-				move := func(by float64) float64 {
-					for i := range x {
-						x[i] = was[i] + float32(by*float64(grad[i])/norm)
-					}
-					return loss()
-				}
-				got := (move(h) - move(-h)) / (2 * h)
-				copy(x, was)
-				if math.Abs(got-norm) > 0.02*norm+3e-4 {
+				if got := slope(w[n].Data, grad, 4e-3, loss); math.Abs(got-norm) > 0.02*norm+3e-4 {
 					t.Errorf("%s: the loss changes by %v, by the gradient %v", n, got, norm)
 				}
 			}
@@ -218,16 +196,7 @@ func TestTowerAdaptersLearn(t *testing.T) {
 				}
 			}
 
-			// Moments and checkpoints are of adapters alone.
-			tensors, _, err := model.LoadTensors(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for name := range tensors {
-				if !strings.Contains(name, ".adapter.") {
-					t.Errorf("the checkpoint has %s", name)
-				}
-			}
+			adapterCheckpoint(t, path)
 		})
 	}
 }

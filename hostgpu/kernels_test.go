@@ -25,6 +25,22 @@ func indices(r *rand.Rand, n, below int) []int {
 	return x
 }
 
+// slope is the central difference of a loss, by steps of h, as x moves along a direction; x is
+// left as it was. Along the gradient it is the gradient's norm, and sees all of its values at
+// once.
+func slope(x, direction []float32, h float64, loss func() float64) float64 {
+	was, unit := slices.Clone(x), length(direction)
+	move := func(by float64) float64 {
+		for i := range x {
+			x[i] = was[i] + float32(by*float64(direction[i])/unit)
+		}
+		return loss()
+	}
+	up, down := move(h), move(-h)
+	copy(x, was)
+	return (up - down) / (2 * h)
+}
+
 // checkGradients compares every partial derivative of the sum of r_i·out_i with
 // a central difference. The kernels work in float32, so a difference over 2h has
 // an error of about 1e-7·|sum|/h, and one of h² from the curvature: h = 1e-2 and

@@ -179,11 +179,7 @@ func checkTextGraph(t *testing.T, long, short int) {
 	for name, g := range kept {
 		// A difference along the gradient sees all of its values at once: it is
 		// the gradient's norm.
-		var square float64
-		for _, v := range g {
-			square += float64(v) * float64(v)
-		}
-		norm := math.Sqrt(square)
+		norm := length(g)
 		if strings.HasSuffix(name, "attn.k.bias") {
 			// Adds the same to all scores of a row, which softmax takes away.
 			if norm > 1e-5 {
@@ -191,18 +187,7 @@ func checkTextGraph(t *testing.T, long, short int) {
 			}
 			continue
 		}
-		const h = 1e-2
-		x := m.Weights[name].Data
-		was := slices.Clone(x)
-		move := func(by float64) float64 {
-			for i := range x {
-				x[i] = was[i] + float32(by*float64(g[i])/norm)
-			}
-			return loss()
-		}
-		up, down := move(h), move(-h)
-		copy(x, was)
-		if got := (up - down) / (2 * h); math.Abs(got-norm) > 0.02*norm+2e-4 {
+		if got := slope(m.Weights[name].Data, g, 1e-2, loss); math.Abs(got-norm) > 0.02*norm+2e-4 {
 			t.Errorf("%s: the loss changes by %v, by the gradient %v", name, got, norm)
 		}
 	}

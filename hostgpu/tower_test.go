@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/wisp-project/wisp/hostgpu"
@@ -202,6 +203,24 @@ func TestGraphLossEqualsModel(t *testing.T) {
 	}
 }
 
+// lossAndGradients runs a graph and returns its gradients, and what runs it again for the loss.
+func lossAndGradients(t *testing.T, g *hostgpu.Graph) (loss func() float64, grads map[string][]float32) {
+	t.Helper()
+	loss = func() float64 {
+		l, err := g.Run()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return float64(l)
+	}
+	loss()
+	grads = map[string][]float32{}
+	for n, v := range g.Gradients() {
+		grads[n] = slices.Clone(v)
+	}
+	return loss, grads
+}
+
 // Every weight's gradient through the whole graph, against differences of the
 // loss along the gradient and along two random directions.
 func TestGraphGradients(t *testing.T) {
@@ -222,18 +241,7 @@ func TestGraphGradients(t *testing.T) {
 				t.Fatal(err)
 			}
 			g.Fill(histories, rows)
-			loss := func() float64 {
-				l, err := g.Run()
-				if err != nil {
-					t.Fatal(err)
-				}
-				return float64(l)
-			}
-			loss()
-			grads := map[string][]float32{}
-			for n, v := range g.Gradients() {
-				grads[n] = append([]float32(nil), v...)
-			}
+			loss, grads := lossAndGradients(t, g)
 			for _, s := range c.Specs() {
 				if s.Name == model.UserCold {
 					continue // not part of the graph
@@ -247,28 +255,13 @@ func TestGraphGradients(t *testing.T) {
 					if try == 0 {
 						copy(direction, grad)
 					}
-					var length, want float64
+					var want float64
 					for i, d := range direction {
-						length += float64(d) * float64(d)
 						want += float64(d) * float64(grad[i])
 					}
-					length = math.Sqrt(length)
-					want /= length
-					const h = 4e-3
-					was := append([]float32(nil), x...)
-					move := func(by float64) float64 {
-						for i := range x {
-							x[i] = was[i] + float32(by*float64(direction[i])/length)
-						}
-						return loss()
-					}
-					got := (move(h) - move(-h)) / (2 * h)
-					copy(x, was)
-					var size float64
-					for _, v := range grad {
-						size += float64(v) * float64(v)
-					}
-					if math.Abs(got-want) > 0.02*math.Sqrt(size)+3e-4 {
+					want /= length(direction)
+					got := slope(x, direction, 4e-3, loss)
+					if math.Abs(got-want) > 0.02*length(grad)+3e-4 {
 						t.Errorf("%s, dropout %v: %s along direction %d: gradient %v, difference %v", name, share, s.Name, try, want, got)
 					}
 				}

@@ -276,7 +276,7 @@ func (f *boundFit) alike(columns int) []uint32 {
 
 // bisect orders items by the first d columns of their rows of z. along has a place for each row.
 func bisect(items []uint32, z *mat.Dense, d int, along []float64) {
-	const block = 16 // of rows, as the guest compares them
+	const block = layout.BoundBlock
 	if len(items) <= block {
 		return
 	}
@@ -490,7 +490,7 @@ func above(v float64) float32 {
 // looks returns the share of the blocks that a search opens and that of the items that it looks at,
 // means over users.
 func looks(p *layout.Params, b *layout.Bounds, s layout.Shape, users [][]int16) (opened, looked float64) {
-	const block = 16
+	const block = layout.BoundBlock
 	d, n := s.Dim, s.Items
 	blocks := (n + block - 1) / block
 	for _, u := range users {

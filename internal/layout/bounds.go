@@ -9,10 +9,10 @@ import (
 // BoundGroups is the number of lengths that a row of Bounds has behind its head.
 const BoundGroups = 3
 
-// boundBlock is the number of rows of a block, BoundLeaf that of the rows that
+// BoundBlock is the number of rows of a block, which are compared together, BoundLeaf that of the rows that
 // share a pivot.
 const (
-	boundBlock = 16
+	BoundBlock = 16
 	BoundLeaf  = 64
 )
 
@@ -65,7 +65,7 @@ func (s Shape) boundRows() int {
 	if s.BoundHead == 0 {
 		return 0
 	}
-	return roundUp(s.Items, boundBlock)
+	return roundUp(s.Items, BoundBlock)
 }
 
 func (s Shape) boundPivots() int {
@@ -128,7 +128,7 @@ func (b *Bounds) check(v *validator, s Shape) {
 // boundByte is the place of column c of row r of k columns: blocks of sixteen
 // rows, [k/2][16][2].
 func boundByte(r, c, k int) int {
-	return r/boundBlock*boundBlock*k + c/2*2*boundBlock + r%boundBlock*2 + c%2
+	return r/BoundBlock*BoundBlock*k + c/2*2*BoundBlock + r%BoundBlock*2 + c%2
 }
 
 // boundScalars is the number of scalars that an image has of Bounds.

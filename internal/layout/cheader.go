@@ -92,6 +92,7 @@ func CHeader() string {
 		{"TOKEN_LEVELS", TokenMax},
 		{"QUERY_ONE", QueryOne},
 		{"ITEM_SCALE_MAX", ItemScaleMax},
+		{"BOUND_LEAF", BoundLeaf},
 		{"LEVELS", WeightMax},
 		{"USER_LEVELS", UserMax},
 		{"PROB_ONE", ProbOne},

@@ -405,7 +405,7 @@ func newHeader(s Shape, f headerFloats) (header, error) {
 	h[hBoundSteps] = floats(&image, s.BoundHead)
 	h[hBoundScalars] = floats(&image, boundScalars*min(s.boundK(), 1))
 	h[hBoundOrder] = image.place(4*s.boundRows(), vector)
-	h[hBoundPivots] = image.place(roundUp(s.boundPivots(), boundBlock)*s.boundK(), alignment)
+	h[hBoundPivots] = image.place(roundUp(s.boundPivots(), BoundBlock)*s.boundK(), alignment)
 	h[hBoundRows] = image.place(s.boundRows()*s.boundK(), alignment)
 	h[hBoundMoreRows] = image.place(s.boundRows()*s.boundMoreK(), alignment)
 	h[hAttributeRows] = image.place(rowsPad(s.Attributes.Count)/4*rowBlock(s.itemK()), alignment)

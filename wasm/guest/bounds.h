@@ -25,7 +25,6 @@ struct bounds {
 // Nothing else uses this memory while items are searched.
 #define BD AT(struct bounds, SPREAD)
 #define BOUND_LEVELS 16383
-#define BOUND_LEAF 64 // rows of a pivot
 
 static inline const f32 *bound_scalars(void) { return IMAGE(f32, BOUND_SCALARS); }
 
