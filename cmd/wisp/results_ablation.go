@@ -17,20 +17,24 @@ import (
 )
 
 const ablationText = `
-What each part of the teacher adds, leave-one-out with the protocol of quality.md. All
-models are trained without the validation events, with the same seeds; adds is the mean
-difference of test NDCG@10 between the model with the part and the model without it,
-seed by seed, with Student's t.
+What each part of the teacher adds, leave-one-out with the protocol of quality.md, of games
+with that of games.md and one seed. All models are trained without the validation events,
+with the same seeds; adds is the mean difference of test NDCG@10 between the model with the
+part and the model without it, seed by seed, with Student's t.
 
-- text: frozen all-MiniLM-L6-v2 and TF-IDF vectors of the items' texts, over ids alone.
+- text: frozen all-MiniLM-L6-v2 and TF-IDF vectors of the items' texts, over ids alone; of
+  games without TF-IDF, as its teachers are.
 - fine-tuning: the encoder fine-tuned on profiles first (wisp finetune, upper two blocks,
   64 tokens, one seed), over the frozen one.
 - joint: the encoder's upper two blocks trained together with the towers
-  (wisp train --tune-encoder), over the frozen one.
-- event-types: what users did (rating levels), over events that are all alike.
-- time-gaps: the time between events, over their order alone.
-- descriptions: age, sex and occupation of the user as a sentence, over nothing.
-- ensemble: best-teacher over single-teacher of teachers.md, the means of the two.
+  (wisp train --tune-encoder), over the frozen one; ml-100k only, as it takes as long as
+  all else.
+- event-types: what users did (rating levels), over events that are all alike; games has
+  one type.
+- time-gaps: the time between events, over their order alone; games has nothing but that.
+- descriptions: age, sex and occupation of the user as a sentence, over nothing; ml-100k
+  only, as no other set has them.
+- ensemble: best-teacher over single-teacher of teachers.md and games.md, the means of the two.
 `
 
 // part is something that a teacher can have or lack.
@@ -42,6 +46,17 @@ type part struct {
 	blind func(data.Interaction, int) data.Interaction
 }
 
+// ablated is a set whose teacher is taken apart.
+type ablated struct {
+	*bench
+	set     set
+	encoder string       // folder of the pretrained one
+	vectors givenVectors // of the whole teacher
+	name    string       // of its variant
+	page    string       // that has the set's ensemble
+	joint   bool         // whether to train the encoder together with the towers, too
+}
+
 // ablation measures what each part of the teacher adds.
 func (b *bench) ablation(ctx context.Context) (results.Topic, error) {
 	t := results.Topic{Title: "What each part of the teacher adds", Text: ablationText}
@@ -50,70 +65,95 @@ func (b *bench) ablation(ctx context.Context) (results.Topic, error) {
 		b.p.line("skipped: no pretrained encoder: %v", err)
 		return t, nil
 	}
-	teachers, err := results.Read(b.docs, "teachers")
-	if err != nil {
-		return t, err
+	one := *b
+	one.seeds = 1
+	var all []ablated
+	for i, set := range b.sets() {
+		all = append(all, ablated{b, set, encoder, givenVectors{TFIDF: defaultTFIDF, Encoder: encoder}, "both-", "teachers", i == 0})
 	}
-	for _, set := range b.present(b.sets()...) {
-		records, err := b.ablationOf(ctx, set, encoder)
+	all = append(all, ablated{&one, b.gamesSet(), encoder, givenVectors{Encoder: encoder}, "text-", "games", false})
+	for _, a := range all {
+		if len(b.present(a.set)) == 0 {
+			continue
+		}
+		records, err := a.run(ctx)
 		if err != nil {
 			return t, err
 		}
 		t.Records = append(t.Records, records...)
-		prefix := "quality." + set.name + "."
-		at := func(name string) int {
-			return slices.IndexFunc(teachers, func(r results.Record) bool { return r.Name == prefix+name })
+		if records, err = a.ensembleAdds(); err != nil {
+			return t, err
 		}
-		if single, best := at("single-teacher.ndcg10"), at("best-teacher.ndcg10"); single >= 0 && best >= 0 {
-			t.Records = append(t.Records, results.Record{
-				Name: prefix + "ablation.ensemble.adds-ndcg10", Value: teachers[best].Value - teachers[single].Value,
-				N: teachers[best].N, Note: fmt.Sprintf("%.4f over %.4f", teachers[best].Value, teachers[single].Value),
-			})
-		}
+		t.Records = append(t.Records, records...)
 	}
 	return t, nil
 }
 
-func (b *bench) ablationOf(ctx context.Context, set set, encoder string) ([]results.Record, error) {
-	ds, fingerprint, err := b.prepared(ctx, set)
+// ensembleAdds takes what the ensemble adds from the set's page, where that is there.
+func (a *ablated) ensembleAdds() ([]results.Record, error) {
+	teachers, err := results.Read(a.docs, a.page)
 	if err != nil {
 		return nil, err
 	}
-	tuned, peak, err := b.tunedEncoder(ctx, set, encoder)
-	if err != nil {
-		return nil, err
+	prefix := "quality." + a.set.name + "."
+	at := func(name string) int {
+		return slices.IndexFunc(teachers, func(r results.Record) bool { return r.Name == prefix+name })
 	}
-	vectors := givenVectors{TFIDF: defaultTFIDF, Encoder: encoder}
-	both, finetuned, described := variant{name: "both-", vectors: vectors}, variant{name: "finetuned-", vectors: vectors}, variant{name: "described-", vectors: vectors}
+	single, best := at("single-teacher.ndcg10"), at("best-teacher.ndcg10")
+	if single < 0 || best < 0 {
+		return nil, nil
+	}
+	return []results.Record{{
+		Name: prefix + "ablation.ensemble.adds-ndcg10", Value: teachers[best].Value - teachers[single].Value,
+		N: a.seeds, Note: fmt.Sprintf("%.4f over %.4f", teachers[best].Value, teachers[single].Value),
+	}}, nil
+}
+
+// parts are those that the set has.
+func (a *ablated) parts(ds *data.Dataset, tuned string) []part {
+	whole := func(name string) variant { return variant{name: name, vectors: a.vectors} }
+	with := whole(a.name)
+	finetuned, joint, described := whole("finetuned-"), whole("joint-"), whole("described-")
 	finetuned.vectors.Encoder = tuned
-	described.vectors.Descriptions = true
-	joint := variant{name: "joint-", vectors: vectors}
 	joint.vectors.Tuned = true
-	blinded := func(name string) variant {
-		v := both
-		v.name = name
-		return v
-	}
+	described.vectors.Descriptions = true
 	parts := []part{
-		{name: "text", with: both, without: variant{name: "ids-"}},
-		{name: "fine-tuning", with: finetuned, without: both},
-		{name: "joint", with: joint, without: both},
-		{name: "event-types", with: both, without: blinded("no-types-"), blind: func(e data.Interaction, _ int) data.Interaction {
-			e.Type = 0
-			return e
-		}},
-		{name: "time-gaps", with: both, without: blinded("no-gaps-"), blind: func(e data.Interaction, at int) data.Interaction {
-			e.Time = int64(at)
-			return e
-		}},
+		{name: "text", with: with, without: variant{name: "ids-"}},
+		{name: "fine-tuning", with: finetuned, without: with},
+	}
+	if a.joint {
+		parts = append(parts, part{name: "joint", with: joint, without: with})
+	}
+	if a.set.source.Format != "sequences" {
+		parts = append(parts,
+			part{name: "event-types", with: with, without: whole("no-types-"), blind: func(e data.Interaction, _ int) data.Interaction {
+				e.Type = 0
+				return e
+			}},
+			part{name: "time-gaps", with: with, without: whole("no-gaps-"), blind: func(e data.Interaction, at int) data.Interaction {
+				e.Time = int64(at)
+				return e
+			}})
 	}
 	if slices.ContainsFunc(ds.Users, func(u data.User) bool { return data.UserText(&u) != "" }) {
-		parts = append(parts, part{name: "descriptions", with: described, without: both})
+		parts = append(parts, part{name: "descriptions", with: described, without: with})
 	}
-	c := contest{bench: b, ds: ds, fingerprint: fingerprint, prefix: "quality." + set.name + ".ablation."}
-	for _, p := range parts {
+	return parts
+}
+
+func (a *ablated) run(ctx context.Context) ([]results.Record, error) {
+	ds, fingerprint, err := a.prepared(ctx, a.set)
+	if err != nil {
+		return nil, err
+	}
+	tuned, peak, err := a.tunedEncoder(ctx, a.set, a.encoder)
+	if err != nil {
+		return nil, err
+	}
+	c := contest{bench: a.bench, ds: ds, fingerprint: fingerprint, prefix: "quality." + a.set.name + ".ablation."}
+	for _, p := range a.parts(ds, tuned) {
 		var with, without, adds []float64
-		for seed := 1; seed <= b.seeds; seed++ {
+		for seed := 1; seed <= a.seeds; seed++ {
 			p.with.seed, p.without.seed = seed, seed
 			x, err := c.one(ctx, ds, p.with)
 			if err != nil {
@@ -125,19 +165,18 @@ func (b *bench) ablationOf(ctx context.Context, set set, encoder string) ([]resu
 			}
 			with, without, adds = append(with, x), append(without, y), append(adds, x-y)
 		}
-		if err := c.add(p.name+".with-ndcg10", with, ""); err != nil {
-			return nil, err
-		}
-		if err := c.add(p.name+".without-ndcg10", without, ""); err != nil {
-			return nil, err
-		}
-		if err := c.add(p.name+".adds-ndcg10", adds, ""); err != nil {
-			return nil, err
+		for _, f := range []struct {
+			name   string
+			values []float64
+		}{{"with", with}, {"without", without}, {"adds", adds}} {
+			if err := c.add(p.name+"."+f.name+"-ndcg10", f.values, ""); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if peak > 0 {
 		c.records = append(c.records, results.Record{
-			Name: "memory.finetune." + set.name + ".peak-bytes", Value: peak, N: 1, Unit: "bytes",
+			Name: "memory.finetune." + a.set.name + ".peak-bytes", Value: peak, N: 1, Unit: "bytes",
 			Note: "largest resident set of wisp finetune: all-MiniLM-L6-v2, upper two blocks, 32 pairs of texts of up to 64 tokens",
 		})
 	}

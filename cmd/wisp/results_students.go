@@ -331,13 +331,5 @@ func (c *class) report(note string) error {
 
 // add records the mean of values, one for each seed.
 func (c *class) add(name string, values []float64, unit, note string) error {
-	i := eval.Interval{Value: values[0], Low: values[0], High: values[0]}
-	if len(values) > 1 {
-		var err error
-		if i, err = eval.StudentT(values); err != nil {
-			return err
-		}
-	}
-	c.records = append(c.records, results.Record{Name: name, Value: i.Value, Low: i.Low, High: i.High, N: len(values), Unit: unit, Note: note})
-	return nil
+	return addMean(&c.records, results.Record{Name: name, Unit: unit, Note: note}, values)
 }

@@ -267,6 +267,11 @@ func (c *contest) test(ctx context.Context, scorer eval.Scorer) (float64, error)
 
 // add records the mean of values, one for each seed.
 func (c *contest) add(name string, values []float64, note string) error {
+	return addMean(&c.records, results.Record{Name: c.prefix + name, Note: note}, values)
+}
+
+// addMean adds r, which says what it is about, with the mean of values, one for each seed.
+func addMean(records *[]results.Record, r results.Record, values []float64) error {
 	i := eval.Interval{Value: values[0], Low: values[0], High: values[0]}
 	if len(values) > 1 {
 		var err error
@@ -274,7 +279,8 @@ func (c *contest) add(name string, values []float64, note string) error {
 			return err
 		}
 	}
-	c.records = append(c.records, results.Record{Name: c.prefix + name, Value: i.Value, Low: i.Low, High: i.High, N: len(values), Note: note})
+	r.Value, r.Low, r.High, r.N = i.Value, i.Low, i.High, len(values)
+	*records = append(*records, r)
 	return nil
 }
 
