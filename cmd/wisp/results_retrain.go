@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -30,6 +31,8 @@ miss. Events of users and items with fewer than five by then are left out, as an
 
 - never: the artefact of the beginning serves to the end.
 - weekly: the command wisp retrain after each week, with its defaults. What its gate refuses is not served.
+  The default learning rates, of this and of adapters, were chosen on what the jobs themselves hold out
+  of the weeks before those that are asked about here.
 - adapters: the same with --adapter-rank %d.
 - scratch: after each week a model is trained from chance on everything until then, the last event of each
   user choosing the epoch, and compressed, without a gate.
@@ -131,10 +134,9 @@ func (c *calendar) measure(ctx context.Context, t *results.Topic) error {
 	}
 	jobs := map[string]*retrainJob{}
 	for policy, rank := range map[string]int{policyWeekly: 0, policyAdapters: policyRank} {
-		if jobs[policy], err = c.newJob(begin, policy); err != nil {
+		if jobs[policy], err = c.newJob(begin, policy, rank); err != nil {
 			return err
 		}
-		jobs[policy].options.AdapterRank = rank
 	}
 	all := map[string][]served{}
 	for week := c.first; week < c.weeks(); week++ {
@@ -144,7 +146,11 @@ func (c *calendar) measure(ctx context.Context, t *results.Topic) error {
 		}
 		for _, policy := range policies {
 			path := filepath.Join(c.dir, "weeks", fmt.Sprintf("%s-%02d.json", policy, week))
-			s, err := kept(path, fingerprint, func() (served, error) {
+			key := fingerprint
+			if j := jobs[policy]; j != nil {
+				key += fmt.Sprint(j.options)
+			}
+			s, err := kept(path, key, func() (served, error) {
 				c.p.line("%s: week %d, %s", c.name, week, policy)
 				wall, cores := time.Now(), cpuTime()
 				published := true
@@ -239,9 +245,14 @@ func (c *calendar) scratch(ctx context.Context, weeks int) (begunWith, error) {
 	return b, artifact.WriteFile(b.artefact, a, artifact.WriteOptions{})
 }
 
-// newJob returns the job of a policy that retrains from a beginning.
-func (c *calendar) newJob(begin begunWith, policy string) (*retrainJob, error) {
-	at := func(name string) string { return filepath.Join(c.dir, policy, name) }
+// newJob returns the job of a policy that retrains from a beginning, adapters where the
+// rank is not 0. Its folder is that of its options: another job begins anew.
+func (c *calendar) newJob(begin begunWith, policy string, rank int) (*retrainJob, error) {
+	options := c.options
+	options.AdapterRank = rank
+	options = options.WithDefaults()
+	dir := fmt.Sprintf("%s-%x", policy, sha256.Sum256(fmt.Append(nil, options)))[:len(policy)+9]
+	at := func(name string) string { return filepath.Join(c.dir, dir, name) }
 	if err := os.MkdirAll(at("feed"), 0o755); err != nil {
 		return nil, err
 	}
@@ -258,7 +269,7 @@ func (c *calendar) newJob(begin begunWith, policy string) (*retrainJob, error) {
 	}
 	j := &retrainJob{
 		dir: retrain.Folder(at("state")), source: data.Source{Format: "jsonl", Events: at("feed"), Items: at("items.jsonl")},
-		model: begin.model, data: begin.prepared, known: at("known.jsonl"), artefact: begin.artefact, key: at("key"), out: at("serving.wisp"), options: c.options, keep: 1, p: c.p,
+		model: begin.model, data: begin.prepared, known: at("known.jsonl"), artefact: begin.artefact, key: at("key"), out: at("serving.wisp"), options: options, keep: 1, p: c.p,
 	}
 	if exists(j.out) {
 		return j, nil
@@ -393,11 +404,11 @@ func (c *calendar) gate(ctx context.Context, t *results.Topic, weekly *retrainJo
 	}{
 		{"nothing", nil, nil, nil}, // without which the others would say little
 		{"shuffled-labels", shuffleLabels, nil, nil},
-		{"rate-times-100", nil, func(j *retrainJob) { j.options.LearningRate = 100 * c.options.WithDefaults().LearningRate }, nil},
+		{"rate-times-100", nil, func(j *retrainJob) { j.options.LearningRate *= 100 }, nil},
 		{"bots", nil, nil, push(last, 1000, 8)},
 	} {
 		dir := filepath.Join(c.dir, "gate-"+broken.name)
-		outcome, err := kept(dir+".json", fmt.Sprint(len(last), c.options), func() (string, error) {
+		outcome, err := kept(dir+".json", fmt.Sprint(len(last), weekly.options), func() (string, error) {
 			if err := os.RemoveAll(dir); err != nil {
 				return "", err
 			}

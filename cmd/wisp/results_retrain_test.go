@@ -54,7 +54,11 @@ func TestRetrainResults(t *testing.T) {
 			t.Errorf("%s differs from never before the first retraining", policy)
 		}
 	}
-	if m, err := retrain.LoadManifest(retrain.Folder(filepath.Join(c.dir, "adapters", "state")).Manifest(1)); err != nil || m.Options.AdapterRank != policyRank {
+	states, err := filepath.Glob(filepath.Join(c.dir, "adapters-*", "state"))
+	if err != nil || len(states) != 1 {
+		t.Fatalf("adapters have the folders %q (%v)", states, err)
+	}
+	if m, err := retrain.LoadManifest(retrain.Folder(states[0]).Manifest(1)); err != nil || m.Options.AdapterRank != policyRank {
 		t.Errorf("adapters have the manifest %+v (%v)", m, err)
 	}
 	for _, name := range []string{"shuffled-labels", "rate-times-100", "bots"} {

@@ -101,7 +101,7 @@ events; 6 another job is running; 130 interrupted; 1 anything else.`,
 	f.IntVar(&j.keep, "keep", 8, "runs of which models and data are kept; manifests and events are kept of all")
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of all chance")
 	f.IntVar(&o.Epochs, "epochs", 0, "epochs over the new events and the old ones with them (default 3)")
-	f.Float64Var(&o.LearningRate, "lr", 0, "learning rate (default 0.001)")
+	f.Float64Var(&o.LearningRate, "lr", 0, "learning rate (default 0.003, of adapters 0.01)")
 	f.IntVar(&o.AdapterRank, "adapter-rank", 0, "train adapters of this rank in place of the matrices, the embeddings of items that nothing was learnt of, and nothing else (default 0: all is trained)")
 	f.Float64Var(&o.Rehearsal, "rehearsal", 0, "old events that are learnt from again for each new one (default 1, negative for none)")
 	f.Float64Var(&o.Holdout, "holdout", 0, "share of the new events, the newest, that the candidate is compared on (default 0.2)")

@@ -99,7 +99,7 @@ func newJob(t *testing.T) *job {
 func (j *job) args(more ...string) []string {
 	return append([]string{
 		"retrain", "--state", j.state, "--events", j.feed, "--items", j.items, "--model", j.model, "--data", j.prepared, "--artefact", j.artefact,
-		"--key", j.key, "--to", j.served, "--out", j.out, "--holdout", "0.5", "--min-cases", "20", "--save-every", "2",
+		"--key", j.key, "--to", j.served, "--out", j.out, "--holdout", "0.5", "--min-cases", "20", "--save-every", "2", "--lr", "0.001",
 	}, more...)
 }
 

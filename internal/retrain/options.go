@@ -12,7 +12,7 @@ import (
 type Options struct {
 	Seed         uint64  `json:"seed"`
 	Epochs       int     `json:"epochs"`                 // over the new events and the rehearsed ones (3)
-	LearningRate float64 `json:"learning_rate"`          // (0.001)
+	LearningRate float64 `json:"learning_rate"`          // (0.003; of adapters 0.01)
 	Rehearsal    float64 `json:"rehearsal"`              // old events learnt from again, as a multiple of the new ones (1); negative for none
 	Holdout      float64 `json:"holdout"`                // share of the new events that is held out to compare on (0.2)
 	SaveEvery    int     `json:"save_every"`             // steps between checkpoints (200)
@@ -28,7 +28,11 @@ type Options struct {
 // WithDefaults returns the options with defaults filled in.
 func (o Options) WithDefaults() Options {
 	o.Epochs, o.SaveEvery = cmp.Or(o.Epochs, 3), cmp.Or(o.SaveEvery, 200)
-	o.LearningRate, o.Holdout = cmp.Or(o.LearningRate, 0.001), cmp.Or(o.Holdout, 0.2)
+	rate := 0.003
+	if o.AdapterRank > 0 {
+		rate = 0.01
+	}
+	o.LearningRate, o.Holdout = cmp.Or(o.LearningRate, rate), cmp.Or(o.Holdout, 0.2)
 	o.Rehearsal = max(cmp.Or(o.Rehearsal, 1), -1)
 	o.Limits, o.Gate = o.Limits.WithDefaults(), o.Gate.WithDefaults()
 	return o
