@@ -88,7 +88,7 @@ func (g Gate) Judge(candidate, serving *eval.Result, known []bool, published flo
 	}
 	switch {
 	case g.MaxDecay >= 0 && v.All.Serving < (1-g.MaxDecay)*published:
-		v.Reason = fmt.Sprintf("what serves had an NDCG@10 of %.4f when it was published and has %.4f on the newest slice, less than %s of it: look at the events first",
+		v.Reason = fmt.Sprintf("what serves had an NDCG@10 of %.4f when it was published and has %.4f on the newest slice, less than %s of it: are the new events people's? If so, allow more with --max-decay, else leave them out with --discard",
 			published, v.All.Serving, percent(1-g.MaxDecay))
 	case v.All.Difference.Low < -g.Margin:
 		v.Reason = g.worse("on the newest slice", v.All)

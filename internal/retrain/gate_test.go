@@ -47,7 +47,7 @@ func TestGate(t *testing.T) {
 		"too few":               {candidate: serving(), gate: retrain.Gate{MinCases: n + 1}, says: "400 cases in the newest slice are too few"},
 		"too few known":         {candidate: serving(), known: func(i int) bool { return i < 40 }, says: "40 cases of users who were known before"},
 		"newcomers outvote":     {candidate: ranks(n, func(i int) int32 { return of[i] * 2 * int32(1-i/(n/2)) }), known: half, says: "for users who were known before"},
-		"what serves decayed":   {candidate: serving(), published: 1, says: "look at the events first"},
+		"what serves decayed":   {candidate: serving(), published: 1, says: "are the new events people's? If so, allow more with --max-decay"},
 		"what serves may decay": {candidate: serving(), published: 1, gate: retrain.Gate{MaxDecay: -1}, publish: true},
 		"everything alike": {candidate: func() *eval.Result {
 			r := ranks(n, func(int) int32 { return 0 }) // no item scores strictly higher
