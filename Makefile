@@ -59,7 +59,7 @@ web: setup-demo setup-web build ## the demo page on http://127.0.0.1:8000: fetch
 
 test: setup-test ## the tests; sets up what they need and says what it could not have
 	$(GO) vet ./...
-	$(GO) test ./...
+	$(GO) test -timeout 40m ./... # busy machines take several times as long
 	GOEXPERIMENT= $(GO) test ./internal/vec # without vector instructions
 	@if command -v clang-19 >/dev/null && command -v wasm-ld-19 >/dev/null; then $(MAKE) --no-print-directory wasm-check; \
 	else echo "test: clang-19 or lld-19 missing: kernel.wasm was not rebuilt and compared"; fi
