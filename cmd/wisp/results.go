@@ -435,6 +435,29 @@ func (b *bench) quality(ctx context.Context) (results.Topic, error) {
 	return t, nil
 }
 
+// addMean adds r, which says what it is about, with the mean of values, one for each seed.
+func addMean(records *[]results.Record, r results.Record, values []float64) error {
+	i := eval.Interval{Value: values[0], Low: values[0], High: values[0]}
+	if len(values) > 1 {
+		var err error
+		if i, err = eval.StudentT(values); err != nil {
+			return err
+		}
+	}
+	r.Value, r.Low, r.High, r.N = i.Value, i.Low, i.High, len(values)
+	*records = append(*records, r)
+	return nil
+}
+
+// recordNamed returns the record of that name, and whether there is one.
+func recordNamed(records []results.Record, name string) (results.Record, bool) {
+	i := slices.IndexFunc(records, func(r results.Record) bool { return r.Name == name })
+	if i < 0 {
+		return results.Record{}, false
+	}
+	return records[i], true
+}
+
 // identical returns the share of cases for which every score out of the sandbox
 // has the bits that internal/q8 gives.
 func (b *bench) identical(ctx context.Context, plain *quantize.Scorer, s *sandbox, cases []data.Case) (float64, error) {

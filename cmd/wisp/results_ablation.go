@@ -96,16 +96,14 @@ func (a *ablated) ensembleAdds() ([]results.Record, error) {
 		return nil, err
 	}
 	prefix := "quality." + a.set.name + "."
-	at := func(name string) int {
-		return slices.IndexFunc(teachers, func(r results.Record) bool { return r.Name == prefix+name })
-	}
-	single, best := at("single-teacher.ndcg10"), at("best-teacher.ndcg10")
-	if single < 0 || best < 0 {
+	single, ok := recordNamed(teachers, prefix+"single-teacher.ndcg10")
+	best, both := recordNamed(teachers, prefix+"best-teacher.ndcg10")
+	if !ok || !both {
 		return nil, nil
 	}
 	return []results.Record{{
-		Name: prefix + "ablation.ensemble.adds-ndcg10", Value: teachers[best].Value - teachers[single].Value,
-		N: a.seeds, Note: fmt.Sprintf("%.4f over %.4f", teachers[best].Value, teachers[single].Value),
+		Name: prefix + "ablation.ensemble.adds-ndcg10", Value: best.Value - single.Value,
+		N: a.seeds, Note: fmt.Sprintf("%.4f over %.4f", best.Value, single.Value),
 	}}, nil
 }
 
@@ -124,7 +122,7 @@ func (a *ablated) parts(ds *data.Dataset, tuned string) []part {
 	if a.joint {
 		parts = append(parts, part{name: "joint", with: joint, without: with})
 	}
-	if a.set.source.Format != "sequences" {
+	if !ds.OrderOnly { // nor are there types where there are no times
 		parts = append(parts,
 			part{name: "event-types", with: with, without: whole("no-types-"), blind: func(e data.Interaction, _ int) data.Interaction {
 				e.Type = 0

@@ -205,15 +205,7 @@ func (r *coldRecords) add(name string, i eval.Interval, n int, note string) {
 
 // seeds adds the mean of a figure that each seed has.
 func (r *coldRecords) seeds(name string, values []float64, note string) error {
-	i := eval.Interval{Value: values[0], Low: values[0], High: values[0]}
-	if len(values) > 1 {
-		var err error
-		if i, err = eval.StudentT(values); err != nil {
-			return err
-		}
-	}
-	r.add(name, i, len(values), note)
-	return nil
+	return addMean(&r.records, results.Record{Name: "quality." + r.set + "." + name, Note: note}, values)
 }
 
 // cases adds the mean of a figure that each question has.

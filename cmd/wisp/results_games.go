@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/wisp-project/wisp/internal/baseline"
 	"github.com/wisp-project/wisp/internal/data"
@@ -124,19 +123,16 @@ func (b *bench) ratiosToPyTorch(ours []results.Record) ([]results.Record, error)
 	if err != nil {
 		return nil, err
 	}
-	named := func(records []results.Record, name string) int {
-		return slices.IndexFunc(records, func(r results.Record) bool { return r.Name == name })
-	}
-	peer := named(peers, "quality.games.sasrec-pytorch.ndcg10")
-	if peer < 0 {
+	peer, ok := recordNamed(peers, "quality.games.sasrec-pytorch.ndcg10")
+	if !ok {
 		return nil, nil
 	}
 	var ratios []results.Record
 	for _, name := range []string{"quality.games.single-teacher.ndcg10", "quality.games.best-teacher.ndcg10"} {
-		if i := named(ours, name); i >= 0 {
+		if r, ok := recordNamed(ours, name); ok {
 			ratios = append(ratios, results.Record{
-				Name: name + "-ratio-to-pytorch", Value: ours[i].Value / peers[peer].Value, N: ours[i].N, Unit: "ratio",
-				Note: fmt.Sprintf("PyTorch's SASRec %.4f", peers[peer].Value),
+				Name: name + "-ratio-to-pytorch", Value: r.Value / peer.Value, N: r.N, Unit: "ratio",
+				Note: fmt.Sprintf("PyTorch's SASRec %.4f", peer.Value),
 			})
 		}
 	}

@@ -270,20 +270,6 @@ func (c *contest) add(name string, values []float64, note string) error {
 	return addMean(&c.records, results.Record{Name: c.prefix + name, Note: note}, values)
 }
 
-// addMean adds r, which says what it is about, with the mean of values, one for each seed.
-func addMean(records *[]results.Record, r results.Record, values []float64) error {
-	i := eval.Interval{Value: values[0], Low: values[0], High: values[0]}
-	if len(values) > 1 {
-		var err error
-		if i, err = eval.StudentT(values); err != nil {
-			return err
-		}
-	}
-	r.Value, r.Low, r.High, r.N = i.Value, i.Low, i.High, len(values)
-	*records = append(*records, r)
-	return nil
-}
-
 // spread returns every nth of the cases, at most the given number.
 func spread(cases []data.Case, most int) []data.Case {
 	var some []data.Case
