@@ -169,3 +169,18 @@ func TestRatingScale(t *testing.T) {
 		t.Errorf("scale %g to %g, want that of the data", m.RatingLo, m.RatingHi)
 	}
 }
+
+// Where all ratings are the same, levels differ all the same and it is the highest.
+func TestOneRating(t *testing.T) {
+	for _, value := range []string{"1", "0", "-3", "5", "1e30"} {
+		m, d := prepare(t, data.Source{Format: "double-colon", Events: put(t, "e", "1::a::"+value+"::1\n1::b::"+value+"::2\n")}, data.PrepareOptions{})
+		for i, a := range m.Types {
+			if slices.Contains(m.Types[:i], a) {
+				t.Errorf("%s: event type %+v twice", value, a)
+			}
+		}
+		if e := d.Histories[0][0]; int(e.Type) != len(m.Types)-1 || !d.Likes(e) {
+			t.Errorf("%s is of type %d of %+v", value, e.Type, m.Types)
+		}
+	}
+}

@@ -29,7 +29,8 @@ type PrepareOptions struct {
 	// bulk; 0 means 500, below 0 is off.
 	RatingsPerMinute int
 	// RatingLo and RatingHi are the ends of the scale of ratings; ratings
-	// outside are dropped. Both 0: the least and greatest rating in the data.
+	// outside are dropped. Both 0: the least and greatest rating in the data, or
+	// one that ends with the only rating there is.
 	RatingLo, RatingHi float32
 	// NoColdItems leaves items without events out of the catalogue.
 	NoColdItems bool
@@ -295,6 +296,10 @@ func (p *preparation) order(keepUser, keepItem []bool) (*order, error) {
 		m.RatingLo, m.RatingHi = p.opts.RatingLo, p.opts.RatingHi
 	case !rated:
 		m.RatingLo, m.RatingHi = 1, RatingLevels // any scale will do
+	case m.RatingLo == m.RatingHi:
+		// Levels have to differ, and who rates all alike dislikes nothing: the one
+		// rating is of the highest.
+		m.RatingLo -= max(RatingLevels, m.RatingHi, -m.RatingHi)
 	}
 	m.Types = EventTypes(m.RatingLo, m.RatingHi)
 
