@@ -67,8 +67,8 @@ Ctrl-C saves; --resume goes on. OUT is a model's folder like that of wisp train.
 	return c
 }
 
-// parameters counts the weights of a model.
-func parameters(c model.Config) int {
+// parameters counts the weights of a model of some kind.
+func parameters(c interface{ Specs() []model.Spec }) int {
 	n := 0
 	for _, s := range c.Specs() {
 		size := 1

@@ -133,6 +133,7 @@ func (b *bench) run(ctx context.Context) error {
 		{"ratings", b.ratings},
 		{"sentiment", b.sentiment},
 		{"encoder", b.encoder},
+		{"text", b.textPath},
 		{"speed", b.speed},
 		{"runtime", b.runtime},
 		{"operate", b.operate},

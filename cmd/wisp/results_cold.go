@@ -304,13 +304,18 @@ func (q *coldStart) hits(ctx context.Context, s eval.Scorer, among candidates) (
 		cases []data.Case
 		among func(*data.Case) []int32
 	}{{&h.cold, q.cold, among.cold}, {&h.warm, q.warm, among.warm}} {
-		r, err := eval.Run(ctx, s, len(q.unseen), part.cases, make([]int64, len(q.unseen)), eval.Options{Among: part.among}, nil)
+		r, err := q.ask(ctx, s, part.cases, part.among)
 		if err != nil {
 			return h, err
 		}
 		*part.to = r.ExpectedHits()
 	}
 	return h, nil
+}
+
+// ask asks s questions, each among its candidates.
+func (q *coldStart) ask(ctx context.Context, s eval.Scorer, cases []data.Case, among func(*data.Case) []int32) (*eval.Result, error) {
+	return eval.Run(ctx, s, len(q.unseen), cases, make([]int64, len(q.unseen)), eval.Options{Among: among}, nil)
 }
 
 // chooseBoost returns what is best added to the scores of unseen items.

@@ -1,6 +1,11 @@
 package eval
 
-import "fmt"
+import (
+	"fmt"
+
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/stat"
+)
 
 // Retention returns what a student keeps of a teacher: the mean of m under the
 // student over that under the teacher, with the percentile bootstrap interval over
@@ -48,17 +53,22 @@ func MeanRetention(students, teachers []*Result, m Metric, opts BootstrapOptions
 			whole[j] += of[j]
 		}
 	}
-	return ratio(kept, whole, teachers[0].Scorer, opts)
+	i, err := Ratio(kept, whole, opts)
+	if err != nil {
+		return Interval{}, fmt.Errorf("%q: %w", teachers[0].Scorer, err)
+	}
+	return i, nil
 }
 
-// ratio returns sum(kept)/sum(whole) with its interval over cases.
-func ratio(kept, whole []float64, teacher string, opts BootstrapOptions) (Interval, error) {
-	all := make([]int, len(whole))
-	for i := range all {
-		all[i] = i
+// Ratio returns the mean of kept over that of whole, values of the same cases, with the
+// percentile bootstrap interval over cases, both resampled together. The error is
+// ErrInput where there are no cases, not as many of both, or the mean of whole is 0.
+func Ratio(kept, whole []float64, opts BootstrapOptions) (Interval, error) {
+	if len(kept) != len(whole) {
+		return Interval{}, fmt.Errorf("%w: %d and %d values; want one of each case", ErrInput, len(kept), len(whole))
 	}
-	if meanOf(whole, all) == 0 {
-		return Interval{}, fmt.Errorf("%w: %q has a mean of 0, of which nothing can be kept", ErrInput, teacher)
+	if floats.Sum(whole) == 0 {
+		return Interval{}, fmt.Errorf("%w: a mean of 0, of which nothing can be kept", ErrInput)
 	}
 	samples, err := resample(len(kept), opts, func(sample []int) float64 {
 		of := meanOf(whole, sample)
@@ -70,5 +80,5 @@ func ratio(kept, whole []float64, teacher string, opts BootstrapOptions) (Interv
 	if err != nil {
 		return Interval{}, err
 	}
-	return percentiles(meanOf(kept, all)/meanOf(whole, all), samples), nil
+	return percentiles(stat.Mean(kept, nil)/stat.Mean(whole, nil), samples), nil
 }

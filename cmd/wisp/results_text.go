@@ -1,0 +1,333 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"gonum.org/v1/gonum/stat"
+
+	"github.com/wisp-project/wisp/artifact"
+	"github.com/wisp-project/wisp/edge"
+	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/internal/eval"
+	"github.com/wisp-project/wisp/internal/results"
+	"github.com/wisp-project/wisp/internal/tokenize"
+	"github.com/wisp-project/wisp/internal/vec"
+	"github.com/wisp-project/wisp/model"
+	"github.com/wisp-project/wisp/quantize"
+)
+
+const textPathText = `
+What is left of a large text encoder where recommendations hang on texts alone. teacher is
+all-MiniLM-L6-v2 in float32 with a network over its vectors of the items' texts; student the
+built-in encoder, distilled from it, with a network over its own, both in eight bits out of one
+artefact in the sandbox. Both networks have the shape and the options of quality.md, and know
+texts by their encoder only, as a sandbox does (wisp train --features 0 --encoder).
+
+- cold-recall10, cold-among-hidden-recall10: items that come without events, by the protocol of
+  cold.md.
+- tags: search by words. Of ml-latest-small, each tag that some user gave a film is a query, and the
+  films with that tag are what it is to find, by their titles and genres. recall10 is the share
+  of a tag's films, of which ten count at most, among the first ten; mean over tags.
+- retention is the student's recall over the teacher's. Its interval is a paired bootstrap, over
+  questions or tags; ties are counted for the teacher and against the student. Those of recalls
+  are Student's t over seeds, or a bootstrap over tags.
+- text-artefact: the file with kernel, catalogue, encoder and searchable texts; ratio-to-teacher
+  is what MiniLM and the teacher's network take in float32, over its bytes.
+`
+
+// textPath measures what the built-in encoder keeps of its teacher.
+func (b *bench) textPath(ctx context.Context) (results.Topic, error) {
+	t := results.Topic{Title: "What the text path keeps", Text: textPathText}
+	folder := filepath.Join(b.shared, "models", "all-MiniLM-L6-v2")
+	if _, err := os.Stat(folder); err != nil {
+		b.p.line("skipped what the text path keeps: %v", err)
+		return t, nil
+	}
+	tok, encoder, err := loadEncoder(folder)
+	if err != nil {
+		return t, err
+	}
+	for _, set := range b.present(b.sets()...) {
+		records, err := b.coldTexts(ctx, set, folder, encoder)
+		if err != nil {
+			return t, err
+		}
+		t.Records = append(t.Records, records...)
+	}
+	for _, set := range b.present(b.taggedSet()) {
+		ds, fingerprint, err := b.prepared(ctx, set)
+		if err != nil {
+			return t, err
+		}
+		queries, err := readTags(filepath.Join(filepath.Dir(set.source.Events), "tags.csv"), ds)
+		if err != nil {
+			return t, err
+		}
+		found, err := foundBy(ctx, encoder, tok, ds, queries)
+		if err != nil {
+			return t, err
+		}
+		s, err := split(ds, leaveOneOut)
+		if err != nil {
+			return t, err
+		}
+		_, r, _, err := b.textArtefact(ctx, ds, fingerprint, s, 1)
+		if err != nil {
+			return t, err
+		}
+		records, err := tagRecords(ctx, set.name, queries, found, r)
+		if err := errors.Join(err, r.Close(context.WithoutCancel(ctx))); err != nil {
+			return t, err
+		}
+		t.Records = append(t.Records, records...)
+	}
+	return t, nil
+}
+
+// taggedSet is the set whose users gave tags.
+func (b *bench) taggedSet() set {
+	all := b.filmSets()
+	return all[slices.IndexFunc(all, func(s set) bool { return s.name == "ml-latest-small" })]
+}
+
+// coldTexts asks for the hidden items of a set.
+func (b *bench) coldTexts(ctx context.Context, set set, folder string, encoder *model.TextModel) ([]results.Record, error) {
+	ds, fingerprint, err := b.prepared(ctx, set)
+	if err != nil {
+		return nil, err
+	}
+	c := data.HideItems(ds, 0.1, minEvents, hidingSeed)
+	q := newColdStart(ds, c, c.Test, c.Warm.Test)
+	settings := []struct {
+		name  string
+		among candidates
+	}{{"cold-recall10", q.catalogue()}, {"cold-among-hidden-recall10", q.amongHidden()}}
+	// By setting, of each seed.
+	given, kept := make([][]*eval.Result, len(settings)), make([][]*eval.Result, len(settings))
+	ask := func(to [][]*eval.Result, s eval.Scorer) error {
+		for i, setting := range settings {
+			r, err := q.ask(ctx, s, q.cold, setting.among.cold)
+			if err != nil {
+				return err
+			}
+			to[i] = append(to[i], r)
+		}
+		return nil
+	}
+	var before, after []float64
+	for seed := 1; seed <= b.seeds; seed++ {
+		m, t, _, err := b.trained(ctx, ds, fingerprint, c.Warm, variant{name: "text-", vectors: givenVectors{Encoder: folder}, seed: seed})
+		if err != nil {
+			return nil, err
+		}
+		whole := teacher(m, t.users)
+		if err := ask(given, whole.scorer); err != nil {
+			return nil, err
+		}
+		st, r, size, err := b.textArtefact(ctx, ds, fingerprint, c.Warm, seed)
+		if err != nil {
+			return nil, err
+		}
+		err = ask(kept, st.scorer)
+		if err := errors.Join(err, r.Close(context.WithoutCancel(ctx))); err != nil {
+			return nil, err
+		}
+		before, after = append(before, float64(whole.bytes)+4*float64(parameters(encoder.Config))), append(after, float64(size))
+	}
+
+	var records []results.Record
+	prefix := "quality." + set.name + ".text-path."
+	for i, setting := range settings {
+		var teachers, students []float64
+		for seed := range given[i] {
+			teachers, students = append(teachers, given[i][seed].Accuracy.HitRate), append(students, kept[i][seed].Pessimistic.HitRate)
+		}
+		note := fmt.Sprintf("%d hidden items, %d questions", len(q.hidden), len(q.cold))
+		if err := errors.Join(
+			addMean(&records, results.Record{Name: prefix + "teacher." + setting.name, Note: note}, teachers),
+			addMean(&records, results.Record{Name: prefix + "student." + setting.name}, students),
+		); err != nil {
+			return nil, err
+		}
+		share, err := eval.MeanRetention(kept[i], given[i], eval.HitRate, eval.BootstrapOptions{})
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, results.Record{Name: prefix + "student." + setting.name + "-retention", Value: share.Value, Low: share.Low, High: share.High, N: b.seeds})
+	}
+	size := "size." + set.name + ".text-artefact."
+	return append(records,
+		results.Record{Name: size + "bytes", Value: math.Round(stat.Mean(after, nil)), N: b.seeds, Unit: "bytes"},
+		results.Record{Name: size + "ratio-to-teacher", Value: stat.Mean(before, nil) / stat.Mean(after, nil), N: b.seeds}), nil
+}
+
+// textArtefact trains a network over the built-in encoder's vectors and returns it out of
+// an artefact that has the encoder too, in a sandbox to be closed, and the bytes of that.
+func (b *bench) textArtefact(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, seed int) (st stage, r *edge.Runtime, bytes int64, err error) {
+	tok, encoder, err := loadEncoder(builtinEncoder)
+	if err != nil {
+		return st, nil, 0, err
+	}
+	// Its name does not tell one built-in encoder from the next.
+	v := variant{name: fmt.Sprintf("built-in-%.8s-", encoderDigest(tok, encoder, ds)), vectors: givenVectors{Encoder: builtinEncoder}, seed: seed}
+	m, t, dir, err := b.trained(ctx, ds, fingerprint, s, v)
+	if err != nil {
+		return st, nil, 0, err
+	}
+	var o quantize.BuildOptions
+	if o.Text, err = textPart(builtinEncoder, dir, m, t, ds); err != nil {
+		return st, nil, 0, err
+	}
+	a, _, err := compress(ctx, m, t, ds, s, o)
+	if err != nil {
+		return st, nil, 0, err
+	}
+	path := filepath.Join(dir, ds.Name+".wisp")
+	if err := artifact.WriteFile(path, a, artifact.WriteOptions{}); err != nil {
+		return st, nil, 0, err
+	}
+	stages, r, err := artefactStages(ctx, path, ds)
+	if err != nil {
+		return st, nil, 0, err
+	}
+	st = stages[len(stages)-1]
+	return st, r, st.bytes, nil
+}
+
+// tagQuery is a tag and the items that have it.
+type tagQuery struct {
+	text  string
+	items map[string]bool
+}
+
+// readTags reads lines of user, item, tag and time under a line of names. Tags that differ
+// in case are one, and those of no item of ds are left out.
+func readTags(path string, ds *data.Dataset) ([]tagQuery, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	known := map[string]bool{}
+	for i := range ds.Items {
+		known[ds.Items[i].ID] = true
+	}
+	var queries []tagQuery
+	place := map[string]int{}
+	rows := csv.NewReader(f)
+	rows.FieldsPerRecord = 4
+	for first := true; ; first = false {
+		row, err := rows.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		tag := strings.ToLower(strings.TrimSpace(row[2]))
+		if first || tag == "" || !known[row[1]] {
+			continue
+		}
+		at, there := place[tag]
+		if !there {
+			at = len(queries)
+			place[tag] = at
+			queries = append(queries, tagQuery{text: tag, items: map[string]bool{}})
+		}
+		queries[at].items[row[1]] = true
+	}
+	if len(queries) == 0 {
+		return nil, fmt.Errorf("%s: no tag of any item in the data", path)
+	}
+	return queries, nil
+}
+
+// recall is the share of the query's items, of which as many as there are places count at
+// most, that were found.
+func (q tagQuery) recall(found []string) float64 {
+	hits := 0
+	for _, id := range found {
+		if q.items[id] {
+			hits++
+		}
+	}
+	return float64(hits) / float64(min(len(q.items), tagPlaces))
+}
+
+// tagPlaces is how many items a search for a tag shows.
+const tagPlaces = 10
+
+// foundBy returns the items that an encoder in float32 finds for each query, the nearest
+// first.
+func foundBy(ctx context.Context, encoder *model.TextModel, tok *tokenize.Tokenizer, ds *data.Dataset, queries []tagQuery) ([][]string, error) {
+	texts, asked := make([]string, len(ds.Items)), make([]string, len(queries))
+	for i := range texts {
+		texts[i] = itemTexts(ds)(i)
+	}
+	for i, q := range queries {
+		asked[i] = q.text
+	}
+	of, err := vectorsOf(ctx, encoder, tok, texts)
+	if err != nil {
+		return nil, err
+	}
+	by, err := vectorsOf(ctx, encoder, tok, asked)
+	if err != nil {
+		return nil, err
+	}
+	found := make([][]string, len(queries))
+	order, cos := make([]int, len(texts)), make([]float32, len(texts))
+	for i := range queries {
+		for j := range texts {
+			order[j], cos[j] = j, vec.Dot(by.Data[i*by.Dim:(i+1)*by.Dim], of.Data[j*of.Dim:(j+1)*of.Dim])
+		}
+		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(cos[b], cos[a]) })
+		for _, j := range order[:min(tagPlaces, len(order))] {
+			found[i] = append(found[i], ds.Items[j].ID)
+		}
+	}
+	return found, nil
+}
+
+// tagRecords compares what the teacher found for tags with what a search through r does.
+func tagRecords(ctx context.Context, name string, queries []tagQuery, teacher [][]string, r *edge.Runtime) ([]results.Record, error) {
+	var whole, kept []float64
+	for i, q := range queries {
+		answer, err := r.Search(ctx, edge.SearchRequest{Text: q.text, K: tagPlaces})
+		if err != nil {
+			return nil, err
+		}
+		var found []string
+		for _, item := range answer.Items {
+			found = append(found, item.Item)
+		}
+		whole, kept = append(whole, q.recall(teacher[i])), append(kept, q.recall(found))
+	}
+	share, err := eval.Ratio(kept, whole, eval.BootstrapOptions{})
+	if err != nil {
+		return nil, err
+	}
+	prefix := "quality." + name + ".text-path."
+	var records []results.Record
+	for _, f := range []struct {
+		name   string
+		values []float64
+	}{{"teacher", whole}, {"student", kept}} {
+		i, err := eval.Bootstrap(f.values, eval.BootstrapOptions{})
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, results.Record{Name: prefix + f.name + ".tags-recall10", Value: i.Value, Low: i.Low, High: i.High, N: len(queries)})
+	}
+	return append(records, results.Record{Name: prefix + "student.tags-recall10-retention", Value: share.Value, Low: share.Low, High: share.High, N: len(queries)}), nil
+}
