@@ -105,16 +105,16 @@ bench-games: ## quality of a training side by side with PyTorch, into docs/resul
 	@mkdir -p bin && $(GO) -C bench build -trimpath -o ../bin/bench . && \
 	bin/bench -topic games -shared $(SHARED) -venv $(OUT)/peers/venv -work $(OUT)/results
 
-DISTIL = $(WISP) distil-encoder --teacher $(SHARED)/models/all-MiniLM-L6-v2 --wordnet /usr/share/wordnet --batch 128 \
+DISTIL = $(WISP) distil-encoder --teacher $(SHARED)/models/all-MiniLM-L6-v2 --wordnet /usr/share/wordnet --augment 400000 --batch 128 \
   --titles $(SHARED)/data/movietweetings/movies.dat --titles $(SHARED)/data/movietweetings/dbpedia-mappings.csv --texts $(OUT)/retail.txt
-encoder: setup-encoder build ## distil the built-in text encoder anew from MiniLM in $(SHARED), by way of $(OUT)/encoder (hours; goes on where it was)
+encoder: setup-encoder build ## distil the built-in text encoders anew from MiniLM in $(SHARED), by way of $(OUT)/encoder (hours; goes on where it was)
 	@mkdir -p $(OUT)
 	@zcat $(SHARED)/data/online-retail/online_retail.csv.gz | cut -d, -f3 | sort -u | iconv -c -f utf-8 -t utf-8 >$(OUT)/retail.txt
-	@$(DISTIL) --epochs 18 --patience 18 --out $(OUT)/encoder $(if $(wildcard $(OUT)/encoder/distil-encoder.safetensors),--resume)
-	@mkdir -p $(OUT)/encoder-2/run && cp $(OUT)/encoder/run/targets.bin $(OUT)/encoder-2/run
-	@$(DISTIL) --start $(OUT)/encoder --lr 0.0006 --rank 1 --cosine 60 --vector 1 --epochs 12 --patience 12 --out $(OUT)/encoder-2 \
-	  $(if $(wildcard $(OUT)/encoder-2/distil-encoder.safetensors),--resume)
-	cp $(OUT)/encoder-2/encoder.bin quantize/builtin/encoder.bin
+	@$(DISTIL) --epochs 40 --patience 40 --out $(OUT)/encoder $(if $(wildcard $(OUT)/encoder/distil-encoder.safetensors),--resume)
+	@mkdir -p $(OUT)/encoder-nano/run && cp $(OUT)/encoder/run/targets.bin $(OUT)/encoder-nano/run
+	@$(DISTIL) --size nano --epochs 24 --patience 24 --out $(OUT)/encoder-nano $(if $(wildcard $(OUT)/encoder-nano/distil-encoder.safetensors),--resume)
+	cp $(OUT)/encoder/encoder.bin quantize/builtin/encoder.bin
+	cp $(OUT)/encoder-nano/encoder.bin quantize/builtin/encoder-nano.bin
 
 golden: ## rewrite golden files (read the diff before you commit it)
 	UPDATE_GOLDEN=1 $(GO) test ./...

@@ -18,19 +18,19 @@ import (
 // DistilOptions say how a text encoder is distilled. A zero field means its
 // default.
 type DistilOptions struct {
-	Losses      DistilLosses `json:"losses"`      // weights; all 0 for rank 1, cosine 20 and vector 1
+	Losses      DistilLosses `json:"losses"`      // weights; all 0 for rank 1, cosine 60 and vector 20
 	Temperature float64      `json:"temperature"` // by which the cosines of rank are divided (0.05)
 	Batch       int          `json:"batch"`       // texts of a batch (192)
 	Alike       float64      `json:"alike"`       // share of a batch that the teacher finds alike (0.5); negative for none
 	Steps       int          `json:"steps"`       // batches of an epoch, after which it validates (500)
-	// Train are the options of the run. Epochs is 20 by default, LearningRate 0.001,
+	// Train are the options of the run. Epochs is 20 by default, LearningRate 0.002,
 	// and there is no dropout; losses and all that they need have no meaning.
 	Train TextTrainOptions `json:"train"`
 }
 
 func (o DistilOptions) withDefaults() DistilOptions {
 	if o.Losses == (DistilLosses{}) {
-		o.Losses = DistilLosses{Rank: 1, Cosine: 20, Vector: 1}
+		o.Losses = DistilLosses{Rank: 1, Cosine: 60, Vector: 20}
 	}
 	o.Temperature = cmp.Or(o.Temperature, 0.05)
 	o.Batch = cmp.Or(o.Batch, 192)
@@ -38,7 +38,7 @@ func (o DistilOptions) withDefaults() DistilOptions {
 	o.Steps = cmp.Or(o.Steps, 500)
 	t := &o.Train
 	t.Epochs = cmp.Or(t.Epochs, 20)
-	t.LearningRate = cmp.Or(t.LearningRate, 1e-3)
+	t.LearningRate = cmp.Or(t.LearningRate, 2e-3)
 	t.Dropout = cmp.Or(t.Dropout, -1)
 	t.Warmup = cmp.Or(t.Warmup, 0.02)
 	t.Patience = cmp.Or(t.Patience, 5)
@@ -389,10 +389,8 @@ func (r *distillation) digest(d *textDigest) {
 	for i, ids := range r.Texts {
 		values, step := r.Targets.Packed(i)
 		d.text(ids)
+		d.values(values)
 		d.put(math.Float32bits(step))
-		for _, v := range values {
-			d.put(uint32(v))
-		}
 	}
 	for _, ids := range r.Held {
 		d.text(ids)

@@ -108,6 +108,12 @@ func (d *textDigest) words(s string) {
 	d.b = append(d.b, s...)
 }
 
+func (d *textDigest) values(x []int8) {
+	for _, v := range x {
+		d.b = append(d.b, byte(v))
+	}
+}
+
 func (d *textDigest) encoder(m *model.TextModel) {
 	for _, s := range m.Config.Specs() {
 		for _, v := range m.Weights[s.Name].Data {

@@ -1,24 +1,31 @@
 package quantize_test
 
 import (
-	"os"
+	"errors"
 	"testing"
 
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/quantize"
 )
 
-// The built-in encoder is whole, within its budget, packs to the same bytes again,
-// and knows what belongs together.
+// The built-in encoders are whole, within their budgets, and know what belongs together.
 func TestBuiltin(t *testing.T) {
-	b, err := os.ReadFile("builtin/encoder.bin")
-	if err != nil {
-		t.Fatal(err)
+	for name, most := range map[string]int{quantize.BuiltinMicro: 4_000_000, quantize.BuiltinNano: 1_500_000} {
+		t.Run(name, func(t *testing.T) { testBuiltin(t, name, most) })
 	}
-	if len(b) > 4_000_000 {
-		t.Errorf("%d bytes, must be at most 4,000,000", len(b))
+	if _, _, err := quantize.Builtin("none"); !errors.Is(err, quantize.ErrModel) || quantize.IsBuiltin("none") || quantize.BuiltinBytes("none") != 0 {
+		t.Errorf("an encoder that is not there: error %v", err)
 	}
-	m, tok, err := quantize.Builtin()
+}
+
+func testBuiltin(t *testing.T, name string, most int) {
+	if n := quantize.BuiltinBytes(name); n == 0 || n > most {
+		t.Errorf("%d bytes, must be at most %d", n, most)
+	}
+	if !quantize.IsBuiltin(name) {
+		t.Error("it is not built in")
+	}
+	m, tok, err := quantize.Builtin(name)
 	if err != nil {
 		t.Fatal(err)
 	}

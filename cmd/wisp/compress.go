@@ -146,7 +146,7 @@ its words, what an encoder reads in its text, or what the item itself is.`,
 	f := c.Flags()
 	f.StringVar(&dataDir, "data", "", "the prepared data that the model was trained on")
 	f.StringVar(&out, "out", "", "the artefact to write")
-	f.StringVar(&encoder, "encoder", "", "folder of the text encoder that the model was trained with, or "+builtinEncoder+", to go into the artefact")
+	f.StringVar(&encoder, "encoder", "", "text encoder that the model was trained with, to go into the artefact: a folder"+orBuiltin)
 	f.StringVar(&classes, "classes", "", "`file` of wisp fit-classes: what texts are sorted into, with the same --encoder")
 	f.BoolVar(&attributes, "attributes", false, "put the vectors of words and categories in, so that explanations can name them")
 	f.IntVar(&o.ItemBits, "item-bits", 0, "bits of a value of an item's vector, 3 to 8 (default 8, or what a search finds)")

@@ -63,7 +63,7 @@ Ctrl-C saves; --resume goes on. OUT is a model's folder like that of wisp train.
 	deviceFlag(f, &r.device)
 	f.StringVar(&r.again, "refit", "", "`folder` of the ensemble that knows the validation events, to learn from in the end")
 	f.IntVar(&r.vectors.TFIDF, "features", defaultTFIDF, "width of the item vectors made of the words of titles and texts, 0 for none")
-	f.StringVar(&r.vectors.Encoder, "encoder", "", "folder of a pretrained text encoder that makes more item vectors")
+	f.StringVar(&r.vectors.Encoder, "encoder", "", "pretrained text encoder that makes more item vectors: a folder"+orBuiltin)
 	f.StringVar(&r.size, "size", "small", "nano, micro or small; the next flags change it")
 	f.IntVar(&o.Dim, "dim", 0, "model width")
 	f.IntVar(&o.Layers, "layers", 0, "transformer blocks")

@@ -31,11 +31,11 @@ type encoderPreset struct {
 	vocabulary, levels int
 }
 
-// encoderPresets are the sizes by name. Words of micro have six bits, so that it
-// takes less than four megabytes.
+// encoderPresets are the sizes by name. Words of micro have 39 values, so that
+// it takes less than four megabytes.
 var encoderPresets = map[string]encoderPreset{
-	"nano":  {hostgpu.StudentOptions{Dim: 128, Layers: 2, FFN: 384}, 8_000, 31},
-	"micro": {hostgpu.StudentOptions{Dim: 192, Layers: 3, FFN: 576}, 20_000, 31},
+	"nano":  {hostgpu.StudentOptions{Dim: 128, Layers: 2, FFN: 512}, 12_000, 15},
+	"micro": {hostgpu.StudentOptions{Dim: 192, Layers: 3, FFN: 576}, 24_000, 19},
 	"small": {hostgpu.StudentOptions{Dim: 256, Layers: 4, FFN: 1024}, 30_000, 127},
 }
 
@@ -92,7 +92,7 @@ command goes on without it.`,
 	f.StringArrayVar(&r.titles, "titles", nil, "`file` with film titles, id::title::genres or id;title;genres; may be given more than once")
 	f.IntVar(&r.Augment, "augment", 200_000, "titles that are put together from parts of others")
 	f.StringVar(&r.Size, "size", "micro", "nano, micro or small; the next flags change it")
-	f.StringVar(&r.Start, "start", "", "go on with the small encoder in this `folder`, or "+builtinEncoder+", of whatever size it is")
+	f.StringVar(&r.Start, "start", "", "go on with a small encoder of whatever size: a `folder`"+orBuiltin)
 	f.BoolVar(&r.Pruned, "prune", false, "start from what is left of the teacher, not anew")
 	f.IntVar(&s.Dim, "dim", 0, "width of the embeddings")
 	f.IntVar(&s.Layers, "layers", 0, "transformer blocks")
@@ -105,11 +105,11 @@ command goes on without it.`,
 	f.IntVar(&o.Steps, "steps", 0, "batches of an epoch (default 500)")
 	f.Float64Var(&o.Temperature, "temperature", 0, "by which cosines are divided (default 0.05)")
 	f.Float64Var(&o.Losses.Rank, "rank", 0, "weight of the loss of ranks (default 1; with no weight given)")
-	f.Float64Var(&o.Losses.Cosine, "cosine", 0, "weight of the loss of cosines (default 20)")
-	f.Float64Var(&o.Losses.Vector, "vector", 0, "weight of the loss of vectors (default 1)")
+	f.Float64Var(&o.Losses.Cosine, "cosine", 0, "weight of the loss of cosines (default 60)")
+	f.Float64Var(&o.Losses.Vector, "vector", 0, "weight of the loss of vectors (default 20)")
 	f.IntVar(&o.Train.Epochs, "epochs", 0, "epochs at most (default 20)")
 	f.IntVar(&o.Train.Patience, "patience", 0, "epochs without improvement before stopping (default 5)")
-	f.Float64Var(&o.Train.LearningRate, "lr", 0, "highest learning rate, after warm-up (default 0.001)")
+	f.Float64Var(&o.Train.LearningRate, "lr", 0, "highest learning rate, after warm-up (default 0.002)")
 	f.Uint64Var(&o.Train.Seed, "seed", 1, "seed of all chance but that of what is held out")
 	required(c, "teacher", "out")
 	return c

@@ -67,7 +67,7 @@ all of them are fitted to in the end.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&r.encoder, "encoder", "", "folder of the text encoder, or "+builtinEncoder)
+	f.StringVar(&r.encoder, "encoder", "", "text encoder: a folder"+orBuiltin)
 	f.StringVar(&r.out, "out", "", "the `file` to write")
 	f.BoolVar(&r.latin1, "latin1", false, "the texts are Latin-1, not UTF-8")
 	f.Float64Var(&r.l2, "l2", 0, fmt.Sprintf("weight of the squared weights (default: the best of %v)", classesL2))

@@ -103,7 +103,7 @@ An artefact's layers are compared with the model that it was made of, if that is
 	f.StringVar(&b.model, "model", "", "folder of the teacher")
 	f.StringArrayVar(&b.students, "student", nil, "folder of a further float32 model; may be repeated")
 	f.StringArrayVar(&b.artefacts, "artefact", nil, "a .wisp file; may be repeated")
-	f.StringVar(&b.encoder, "encoder", "", "folder of the text encoder that the teacher was trained with, to be counted with it")
+	f.StringVar(&b.encoder, "encoder", "", "text encoder that the teacher was trained with, to be counted with it: a folder"+orBuiltin)
 	f.StringVar(&b.previous, "previous", "", "the .wisp file that is held where an update arrives, to count what it fetches")
 	f.IntSliceVar(&b.threads, "threads", nil, "numbers of threads to measure (default: powers of two, up to all processors)")
 	f.DurationVar(&b.round, "round", 400*time.Millisecond, "length of a round of throughput; there are five for each number of threads")

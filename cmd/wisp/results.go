@@ -450,6 +450,13 @@ func addMean(records *[]results.Record, r results.Record, values []float64) erro
 	return nil
 }
 
+// addCases adds the mean of values, one for each case.
+func addCases(records *[]results.Record, name string, values []float64) error {
+	i, err := eval.Bootstrap(values, eval.BootstrapOptions{})
+	*records = append(*records, results.Record{Name: name, Value: i.Value, Low: i.Low, High: i.High, N: len(values)})
+	return err
+}
+
 // recordNamed returns the record of that name, and whether there is one.
 func recordNamed(records []results.Record, name string) (results.Record, bool) {
 	i := slices.IndexFunc(records, func(r results.Record) bool { return r.Name == name })

@@ -199,10 +199,6 @@ type coldRecords struct {
 	records []results.Record
 }
 
-func (r *coldRecords) add(name string, i eval.Interval, n int, note string) {
-	r.records = append(r.records, results.Record{Name: "quality." + r.set + "." + name, Value: i.Value, Low: i.Low, High: i.High, N: n, Note: note})
-}
-
 // seeds adds the mean of a figure that each seed has.
 func (r *coldRecords) seeds(name string, values []float64, note string) error {
 	return addMean(&r.records, results.Record{Name: "quality." + r.set + "." + name, Note: note}, values)
@@ -210,9 +206,7 @@ func (r *coldRecords) seeds(name string, values []float64, note string) error {
 
 // cases adds the mean of a figure that each question has.
 func (r *coldRecords) cases(name string, values []float64) error {
-	i, err := eval.Bootstrap(values, eval.BootstrapOptions{})
-	r.add(name, i, len(values), "")
-	return err
+	return addCases(&r.records, "quality."+r.set+"."+name, values)
 }
 
 // chance gives all items the same score.

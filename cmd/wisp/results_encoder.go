@@ -20,26 +20,26 @@ import (
 )
 
 const encoderText = `
-The built-in encoder, which wisp distil-encoder made of all-MiniLM-L6-v2 (make encoder), against
-its teacher on 2,000 film titles of MovieTweetings with their years, as the file has them. These,
-and whatever has the same letters and digits but for the year, were in nothing that it learnt
+The built-in encoders, which wisp distil-encoder made of all-MiniLM-L6-v2 (make encoder), against
+their teacher on 2,000 film titles of MovieTweetings with their years, as the file has them. These,
+and whatever has the same letters and digits but for the year, were in nothing that they learnt
 from; the titles that training stopped by are others.
 
 - overlap10: the share of the ten titles nearest to a title by the teacher that are among its
   ten nearest by the student; mean over the titles, with a bootstrap interval.
 - spearman: rank correlation of the cosines of all 1,999,000 pairs of titles.
-- encoder is the packed file in the sandbox; encoder-fp32 the same weights, as they were
-  rounded, in float32.
+- encoder is the packed file of built-in in the sandbox; encoder-fp32 the same weights, as they
+  were rounded, in float32. encoder-nano and encoder-nano-fp32 are those of built-in-nano.
 - minilm-int8: the teacher itself in the sandbox, with nothing but its weights and activations
   rounded.
 - static: model2vec's recipe (Tulkens and van Dongen 2024) on the same teacher: the teacher's
   embeddings of the single tokens of its whole vocabulary, cut to their principal directions,
   each weighted by a/(a+p) where p is about the token's frequency (Zipf over the
   vocabulary's order, a = 0.001); a text is the mean of its tokens. It has as many int8 values as
-  the packed student has bytes.
+  the packed built-in has bytes.
 `
 
-// encoder measures the built-in encoder.
+// encoder measures the built-in encoders.
 func (b *bench) encoder(ctx context.Context) (results.Topic, error) {
 	t := results.Topic{Title: "The distilled text encoder", Text: encoderText}
 	films := filepath.Join(b.shared, "data", "movietweetings", "movies.dat")
@@ -84,27 +84,30 @@ func (b *bench) encoder(ctx context.Context) (results.Topic, error) {
 		return nil
 	}
 
-	t.Records = append(t.Records, results.Record{Name: "size.encoder.bytes", Value: float64(quantize.BuiltinBytes), Unit: "bytes", Note: "with its tokenizer, compressed"})
-	smallTok, small, err := loadEncoder(builtinEncoder)
+	for _, e := range []struct{ name, builtin string }{{"encoder", quantize.BuiltinMicro}, {"encoder-nano", quantize.BuiltinNano}} {
+		t.Records = append(t.Records, results.Record{Name: "size." + e.name + ".bytes", Value: float64(quantize.BuiltinBytes(e.builtin)), Unit: "bytes", Note: "with its tokenizer, compressed"})
+		smallTok, small, err := loadEncoder(e.builtin)
+		if err != nil {
+			return t, err
+		}
+		own, err := vectorsOf(ctx, small, smallTok, test)
+		if err != nil {
+			return t, err
+		}
+		if err := measure(e.name+"-fp32", own); err != nil {
+			return t, err
+		}
+		b.p.line("%s in int8", e.builtin)
+		if own, err = sandboxVectors(ctx, small, smallTok, test); err != nil {
+			return t, err
+		}
+		if err := measure(e.name, own); err != nil {
+			return t, err
+		}
+	}
+	b.p.line("their teacher in int8")
+	own, err := sandboxVectors(ctx, teacher, tok, test)
 	if err != nil {
-		return t, err
-	}
-	own, err := vectorsOf(ctx, small, smallTok, test)
-	if err != nil {
-		return t, err
-	}
-	if err := measure("encoder-fp32", own); err != nil {
-		return t, err
-	}
-	b.p.line("the encoder in int8")
-	if own, err = sandboxVectors(ctx, small, smallTok, test); err != nil {
-		return t, err
-	}
-	if err := measure("encoder", own); err != nil {
-		return t, err
-	}
-	b.p.line("its teacher in int8")
-	if own, err = sandboxVectors(ctx, teacher, tok, test); err != nil {
 		return t, err
 	}
 	if err := measure("minilm-int8", own); err != nil {
@@ -116,7 +119,7 @@ func (b *bench) encoder(ctx context.Context) (results.Topic, error) {
 	}
 	t.Records = append(t.Records, results.Record{Name: "size.minilm-int8.bytes", Value: float64(len(packed)), Unit: "bytes", Note: "with its tokenizer, compressed"})
 	b.p.line("a static embedding of the same size")
-	table, err := staticEmbedding(ctx, teacher, tok, quantize.BuiltinBytes)
+	table, err := staticEmbedding(ctx, teacher, tok, quantize.BuiltinBytes(quantize.BuiltinMicro))
 	if err != nil {
 		return t, err
 	}

@@ -94,7 +94,7 @@ func (b *bench) guestTexts(ctx context.Context, n guestSizes) ([]results.Record,
 		name, folder string
 		tokens       int
 	}{{"encoder", builtinEncoder, 16}, {"minilm", filepath.Join(b.shared, "models", "all-MiniLM-L6-v2"), 32}} {
-		if _, err := os.Stat(e.folder); err != nil && e.folder != builtinEncoder {
+		if _, err := os.Stat(e.folder); err != nil && !quantize.IsBuiltin(e.folder) {
 			b.p.line("skipped the %s: %v", e.name, err)
 			continue
 		}

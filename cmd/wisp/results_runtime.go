@@ -71,7 +71,7 @@ func randomArtefact(items int) (*artifact.Artifact, error) {
 // randomTextArtefact returns one with the built-in text encoder inside, which finds and
 // places items by a random map.
 func randomTextArtefact(items int) (*artifact.Artifact, error) {
-	encoder, tok, err := quantize.Builtin()
+	encoder, tok, err := quantize.Builtin(builtinEncoder)
 	if err != nil {
 		return nil, err
 	}

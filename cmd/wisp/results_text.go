@@ -28,10 +28,11 @@ import (
 
 const textPathText = `
 What is left of a large text encoder where recommendations hang on texts alone. teacher is
-all-MiniLM-L6-v2 in float32 with a network over its vectors of the items' texts; student the
-built-in encoder, distilled from it, with a network over its own, both in eight bits out of one
-artefact in the sandbox. Both networks have the shape and the options of quality.md, and know
-texts by their encoder only, as a sandbox does (wisp train --features 0 --encoder).
+all-MiniLM-L6-v2 in float32 with a network over its vectors of the items' texts; student and
+student-nano the encoders built-in and built-in-nano, distilled from it, each with a network
+over its own, in eight bits out of one artefact in the sandbox. All networks have the shape and
+the options of quality.md, and know texts by their encoder only, as a sandbox does (wisp train
+--features 0 --encoder).
 
 - cold-recall10, cold-among-hidden-recall10: items that come without events, by the protocol of
   cold.md.
@@ -41,11 +42,14 @@ texts by their encoder only, as a sandbox does (wisp train --features 0 --encode
 - retention is the student's recall over the teacher's. Its interval is a paired bootstrap, over
   questions or tags; ties are counted for the teacher and against the student. Those of recalls
   are Student's t over seeds, or a bootstrap over tags.
-- text-artefact: the file with kernel, catalogue, encoder and searchable texts; ratio-to-teacher
-  is what MiniLM and the teacher's network take in float32, over its bytes.
+- student.bytes: the artefact, with kernel, catalogue, encoder and searchable texts;
+  ratio-to-teacher is what MiniLM and the teacher's network take in float32, over its bytes.
 `
 
-// textPath measures what the built-in encoder keeps of its teacher.
+// textStudents are the encoders that are measured, by the names of their figures.
+var textStudents = []struct{ name, encoder string }{{"student", quantize.BuiltinMicro}, {"student-nano", quantize.BuiltinNano}}
+
+// textPath measures what the built-in encoders keep of their teacher.
 func (b *bench) textPath(ctx context.Context) (results.Topic, error) {
 	t := results.Topic{Title: "What the text path keeps", Text: textPathText}
 	folder := filepath.Join(b.shared, "models", "all-MiniLM-L6-v2")
@@ -65,28 +69,8 @@ func (b *bench) textPath(ctx context.Context) (results.Topic, error) {
 		t.Records = append(t.Records, records...)
 	}
 	for _, set := range b.present(b.taggedSet()) {
-		ds, fingerprint, err := b.prepared(ctx, set)
+		records, err := b.tagTexts(ctx, set, tok, encoder)
 		if err != nil {
-			return t, err
-		}
-		queries, err := readTags(filepath.Join(filepath.Dir(set.source.Events), "tags.csv"), ds)
-		if err != nil {
-			return t, err
-		}
-		found, err := foundBy(ctx, encoder, tok, ds, queries)
-		if err != nil {
-			return t, err
-		}
-		s, err := split(ds, leaveOneOut)
-		if err != nil {
-			return t, err
-		}
-		_, r, _, err := b.textArtefact(ctx, ds, fingerprint, s, 1)
-		if err != nil {
-			return t, err
-		}
-		records, err := tagRecords(ctx, set.name, queries, found, r)
-		if err := errors.Join(err, r.Close(context.WithoutCancel(ctx))); err != nil {
 			return t, err
 		}
 		t.Records = append(t.Records, records...)
@@ -112,8 +96,6 @@ func (b *bench) coldTexts(ctx context.Context, set set, folder string, encoder *
 		name  string
 		among candidates
 	}{{"cold-recall10", q.catalogue()}, {"cold-among-hidden-recall10", q.amongHidden()}}
-	// By setting, of each seed.
-	given, kept := make([][]*eval.Result, len(settings)), make([][]*eval.Result, len(settings))
 	ask := func(to [][]*eval.Result, s eval.Scorer) error {
 		for i, setting := range settings {
 			r, err := q.ask(ctx, s, q.cold, setting.among.cold)
@@ -124,7 +106,8 @@ func (b *bench) coldTexts(ctx context.Context, set set, folder string, encoder *
 		}
 		return nil
 	}
-	var before, after []float64
+	given := make([][]*eval.Result, len(settings)) // by setting, of each seed
+	var before []float64
 	for seed := 1; seed <= b.seeds; seed++ {
 		m, t, _, err := b.trained(ctx, ds, fingerprint, c.Warm, variant{name: "text-", vectors: givenVectors{Encoder: folder}, seed: seed})
 		if err != nil {
@@ -134,74 +117,133 @@ func (b *bench) coldTexts(ctx context.Context, set set, folder string, encoder *
 		if err := ask(given, whole.scorer); err != nil {
 			return nil, err
 		}
-		st, r, size, err := b.textArtefact(ctx, ds, fingerprint, c.Warm, seed)
+		before = append(before, float64(whole.bytes)+4*float64(parameters(encoder.Config)))
+	}
+	var records []results.Record
+	prefix := set.name + ".text-path."
+	for i, setting := range settings {
+		var hits []float64
+		for _, r := range given[i] {
+			hits = append(hits, r.Accuracy.HitRate)
+		}
+		note := fmt.Sprintf("%d hidden items, %d questions", len(q.hidden), len(q.cold))
+		if err := addMean(&records, results.Record{Name: "quality." + prefix + "teacher." + setting.name, Note: note}, hits); err != nil {
+			return nil, err
+		}
+	}
+	for _, student := range textStudents {
+		kept := make([][]*eval.Result, len(settings))
+		var after []float64
+		for seed := 1; seed <= b.seeds; seed++ {
+			st, r, err := b.textArtefact(ctx, ds, fingerprint, c.Warm, student.encoder, seed)
+			if err != nil {
+				return nil, err
+			}
+			err = ask(kept, st.scorer)
+			if err := errors.Join(err, r.Close(context.WithoutCancel(ctx))); err != nil {
+				return nil, err
+			}
+			after = append(after, float64(st.bytes))
+		}
+		for i, setting := range settings {
+			var hits []float64
+			for _, r := range kept[i] {
+				hits = append(hits, r.Pessimistic.HitRate)
+			}
+			name := "quality." + prefix + student.name + "." + setting.name
+			if err := addMean(&records, results.Record{Name: name}, hits); err != nil {
+				return nil, err
+			}
+			share, err := eval.MeanRetention(kept[i], given[i], eval.HitRate, eval.BootstrapOptions{})
+			if err != nil {
+				return nil, err
+			}
+			records = append(records, results.Record{Name: name + "-retention", Value: share.Value, Low: share.Low, High: share.High, N: b.seeds})
+		}
+		size := "size." + prefix + student.name + "."
+		records = append(records,
+			results.Record{Name: size + "bytes", Value: math.Round(stat.Mean(after, nil)), N: b.seeds, Unit: "bytes"},
+			results.Record{Name: size + "ratio-to-teacher", Value: stat.Mean(before, nil) / stat.Mean(after, nil), N: b.seeds})
+	}
+	return records, nil
+}
+
+// tagTexts searches a set for its tags.
+func (b *bench) tagTexts(ctx context.Context, set set, tok *tokenize.Tokenizer, encoder *model.TextModel) ([]results.Record, error) {
+	ds, fingerprint, err := b.prepared(ctx, set)
+	if err != nil {
+		return nil, err
+	}
+	queries, err := readTags(filepath.Join(filepath.Dir(set.source.Events), "tags.csv"), ds)
+	if err != nil {
+		return nil, err
+	}
+	found, err := foundBy(ctx, encoder, tok, ds, queries)
+	if err != nil {
+		return nil, err
+	}
+	s, err := split(ds, leaveOneOut)
+	if err != nil {
+		return nil, err
+	}
+	var records []results.Record
+	whole := recalls(queries, found)
+	prefix := "quality." + set.name + ".text-path."
+	if err := addCases(&records, prefix+"teacher.tags-recall10", whole); err != nil {
+		return nil, err
+	}
+	for _, student := range textStudents {
+		_, r, err := b.textArtefact(ctx, ds, fingerprint, s, student.encoder, 1)
 		if err != nil {
 			return nil, err
 		}
-		err = ask(kept, st.scorer)
+		found, err := foundThrough(ctx, r, queries)
 		if err := errors.Join(err, r.Close(context.WithoutCancel(ctx))); err != nil {
 			return nil, err
 		}
-		before, after = append(before, float64(whole.bytes)+4*float64(parameters(encoder.Config))), append(after, float64(size))
-	}
-
-	var records []results.Record
-	prefix := "quality." + set.name + ".text-path."
-	for i, setting := range settings {
-		var teachers, students []float64
-		for seed := range given[i] {
-			teachers, students = append(teachers, given[i][seed].Accuracy.HitRate), append(students, kept[i][seed].Pessimistic.HitRate)
-		}
-		note := fmt.Sprintf("%d hidden items, %d questions", len(q.hidden), len(q.cold))
-		if err := errors.Join(
-			addMean(&records, results.Record{Name: prefix + "teacher." + setting.name, Note: note}, teachers),
-			addMean(&records, results.Record{Name: prefix + "student." + setting.name}, students),
-		); err != nil {
+		kept := recalls(queries, found)
+		if err := addCases(&records, prefix+student.name+".tags-recall10", kept); err != nil {
 			return nil, err
 		}
-		share, err := eval.MeanRetention(kept[i], given[i], eval.HitRate, eval.BootstrapOptions{})
+		share, err := eval.Ratio(kept, whole, eval.BootstrapOptions{})
 		if err != nil {
 			return nil, err
 		}
-		records = append(records, results.Record{Name: prefix + "student." + setting.name + "-retention", Value: share.Value, Low: share.Low, High: share.High, N: b.seeds})
+		records = append(records, results.Record{Name: prefix + student.name + ".tags-recall10-retention", Value: share.Value, Low: share.Low, High: share.High, N: len(queries)})
 	}
-	size := "size." + set.name + ".text-artefact."
-	return append(records,
-		results.Record{Name: size + "bytes", Value: math.Round(stat.Mean(after, nil)), N: b.seeds, Unit: "bytes"},
-		results.Record{Name: size + "ratio-to-teacher", Value: stat.Mean(before, nil) / stat.Mean(after, nil), N: b.seeds}), nil
+	return records, nil
 }
 
-// textArtefact trains a network over the built-in encoder's vectors and returns it out of
-// an artefact that has the encoder too, in a sandbox to be closed, and the bytes of that.
-func (b *bench) textArtefact(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, seed int) (st stage, r *edge.Runtime, bytes int64, err error) {
-	tok, encoder, err := loadEncoder(builtinEncoder)
+// textArtefact trains a network over a built-in encoder's vectors and returns it out of an
+// artefact that has the encoder too, in a sandbox to be closed.
+func (b *bench) textArtefact(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, builtin string, seed int) (st stage, r *edge.Runtime, err error) {
+	tok, encoder, err := loadEncoder(builtin)
 	if err != nil {
-		return st, nil, 0, err
+		return st, nil, err
 	}
-	// Its name does not tell one built-in encoder from the next.
-	v := variant{name: fmt.Sprintf("built-in-%.8s-", encoderDigest(tok, encoder, ds)), vectors: givenVectors{Encoder: builtinEncoder}, seed: seed}
+	// Its name does not tell an encoder from the one that was built in before.
+	v := variant{name: fmt.Sprintf("%s-%.8s-", builtin, encoderDigest(tok, encoder, ds)), vectors: givenVectors{Encoder: builtin}, seed: seed}
 	m, t, dir, err := b.trained(ctx, ds, fingerprint, s, v)
 	if err != nil {
-		return st, nil, 0, err
+		return st, nil, err
 	}
 	var o quantize.BuildOptions
-	if o.Text, err = textPart(builtinEncoder, dir, m, t, ds); err != nil {
-		return st, nil, 0, err
+	if o.Text, err = textPart(builtin, dir, m, t, ds); err != nil {
+		return st, nil, err
 	}
 	a, _, err := compress(ctx, m, t, ds, s, o)
 	if err != nil {
-		return st, nil, 0, err
+		return st, nil, err
 	}
 	path := filepath.Join(dir, ds.Name+".wisp")
 	if err := artifact.WriteFile(path, a, artifact.WriteOptions{}); err != nil {
-		return st, nil, 0, err
+		return st, nil, err
 	}
 	stages, r, err := artefactStages(ctx, path, ds)
 	if err != nil {
-		return st, nil, 0, err
+		return st, nil, err
 	}
-	st = stages[len(stages)-1]
-	return st, r, st.bytes, nil
+	return stages[len(stages)-1], r, nil
 }
 
 // tagQuery is a tag and the items that have it.
@@ -299,35 +341,26 @@ func foundBy(ctx context.Context, encoder *model.TextModel, tok *tokenize.Tokeni
 	return found, nil
 }
 
-// tagRecords compares what the teacher found for tags with what a search through r does.
-func tagRecords(ctx context.Context, name string, queries []tagQuery, teacher [][]string, r *edge.Runtime) ([]results.Record, error) {
-	var whole, kept []float64
+// foundThrough returns the items that a search through r finds for each query.
+func foundThrough(ctx context.Context, r *edge.Runtime, queries []tagQuery) ([][]string, error) {
+	found := make([][]string, len(queries))
 	for i, q := range queries {
 		answer, err := r.Search(ctx, edge.SearchRequest{Text: q.text, K: tagPlaces})
 		if err != nil {
 			return nil, err
 		}
-		var found []string
 		for _, item := range answer.Items {
-			found = append(found, item.Item)
+			found[i] = append(found[i], item.Item)
 		}
-		whole, kept = append(whole, q.recall(teacher[i])), append(kept, q.recall(found))
 	}
-	share, err := eval.Ratio(kept, whole, eval.BootstrapOptions{})
-	if err != nil {
-		return nil, err
+	return found, nil
+}
+
+// recalls returns that of each query.
+func recalls(queries []tagQuery, found [][]string) []float64 {
+	all := make([]float64, len(queries))
+	for i, q := range queries {
+		all[i] = q.recall(found[i])
 	}
-	prefix := "quality." + name + ".text-path."
-	var records []results.Record
-	for _, f := range []struct {
-		name   string
-		values []float64
-	}{{"teacher", whole}, {"student", kept}} {
-		i, err := eval.Bootstrap(f.values, eval.BootstrapOptions{})
-		if err != nil {
-			return nil, err
-		}
-		records = append(records, results.Record{Name: prefix + f.name + ".tags-recall10", Value: i.Value, Low: i.Low, High: i.High, N: len(queries)})
-	}
-	return append(records, results.Record{Name: prefix + "student.tags-recall10-retention", Value: share.Value, Low: share.Low, High: share.High, N: len(queries)}), nil
+	return all
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,14 +68,20 @@ func TestTextTopic(t *testing.T) {
 		}
 	}
 	for _, what := range []string{"movietweetings.text-path.%s.cold-recall10", "movietweetings.text-path.%s.cold-among-hidden-recall10", "ml-latest-small.text-path.%s.tags-recall10"} {
-		whole, kept := values["quality."+fmt.Sprintf(what, "teacher")], values["quality."+fmt.Sprintf(what, "student")]
-		share, there := values["quality."+fmt.Sprintf(what, "student")+"-retention"]
-		if !there || whole <= 0 || share-kept/whole > 1e-9 || kept/whole-share > 1e-9 {
-			t.Errorf("%s: teacher %v, student %v, retention %v (there: %v)", what, whole, kept, share, there)
+		whole := values["quality."+fmt.Sprintf(what, "teacher")]
+		for _, student := range []string{"student", "student-nano"} {
+			name := "quality." + fmt.Sprintf(what, student)
+			kept := values[name]
+			share, there := values[name+"-retention"]
+			if !there || whole <= 0 || math.Abs(share-kept/whole) > 1e-9 {
+				t.Errorf("%s: teacher %v, %s %v, retention %v (there: %v)", what, whole, student, kept, share, there)
+			}
 		}
 	}
-	if bytes, times := values["size.movietweetings.text-artefact.bytes"], values["size.movietweetings.text-artefact.ratio-to-teacher"]; bytes < 1e6 || times <= 0 {
-		t.Errorf("an artefact of %v bytes, %v times smaller", bytes, times)
+	size := "size.movietweetings.text-path."
+	if micro, nano := values[size+"student.bytes"], values[size+"student-nano.bytes"]; nano < 5e5 || nano > micro/2 ||
+		values[size+"student.ratio-to-teacher"] <= 0 || values[size+"student-nano.ratio-to-teacher"] < 2*values[size+"student.ratio-to-teacher"] {
+		t.Errorf("artefacts of %v and %v bytes", micro, nano)
 	}
 }
 

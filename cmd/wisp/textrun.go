@@ -39,7 +39,7 @@ func (t *textTraining) description() string { return filepath.Join(t.out, t.comm
 
 // flags adds those that say where the encoder is, and how any is trained.
 func (t *textTraining) flags(f *pflag.FlagSet, o *hostgpu.TextTrainOptions, out string) {
-	f.StringVar(&t.encoder, "encoder", "", "folder of the pretrained text encoder, or "+builtinEncoder)
+	f.StringVar(&t.encoder, "encoder", "", "pretrained text encoder: a folder"+orBuiltin)
 	f.StringVar(&t.out, "out", "", out)
 	f.BoolVar(&t.resume, "resume", false, "go on with an interrupted run in --out")
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of all chance")

@@ -65,7 +65,7 @@ installed (see wisp doctor); --resume may go on on another device.`,
 	f.BoolVar(&r.refit, "refit", false, "then train again for the best number of epochs, with the validation events")
 	f.StringVar(&r.protocol, "split", leaveOneOut, "what is held back for validation and test: leave-one-out or time")
 	f.IntVar(&r.vectors.TFIDF, "features", defaultTFIDF, "width of the item vectors made of the words of titles and texts, 0 for none")
-	f.StringVar(&r.vectors.Encoder, "encoder", "", "folder of a pretrained text encoder that makes more item vectors, or "+builtinEncoder)
+	f.StringVar(&r.vectors.Encoder, "encoder", "", "pretrained text encoder that makes more item vectors: a folder"+orBuiltin)
 	f.BoolVar(&r.vectors.Descriptions, "descriptions", false, "read the users' descriptions and attributes, by --encoder or else by their words")
 	f.BoolVar(&r.vectors.Tuned, "tune-encoder", false, "train --encoder together with the towers, into OUT/encoder")
 	deviceFlag(f, &r.device)

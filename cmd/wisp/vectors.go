@@ -106,15 +106,18 @@ func beside(a, b *model.Tensor) *model.Tensor {
 	return both
 }
 
-// builtinEncoder is what the text encoder that wisp brings along is called where a
-// folder may be named.
-const builtinEncoder = "built-in"
+// builtinEncoder is the text encoder to take where nothing speaks for another, and
+// orBuiltin what help says of those that wisp brings along.
+const (
+	builtinEncoder = quantize.BuiltinMicro
+	orBuiltin      = ", " + quantize.BuiltinMicro + " or " + quantize.BuiltinNano
+)
 
-// loadEncoder reads a text encoder and its tokenizer, from a folder or the built-in
-// one.
+// loadEncoder reads a text encoder and its tokenizer, from a folder or one that is built
+// in.
 func loadEncoder(dir string) (*tokenize.Tokenizer, *model.TextModel, error) {
-	if dir == builtinEncoder {
-		m, t, err := quantize.Builtin()
+	if quantize.IsBuiltin(dir) {
+		m, t, err := quantize.Builtin(dir)
 		return t, m, err
 	}
 	t, err := tokenize.Load(dir)
@@ -132,9 +135,9 @@ func loadEncoder(dir string) (*tokenize.Tokenizer, *model.TextModel, error) {
 }
 
 // isEncoder says that out, if it is there, is the folder that the encoder lies in, which
-// must be there unless it is the built-in one.
+// must be there unless it is built in.
 func isEncoder(out, encoder string) (bool, error) {
-	if encoder == builtinEncoder {
+	if quantize.IsBuiltin(encoder) {
 		return false, nil
 	}
 	from, err := os.Stat(encoder)
@@ -148,7 +151,7 @@ func isEncoder(out, encoder string) (bool, error) {
 // saveEncoder writes a text encoder to a folder, with the tokenizer of the one it was
 // made from.
 func saveEncoder(dir string, m *model.TextModel, from string) error {
-	if from == builtinEncoder {
+	if quantize.IsBuiltin(from) {
 		tok, _, err := loadEncoder(from)
 		if err != nil {
 			return err
