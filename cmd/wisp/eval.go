@@ -15,6 +15,7 @@ import (
 	"github.com/wisp-project/wisp/internal/atomicfile"
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/eval"
+	"github.com/wisp-project/wisp/model"
 	"github.com/wisp-project/wisp/quantize"
 )
 
@@ -147,6 +148,34 @@ func artefactStages(ctx context.Context, path string, ds *data.Dataset) ([]stage
 		{scorer: plain, bytes: int64(len(image.Bytes())), request: top10(plain, len(ds.Items))},
 		{scorer: s, bytes: size, request: s.recommend},
 	}, r, nil
+}
+
+// built is a model from end to end.
+type built struct {
+	stages  []stage // teacher, int8 in plain Go, int8 in sandboxes
+	path    string  // of the artefact
+	layers  []quantize.LayerError
+	runtime *edge.Runtime // of the sandboxes
+	close   func()
+}
+
+// build compresses a model to path and opens what came of it, to be closed.
+func build(ctx context.Context, m *model.Model, t training, ds *data.Dataset, s *data.Split, o quantize.BuildOptions, path string) (built, error) {
+	a, layers, err := compress(ctx, m, t, ds, s, o)
+	if err != nil {
+		return built{}, err
+	}
+	if err := artifact.WriteFile(path, a, artifact.WriteOptions{}); err != nil {
+		return built{}, err
+	}
+	int8s, r, err := artefactStages(ctx, path, ds)
+	if err != nil {
+		return built{}, err
+	}
+	return built{
+		stages: append([]stage{teacher(m, t.users)}, int8s...), path: path, layers: layers, runtime: r,
+		close: func() { _ = r.Close(context.WithoutCancel(ctx)) },
+	}, nil
 }
 
 // evaluate measures the baselines and the stages of a chain on the test cases.

@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/edge"
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/data"
@@ -283,36 +282,13 @@ func (b *bench) again(ctx context.Context, ds *data.Dataset, fingerprint string,
 	return b.trained(ctx, ds, fingerprint, &data.Split{Protocol: s.Protocol, Train: fittingData(ds, s)}, v)
 }
 
-// built is a model from end to end.
-type built struct {
-	stages []stage // teacher, int8 in plain Go, int8 in sandboxes
-	path   string  // of the artefact
-	layers []quantize.LayerError
-	close  func()
-}
-
 // chain trains the usual model, unless it is there, and compresses it.
 func (b *bench) chain(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, seed int) (built, error) {
 	m, t, dir, err := b.trained(ctx, ds, fingerprint, s, usual(seed))
 	if err != nil {
 		return built{}, err
 	}
-	a, layers, err := compress(ctx, m, t, ds, s, quantize.BuildOptions{})
-	if err != nil {
-		return built{}, err
-	}
-	path := filepath.Join(dir, ds.Name+".wisp")
-	if err := artifact.WriteFile(path, a, artifact.WriteOptions{}); err != nil {
-		return built{}, err
-	}
-	int8s, r, err := artefactStages(ctx, path, ds)
-	if err != nil {
-		return built{}, err
-	}
-	return built{
-		stages: append([]stage{teacher(m, t.users)}, int8s...), path: path, layers: layers,
-		close: func() { _ = r.Close(context.WithoutCancel(ctx)) },
-	}, nil
+	return build(ctx, m, t, ds, s, quantize.BuildOptions{}, filepath.Join(dir, ds.Name+".wisp"))
 }
 
 const qualityText = `
@@ -445,15 +421,21 @@ func addMean(records *[]results.Record, r results.Record, values []float64) erro
 			return err
 		}
 	}
-	r.Value, r.Low, r.High, r.N = i.Value, i.Low, i.High, len(values)
-	*records = append(*records, r)
+	r.N = len(values)
+	*records = append(*records, within(r, i))
 	return nil
+}
+
+// within is r with the value of i and its bounds.
+func within(r results.Record, i eval.Interval) results.Record {
+	r.Value, r.Low, r.High = i.Value, i.Low, i.High
+	return r
 }
 
 // addCases adds the mean of values, one for each case.
 func addCases(records *[]results.Record, name string, values []float64) error {
 	i, err := eval.Bootstrap(values, eval.BootstrapOptions{})
-	*records = append(*records, results.Record{Name: name, Value: i.Value, Low: i.Low, High: i.High, N: len(values)})
+	*records = append(*records, within(results.Record{Name: name, N: len(values)}, i))
 	return err
 }
 

@@ -42,13 +42,7 @@ func TestColdTopic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	values := map[string]float64{}
-	for _, r := range topic.Records {
-		if _, twice := values[r.Name]; twice {
-			t.Errorf("%s twice", r.Name)
-		}
-		values[r.Name] = r.Value
-	}
+	values := valuesOf(t, topic.Records)
 	get := func(name string) float64 {
 		t.Helper()
 		v, ok := values["quality.movietweetings."+name]

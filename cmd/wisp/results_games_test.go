@@ -51,13 +51,7 @@ func TestGames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	values := map[string]float64{}
-	for _, r := range topic.Records {
-		if _, twice := values[r.Name]; twice {
-			t.Errorf("%s twice", r.Name)
-		}
-		values[r.Name] = r.Value
-	}
+	values := valuesOf(t, topic.Records)
 	for _, stage := range []string{"popularity", "itemknn", "itemknn-recency", "markov", "ids-teacher", "single-teacher", "best-teacher"} {
 		if v, ok := values["quality.games."+stage+".ndcg10"]; !ok || v < 0 || v > 1 {
 			t.Errorf("%s: %v (there: %v)", stage, v, ok)

@@ -43,10 +43,7 @@ func TestGuestTopic(t *testing.T) {
 	if svg, err := os.ReadFile(filepath.Join(b.docs, "guest-growth.svg")); err != nil || len(svg) < 1000 {
 		t.Errorf("a picture of %d bytes, %v", len(svg), err)
 	}
-	values := map[string]float64{}
-	for _, r := range topic.Records {
-		values[r.Name] = r.Value
-	}
+	values := valuesOf(t, topic.Records)
 	for _, name := range []string{
 		"speed.topk-games.pruned-speedup-over-brute", "speed.topk-spectrum-2000.pruned-speedup-over-brute",
 		"speed.topk-spectrum-2000.looked-at-share", "speed.guest-requests-per-ms.2-cores",

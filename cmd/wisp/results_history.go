@@ -11,7 +11,6 @@ import (
 
 	"github.com/wisp-project/wisp/edge"
 	"github.com/wisp-project/wisp/internal/data"
-	"github.com/wisp-project/wisp/internal/eval"
 	"github.com/wisp-project/wisp/internal/layout"
 	"github.com/wisp-project/wisp/internal/results"
 )
@@ -146,11 +145,9 @@ func explained(ctx context.Context, s *sandbox, cases []data.Case, users int, pr
 		name   string
 		values []float64
 	}{{"first-item-beats-random", first}, {"request-beats-random", all}, {"item-beats-random", items}, {"strongest-found", found}} {
-		i, err := eval.Bootstrap(r.values, eval.BootstrapOptions{})
-		if err != nil {
+		if err := addCases(&records, prefix+r.name, r.values); err != nil {
 			return nil, err
 		}
-		records = append(records, results.Record{Name: prefix + r.name, Value: i.Value, Low: i.Low, High: i.High, N: len(r.values)})
 	}
 	return records, nil
 }

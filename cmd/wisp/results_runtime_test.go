@@ -10,13 +10,7 @@ func TestRuntimeTopic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	values := map[string]float64{}
-	for _, r := range topic.Records {
-		if _, twice := values[r.Name]; twice {
-			t.Errorf("%s twice", r.Name)
-		}
-		values[r.Name] = r.Value
-	}
+	values := valuesOf(t, topic.Records)
 	for _, name := range []string{"speed.shared-sandbox.p50-us", "speed.requests-per-second-per-core"} {
 		if values[name] <= 0 {
 			t.Errorf("%s is %v", name, values[name])

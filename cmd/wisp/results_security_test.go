@@ -15,10 +15,7 @@ func TestSecurityTopic(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		values := map[string]float64{}
-		for _, r := range topic.Records {
-			values[r.Name] = r.Value
-		}
+		values := valuesOf(t, topic.Records)
 		return values
 	}
 	whole, broken := t.TempDir(), t.TempDir()

@@ -15,10 +15,7 @@ func TestSoakTopic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	values := map[string]float64{}
-	for _, r := range topic.Records {
-		values[r.Name] = r.Value
-	}
+	values := valuesOf(t, topic.Records)
 	if v, ok := values["soak.failed"]; !ok || v != 0 || values["soak.memory"] <= 0 {
 		t.Errorf("%v", values)
 	}

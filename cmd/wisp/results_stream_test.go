@@ -21,10 +21,7 @@ func TestStreamTopic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	values := map[string]float64{}
-	for _, r := range records {
-		values[r.Name] = r.Value
-	}
+	values := valuesOf(t, records)
 	for _, name := range []string{"prepare-1000-events.peak-bytes", "train-10000-events.peak-bytes", "prepare.growth", "train.growth"} {
 		if values["memory.simulated."+name] <= 0 {
 			t.Errorf("%s: %v", name, values)

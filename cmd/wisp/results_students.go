@@ -9,7 +9,6 @@ import (
 
 	"gonum.org/v1/gonum/stat"
 
-	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/hostgpu"
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/eval"
@@ -238,20 +237,12 @@ func (c *class) pruned(ctx context.Context, student model.Config, seed int, of s
 
 // squeezed measures the artefact of a model, in plain Go too where it is the student's.
 func (c *class) squeezed(ctx context.Context, name string, m *model.Model, t training, dir string) error {
-	a, _, err := compress(ctx, m, t, c.ds, c.s, quantize.BuildOptions{})
+	x, err := build(ctx, m, t, c.ds, c.s, quantize.BuildOptions{}, filepath.Join(dir, c.ds.Name+".wisp"))
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, c.ds.Name+".wisp")
-	if err := artifact.WriteFile(path, a, artifact.WriteOptions{}); err != nil {
-		return err
-	}
-	int8s, r, err := artefactStages(ctx, path, c.ds)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = r.Close(context.WithoutCancel(ctx)) }()
-	for _, st := range int8s {
+	defer x.close()
+	for _, st := range x.stages[1:] {
 		stage := name + "-" + st.scorer.Name()
 		if name == "student" || st.scorer.Name() == sandboxStage {
 			if err := c.measure(ctx, stage, st); err != nil {
@@ -301,7 +292,7 @@ func (c *class) report(note string) error {
 			if err != nil {
 				return err
 			}
-			c.records = append(c.records, results.Record{Name: prefix + "retention", Value: kept.Value, Low: kept.Low, High: kept.High, N: c.seeds, Note: "paired over " + fmt.Sprint(len(c.s.Test)) + " cases"})
+			c.records = append(c.records, within(results.Record{Name: prefix + "retention", N: c.seeds, Note: fmt.Sprintf("paired over %d cases", len(c.s.Test))}, kept))
 			var overlap []float64
 			for i, r := range c.measured[name] {
 				o, err := eval.Overlap(r, best[i])

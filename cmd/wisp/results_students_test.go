@@ -26,13 +26,7 @@ func TestStudents(t *testing.T) {
 	if err := c.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	values := map[string]float64{}
-	for _, r := range c.records {
-		if _, twice := values[r.Name]; twice {
-			t.Errorf("%s is there twice", r.Name)
-		}
-		values[r.Name] = r.Value
-	}
+	values := valuesOf(t, c.records)
 	for _, name := range []string{
 		"quality.made.best.ndcg10", "quality.made.student.ndcg10", "quality.made.student-int8.ndcg10", "quality.made.student-int8-sandbox.retention",
 		"quality.made.student-int8-sandbox.overlap10", "quality.made.student-pruned.retention", "size.made.student-pruned-int8-sandbox.bytes", "quality.made.undistilled-int8-sandbox.ndcg10", "quality.made.student-nano.validation-ndcg10",

@@ -15,7 +15,6 @@ import (
 
 	"gonum.org/v1/gonum/stat"
 
-	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/edge"
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/eval"
@@ -135,12 +134,14 @@ func (b *bench) coldTexts(ctx context.Context, set set, folder string, encoder *
 		kept := make([][]*eval.Result, len(settings))
 		var after []float64
 		for seed := 1; seed <= b.seeds; seed++ {
-			st, r, err := b.textArtefact(ctx, ds, fingerprint, c.Warm, student.encoder, seed)
+			x, err := b.textArtefact(ctx, ds, fingerprint, c.Warm, student.encoder, seed)
 			if err != nil {
 				return nil, err
 			}
+			st := x.stages[len(x.stages)-1]
 			err = ask(kept, st.scorer)
-			if err := errors.Join(err, r.Close(context.WithoutCancel(ctx))); err != nil {
+			x.close()
+			if err != nil {
 				return nil, err
 			}
 			after = append(after, float64(st.bytes))
@@ -158,7 +159,7 @@ func (b *bench) coldTexts(ctx context.Context, set set, folder string, encoder *
 			if err != nil {
 				return nil, err
 			}
-			records = append(records, results.Record{Name: name + "-retention", Value: share.Value, Low: share.Low, High: share.High, N: b.seeds})
+			records = append(records, within(results.Record{Name: name + "-retention", N: b.seeds}, share))
 		}
 		size := "size." + prefix + student.name + "."
 		records = append(records,
@@ -178,7 +179,7 @@ func (b *bench) tagTexts(ctx context.Context, set set, tok *tokenize.Tokenizer, 
 	if err != nil {
 		return nil, err
 	}
-	found, err := foundBy(ctx, encoder, tok, ds, queries)
+	found, err := b.foundBy(ctx, encoder, tok, ds, queries)
 	if err != nil {
 		return nil, err
 	}
@@ -193,12 +194,13 @@ func (b *bench) tagTexts(ctx context.Context, set set, tok *tokenize.Tokenizer, 
 		return nil, err
 	}
 	for _, student := range textStudents {
-		_, r, err := b.textArtefact(ctx, ds, fingerprint, s, student.encoder, 1)
+		x, err := b.textArtefact(ctx, ds, fingerprint, s, student.encoder, 1)
 		if err != nil {
 			return nil, err
 		}
-		found, err := foundThrough(ctx, r, queries)
-		if err := errors.Join(err, r.Close(context.WithoutCancel(ctx))); err != nil {
+		found, err := foundThrough(ctx, x.runtime, queries)
+		x.close()
+		if err != nil {
 			return nil, err
 		}
 		kept := recalls(queries, found)
@@ -209,41 +211,29 @@ func (b *bench) tagTexts(ctx context.Context, set set, tok *tokenize.Tokenizer, 
 		if err != nil {
 			return nil, err
 		}
-		records = append(records, results.Record{Name: prefix + student.name + ".tags-recall10-retention", Value: share.Value, Low: share.Low, High: share.High, N: len(queries)})
+		records = append(records, within(results.Record{Name: prefix + student.name + ".tags-recall10-retention", N: len(queries)}, share))
 	}
 	return records, nil
 }
 
 // textArtefact trains a network over a built-in encoder's vectors and returns it out of an
-// artefact that has the encoder too, in a sandbox to be closed.
-func (b *bench) textArtefact(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, builtin string, seed int) (st stage, r *edge.Runtime, err error) {
+// artefact that has the encoder too, to be closed.
+func (b *bench) textArtefact(ctx context.Context, ds *data.Dataset, fingerprint string, s *data.Split, builtin string, seed int) (built, error) {
 	tok, encoder, err := loadEncoder(builtin)
 	if err != nil {
-		return st, nil, err
+		return built{}, err
 	}
 	// Its name does not tell an encoder from the one that was built in before.
 	v := variant{name: fmt.Sprintf("%s-%.8s-", builtin, encoderDigest(tok, encoder, ds)), vectors: givenVectors{Encoder: builtin}, seed: seed}
 	m, t, dir, err := b.trained(ctx, ds, fingerprint, s, v)
 	if err != nil {
-		return st, nil, err
+		return built{}, err
 	}
 	var o quantize.BuildOptions
 	if o.Text, err = textPart(builtin, dir, m, t, ds); err != nil {
-		return st, nil, err
+		return built{}, err
 	}
-	a, _, err := compress(ctx, m, t, ds, s, o)
-	if err != nil {
-		return st, nil, err
-	}
-	path := filepath.Join(dir, ds.Name+".wisp")
-	if err := artifact.WriteFile(path, a, artifact.WriteOptions{}); err != nil {
-		return st, nil, err
-	}
-	stages, r, err := artefactStages(ctx, path, ds)
-	if err != nil {
-		return st, nil, err
-	}
-	return stages[len(stages)-1], r, nil
+	return build(ctx, m, t, ds, s, o, filepath.Join(dir, ds.Name+".wisp"))
 }
 
 // tagQuery is a tag and the items that have it.
@@ -311,27 +301,20 @@ const tagPlaces = 10
 
 // foundBy returns the items that an encoder in float32 finds for each query, the nearest
 // first.
-func foundBy(ctx context.Context, encoder *model.TextModel, tok *tokenize.Tokenizer, ds *data.Dataset, queries []tagQuery) ([][]string, error) {
-	texts, asked := make([]string, len(ds.Items)), make([]string, len(queries))
-	for i := range texts {
-		texts[i] = itemTexts(ds)(i)
-	}
-	for i, q := range queries {
-		asked[i] = q.text
-	}
-	of, err := vectorsOf(ctx, encoder, tok, texts)
+func (b *bench) foundBy(ctx context.Context, encoder *model.TextModel, tok *tokenize.Tokenizer, ds *data.Dataset, queries []tagQuery) ([][]string, error) {
+	of, err := embed(ctx, tok, encoder, "items", len(ds.Items), itemTexts(ds), b.p)
 	if err != nil {
 		return nil, err
 	}
-	by, err := vectorsOf(ctx, encoder, tok, asked)
+	by, err := embed(ctx, tok, encoder, "tags", len(queries), func(i int) string { return queries[i].text }, b.p)
 	if err != nil {
 		return nil, err
 	}
 	found := make([][]string, len(queries))
-	order, cos := make([]int, len(texts)), make([]float32, len(texts))
+	order, cos := make([]int, len(ds.Items)), make([]float32, len(ds.Items))
 	for i := range queries {
-		for j := range texts {
-			order[j], cos[j] = j, vec.Dot(by.Data[i*by.Dim:(i+1)*by.Dim], of.Data[j*of.Dim:(j+1)*of.Dim])
+		for j := range order {
+			order[j], cos[j] = j, vec.Dot(by.Row(i), of.Row(j))
 		}
 		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(cos[b], cos[a]) })
 		for _, j := range order[:min(tagPlaces, len(order))] {

@@ -57,12 +57,8 @@ func TestTextTopic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	values := map[string]float64{}
+	values := valuesOf(t, topic.Records)
 	for _, r := range topic.Records {
-		if _, twice := values[r.Name]; twice {
-			t.Errorf("%s twice", r.Name)
-		}
-		values[r.Name] = r.Value
 		if !strings.HasPrefix(r.Name, "size.") && (r.Low > r.Value || r.Value > r.High) {
 			t.Errorf("%s: %v is not within %v and %v", r.Name, r.Value, r.Low, r.High)
 		}

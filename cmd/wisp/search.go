@@ -15,7 +15,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/wisp-project/wisp/artifact"
 	"github.com/wisp-project/wisp/internal/atomicfile"
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/eval"
@@ -251,19 +250,12 @@ func (s *search) judge(ctx context.Context, c *candidate, whole *eval.Result, ds
 // measure compresses a model to path and measures its size, the time of a request, unless
 // that is known of its shape, and, unless whole is nil, what it keeps of that.
 func (c *candidate) measure(ctx context.Context, m *model.Model, t training, ds *data.Dataset, sp *data.Split, path string, whole *eval.Result) error {
-	a, _, err := compress(ctx, m, t, ds, sp, quantize.BuildOptions{ItemBits: c.bits})
+	x, err := build(ctx, m, t, ds, sp, quantize.BuildOptions{ItemBits: c.bits}, path)
 	if err != nil {
 		return err
 	}
-	if err := artifact.WriteFile(path, a, artifact.WriteOptions{}); err != nil {
-		return err
-	}
-	stages, r, err := artefactStages(ctx, path, ds)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = r.Close(context.WithoutCancel(ctx)) }()
-	plain, boxed := stages[0], stages[1]
+	defer x.close()
+	plain, boxed := x.stages[1], x.stages[2]
 	c.bytes = boxed.bytes
 	if c.p50 == 0 {
 		times, err := latencies(ctx, boxed.request, sp.Valid, 200)
