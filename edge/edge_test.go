@@ -221,12 +221,14 @@ func TestHammer(t *testing.T) {
 // that uses it. Some instructions are for heads of some widths alone.
 func TestChangedInstruction(t *testing.T) {
 	// Together they take every way through the kernel's inner loops.
-	shapes := []layout.Shape{mid, mid, mid, mid, mid}
+	shapes := []layout.Shape{mid, mid, mid, mid, mid, mid, mid}
 	shapes[0].Text = layouttest.TextShapes()[1].Text
 	shapes[1].Dim, shapes[1].Heads = 72, 2
 	shapes[2].Dim, shapes[2].Heads = 64, 2
 	shapes[3].Dim, shapes[3].FFN = 72, 64
 	shapes[4].Dim, shapes[4].Heads, shapes[4].Text = 64, 1, layouttest.TextShapes()[2].Text
+	shapes[5].Dim, shapes[5].Heads, shapes[5].Items = 64, 2, 33_000 // tables of which four places are read in turn
+	shapes[6].Dim, shapes[6].Heads, shapes[6].Items = 72, 2, 30_000
 	artefacts := make([]*artifact.Artifact, len(shapes))
 	for i, s := range shapes {
 		p := layouttest.Params(s, 1)

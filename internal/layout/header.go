@@ -182,7 +182,7 @@ const (
 	hSpread // the same as the product's inner loop takes it: four times as large
 	hAcc    // (4, max rows) int32, its output
 	hScores // (W) float32; the text encoder's (4, tokens)
-	hProbs  // (W) int32; the text encoder's packed (4, tokens) int16
+	hProbs  // (W) int16, in whole fours; the text encoder's packed (4, tokens) int16; (classes) int16
 	hUser   // (itemK) int16
 	hTextState
 	hTokenizerState

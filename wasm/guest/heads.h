@@ -55,7 +55,7 @@ static f32 rating(u32 item, f32 score) {
 static void answer_classes(void) {
   u32 n = H(TEXT_CLASSES);
   f32 *z = AT(f32, PROJECTED), best = z[0];
-  i32 *e = AT(i32, PROBS);
+  i16 *e = AT(i16, PROBS);
   for (u32 i = 1; i < n; i++) best = z[i] > best ? z[i] : best;
   i32 sum = weights(e, z, n, best);
   for (u32 i = 0; i < n; i++) AN->hit[i] = (struct hit){i, e[i], (f32)e[i] / (f32)sum};

@@ -274,40 +274,46 @@ static void store_qkv(u32 m) {
 static u32 attend(u32 m) {
   u32 n = H(INNER), pad = H(HEAD_PAD), t = ST->masks ? ST->end : ST->pos + m, w = min_u32(t + 1, H(WINDOW));
   u32 away = ST->masks ? t - ST->pos - m : 0, row = ST->masks ? mask_row(m) : t;
-  const i16 *own_k = keys(ST->layer, row), *own_v = values(ST->layer, row);
-  const i16 *before_k = keys(ST->layer, t) - n, *before_v = values(ST->layer, t) - n;
-  if (away) w--;
   f32 *score = AT(f32, SCORES);
-  i32 *prob = AT(i32, PROBS);
-  i16 *a = AT(i16, ACT);
-  f32 score_scale = scalar(S_SCORE), v_scale = scalar(S_VALUE), inv = scalar(S_OUT);
-  v128_t inv4 = wasm_f32x4_splat(inv), limit = wasm_f32x4_splat(LEVELS), vs4 = wasm_f32x4_splat(v_scale);
+  i16 *prob = AT(i16, PROBS), *a = AT(i16, ACT);
+  f32 v_scale = scalar(S_VALUE), inv = scalar(S_OUT);
+  v128_t inv4 = wasm_f32x4_splat(inv), limit = wasm_f32x4_splat(LEVELS), vs4 = wasm_f32x4_splat(v_scale), low = wasm_i32x4_splat(0xffff);
   for (u32 h = 0; h < H(HEADS); h++) {
     const i16 *q = AT(i16, Q) + m * n + h * pad;
+    // The rows at distances 0 and 1; from there on it goes backwards. What is read before
+    // the first row is part of other scores or of nothing.
+    const i16 *own = keys(ST->layer, row) + h * pad, *before = keys(ST->layer, t) - n + h * pad;
     const f32 *bias = BLOCK(f32, DISTANCE) + h * H(WINDOW);
-    const i16 *k = own_k + h * pad;
     f32 best = -__builtin_inff();
-    for (u32 c = 0, d = 0; c < w; c++, d++, k = c == 1 ? before_k + h * pad : k - n) {
-      if (d && d == away) d++, k -= n;
-      v128_t acc = wasm_i32x4_splat(0);
-      for (u32 j = 0; j < pad; j += 8) acc = wasm_i32x4_add(acc, wasm_i32x4_dot_i16x8(wasm_v128_load(q + j), wasm_v128_load(k + j)));
-      f32 s = (f32)hsum(acc) * score_scale + bias[d];
-      score[c] = s;
-      best = s > best ? s : best;
+    for (u32 c = 0; c < w; c += 4, own = before - 3 * n, before -= 4 * n) {
+      v128_t acc0 = wasm_i32x4_splat(0), acc1 = acc0, acc2 = acc0, acc3 = acc0;
+      const i16 *third = before - n, *fourth = third - n;
+      for (u32 j = 0; j < pad; j += 8) {
+        v128_t x = wasm_v128_load(q + j);
+        acc0 = wasm_i32x4_add(acc0, wasm_i32x4_dot_i16x8(x, wasm_v128_load(own + j)));
+        acc1 = wasm_i32x4_add(acc1, wasm_i32x4_dot_i16x8(x, wasm_v128_load(before + j)));
+        acc2 = wasm_i32x4_add(acc2, wasm_i32x4_dot_i16x8(x, wasm_v128_load(third + j)));
+        acc3 = wasm_i32x4_add(acc3, wasm_i32x4_dot_i16x8(x, wasm_v128_load(fourth + j)));
+      }
+      v128_t s = wasm_f32x4_mul(wasm_f32x4_convert_i32x4(hsum4(acc0, acc1, acc2, acc3)), wasm_f32x4_splat(scalar(S_SCORE)));
+      wasm_v128_store(score + c, wasm_f32x4_add(s, wasm_v128_load(bias + c)));
     }
+    if (away) score[away] = -__builtin_inff(); // which gives a weight of zero
+    for (u32 c = 0; c < w; c++) best = score[c] > best ? score[c] : best;
     v128_t sum = wasm_f32x4_splat((f32)weights(prob, score, w, best));
     for (u32 j = 0; j < pad; j += 8) {
-      v128_t lo = wasm_i32x4_splat(0), hi = lo;
-      const i16 *v = own_v + h * pad + j;
-      for (u32 c = 0; c < w; c++, v = c == 1 ? before_v + h * pad + j : v - n) {
-        if (c && c == away) v -= n;
-        v128_t e = wasm_i16x8_splat((i16)prob[c]), x = wasm_v128_load(v);
-        lo = wasm_i32x4_add(lo, wasm_i32x4_extmul_low_i16x8(e, x));
-        hi = wasm_i32x4_add(hi, wasm_i32x4_extmul_high_i16x8(e, x));
+      // Two rows at a time: lanes 0, 2, 4 and 6 of both, and the others.
+      v128_t even = wasm_i32x4_splat(0), odd = even;
+      const i16 *first = values(ST->layer, row) + h * pad + j, *second = values(ST->layer, t) - n + h * pad + j;
+      for (u32 c = 0; c < w; c += 2, first = second - n, second -= 2 * n) {
+        v128_t e = wasm_v128_load32_splat(prob + c), x = wasm_v128_load(first), y = wasm_v128_load(second);
+        even = wasm_i32x4_add(even, wasm_i32x4_dot_i16x8(e, wasm_v128_or(wasm_v128_and(x, low), wasm_i32x4_shl(y, 16))));
+        odd = wasm_i32x4_add(odd, wasm_i32x4_dot_i16x8(e, wasm_v128_or(wasm_u32x4_shr(x, 16), wasm_v128_andnot(y, low))));
       }
-      v128_t flo = wasm_f32x4_div(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(lo), vs4), sum);
-      v128_t fhi = wasm_f32x4_div(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(hi), vs4), sum);
-      wasm_v128_store(a + packed(m, h * pad + j), wasm_i16x8_narrow_i32x4(quant4(flo, inv4, limit), quant4(fhi, inv4, limit)));
+      v128_t lo = wasm_i32x4_shuffle(even, odd, 0, 4, 1, 5), hi = wasm_i32x4_shuffle(even, odd, 2, 6, 3, 7);
+      lo = wasm_f32x4_div(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(lo), vs4), sum);
+      hi = wasm_f32x4_div(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(hi), vs4), sum);
+      wasm_v128_store(a + packed(m, h * pad + j), wasm_i16x8_narrow_i32x4(quant4(lo, inv4, limit), quant4(hi, inv4, limit)));
     }
   }
   for (u32 i = n; i < H(INNER_K); i++) a[packed(m, i)] = 0;
@@ -441,36 +447,62 @@ static void scanned(void) {
   ST->phase = SORT;
 }
 
-static u32 scan(void) {
-  // A search goes through the texts of the items instead of the items.
-  u32 search = RQ->kind == KIND_SEARCH, n = H(ITEMS), k = search ? H(TEXT_PAD) : H(ITEM_K), stride = row_block_bytes(k);
-  u32 from = ST->row, to = min_u32(n, from + round_up(SLICE / k, 4));
-  const i16 *u = search ? AT(i16, QUERY) : AT(i16, USER);
-  const i8 *p = (search ? IMAGE(i8, TEXT_ROWS) : IMAGE(i8, ITEM_ROWS)) + from / 4 * stride;
+// The greatest float below x.
+static inline f32 below(f32 x) {
+  i32 bits;
+  __builtin_memcpy(&bits, &x, 4);
+  bits = x > 0 ? bits - 1 : x < 0 ? bits + 1 : (i32)0x80000001;
+  __builtin_memcpy(&x, &bits, 4);
+  return x;
+}
+
+// Scores the items from one on and keeps the best: so many blocks of each stream, one
+// stream behind the other.
+static void scan_streams(const i16 *u, const i8 *rows, u32 k, u32 from, u32 blocks, u32 streams) {
+  u32 n = H(ITEMS), stride = row_block_bytes(k), apart = streams > 1 ? blocks * stride : 0;
+  const i8 *p = rows + from / 4 * stride, *end = p + blocks * stride;
+  const struct hit *root = AT(struct hit, HEAP);
   u32 full = ST->heap == RQ->k;
-  f32 threshold = full ? AT(struct hit, HEAP)->score : 0;
-  const i8 *end = p + (to - from + 3) / 4 * stride;
-  for (u32 i = from; i < to; i += 4, p += stride) {
-    // Items come in rising order: one with the score of the worst hit is worse still.
+  for (u32 i = from; p != end; i += 4, p += stride) {
     if (full) {
-      const i8 *next = k == 64 ? scan_rows64(u, p, end, threshold) : scan_rows(u, p, end, k, threshold);
+      // Of equals the first item is best: with the score of the worst hit, those before it count.
+      f32 threshold = root->item > i ? below(root->score) : root->score;
+      const i8 *next = k == 64 ? scan_rows64(u, p, end, apart, threshold) : scan_rows(u, p, end, apart, k, threshold);
       i += (u32)(next - p) / stride * 4;
       p = next;
       if (p == end) break;
     }
-    v128_t acc = dot_rows(u, p, k);
-    v128_t score = wasm_f32x4_mul(wasm_f32x4_convert_i32x4(acc), wasm_v128_load(p + 4 * k));
-    i32 a[4];
-    f32 s[4];
-    wasm_v128_store(a, acc);
-    wasm_v128_store(s, score);
-    for (u32 j = 0; j < 4 && i + j < n; j++) {
-      if ((full && !(s[j] > threshold)) || marked(i + j)) continue;
-      push((struct hit){i + j, a[j], s[j]});
-      full = ST->heap == RQ->k;
-      threshold = AT(struct hit, HEAP)->score;
+    const i8 *block = p;
+    for (u32 s = 0, item = i; s < streams; s++, item += 4 * blocks, block += apart) {
+      i32 acc[4];
+      f32 score[4];
+      v128_t products = dot_rows(u, block, k);
+      wasm_v128_store(acc, products);
+      wasm_v128_store(score, wasm_f32x4_mul(wasm_f32x4_convert_i32x4(products), wasm_v128_load(block + 4 * k)));
+      for (u32 j = 0; j < 4 && item + j < n; j++) {
+        struct hit x = {item + j, acc[j], score[j]};
+        if ((full && !worse(root, &x)) || marked(item + j)) continue;
+        push(x);
+        full = ST->heap == RQ->k;
+      }
     }
   }
+}
+
+// A processor fetches memory ahead within a page, so four streams come faster than one.
+// Where the table is in its caches anyway they have no use, and stop more often.
+#define STREAMS 4
+#define CACHE (2u << 20)
+
+static u32 scan(void) {
+  // A search goes through the texts of the items instead of the items.
+  u32 search = RQ->kind == KIND_SEARCH, n = H(ITEMS), k = search ? H(TEXT_PAD) : H(ITEM_K);
+  u32 from = ST->row, to = min_u32(n, from + round_up(SLICE / k, 4 * STREAMS)), blocks = (to - from + 3) / 4;
+  const i16 *u = search ? AT(i16, QUERY) : AT(i16, USER);
+  const i8 *rows = search ? IMAGE(i8, TEXT_ROWS) : IMAGE(i8, ITEM_ROWS);
+  u32 each = n > CACHE / k ? blocks / STREAMS : 0, rest = blocks - STREAMS * each;
+  if (each) scan_streams(u, rows, k, from, each, STREAMS);
+  if (rest) scan_streams(u, rows, k, from + 4 * STREAMS * each, rest, 1);
   ST->row = to;
   if (to == n) scanned();
   return (to - from) * k;

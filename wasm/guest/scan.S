@@ -1,12 +1,12 @@
 # The inner loops of the search for the best items, in assembly for the reason
 # given in gemm.S.
 
-# acc += x · the eight columns of a row at offset o, x in local 7
+# acc += x · the eight columns of a row at offset o, x in local 10, the rows at local 7
 .macro part acc, o
 	local.get \acc
-	local.get 1
-	i16x8.load8x8_s \o:p2align=0
 	local.get 7
+	i16x8.load8x8_s \o:p2align=0
+	local.get 10
 	i32x4.dot_i16x8_s
 	i32x4.add
 	local.set \acc
@@ -14,28 +14,28 @@
 
 # Eight columns of four rows: the offsets of x, then those of the rows.
 .macro four x, o0, o1, o2, o3
-	local.get 5
+	local.get 8
 	v128.load \x:p2align=0
-	local.set 7
-	part 11, \o3
-	part 10, \o2
-	part 9, \o1
-	part 8, \o0
+	local.set 10
+	part 14, \o3
+	part 13, \o2
+	part 12, \o1
+	part 11, \o0
 .endm
 
 .macro move4 columns, x, p
-	local.get 5
+	local.get 8
 	i32.const \x
 	i32.add
-	local.set 5
-	local.get 1
+	local.set 8
+	local.get 7
 	i32.const \p
 	i32.add
-	local.set 1
-	local.get 6
+	local.set 7
+	local.get 9
 	i32.const \columns
 	i32.sub
-	local.tee 6
+	local.tee 9
 .endm
 
 # Sums across lanes: local p = (p0+p2, p1+p3, q0+q2, q1+q3). Halves of vectors move
@@ -53,8 +53,8 @@
 	local.set \p
 .endm
 
-# The scores of four rows, whose sums are in locals p to s, on the stack; leaves
-# local 1, which is behind the rows, behind their scales.
+# The scores of four rows, but for their scales, on the stack; their sums are in locals
+# p to s.
 .macro scores p, q, r, s
 	halves \p, \q
 	halves \r, \s
@@ -68,30 +68,59 @@
 	f32x4.convert_i32x4_s
 .endm
 
-	.section .text.scan_rows,"",@
-	.globl scan_rows
-	.type scan_rows,@function
-# (u, p, end, k, threshold) -> p
-scan_rows:
-	.functype scan_rows (i32, i32, i32, i32, f32) -> (i32)
-	.local i32, i32, v128, v128, v128, v128, v128
+# A search goes through a block of each stream before it goes on: locals 1 the first
+# stream's block and 2 its end, 3 the bytes from stream to stream, or 0 where there is
+# but one. These macros stand around the first stream's block, and those around the
+# others'. A block of which a row is above the threshold ends the search, which is depth
+# blocks further out.
+.macro streams
 	block
 	loop
 	local.get 1
 	local.get 2
 	i32.eq
 	br_if 1
-	local.get 0
-	local.set 5
-	local.get 3
-	local.set 6
-	v128.const 0, 0
-	local.tee 8
-	local.tee 9
-	local.tee 10
-	local.set 11
+.endm
+
+.macro others
 	block
-	local.get 6
+	local.get 3
+	i32.eqz
+	br_if 0
+.endm
+
+.macro end_streams
+	i32.add
+	local.set 1
+	br 0
+	end_loop
+	end_block
+	local.get 1
+.endm
+
+# local \at = the block of the stream behind that with the block at local \before
+.macro next_stream at, before
+	local.get \before
+	local.get 3
+	i32.add
+	local.set \at
+.endm
+
+# A block of four rows at local \at; as many columns as are in local 4.
+.macro block_of at, depth
+	local.get \at
+	local.set 7
+	local.get 0
+	local.set 8
+	local.get 4
+	local.set 9
+	v128.const 0, 0
+	local.tee 11
+	local.tee 12
+	local.tee 13
+	local.set 14
+	block
+	local.get 9
 	i32.const 64
 	i32.lt_u
 	br_if 0
@@ -111,7 +140,7 @@ scan_rows:
 	end_loop
 	end_block
 	block
-	local.get 6
+	local.get 9
 	i32.eqz
 	br_if 0
 	loop
@@ -120,37 +149,47 @@ scan_rows:
 	br_if 0
 	end_loop
 	end_block
-	scores 8, 9, 10, 11
-	local.get 1
+	scores 11, 12, 13, 14
+	local.get 7
 	v128.load 0:p2align=0
 	f32x4.mul
-	local.get 4
+	local.get 5
 	f32x4.splat
 	f32x4.gt
-	local.get 1
-	i32.const 16
-	i32.add
-	local.set 1
 	v128.any_true
-	i32.eqz
-	br_if 0
-	end_loop
-	local.get 1
-	local.get 3
-	i32.const 2
-	i32.shl
-	i32.sub
-	i32.const 16
-	i32.sub
-	local.set 1
+	br_if \depth
+.endm
+
+	.section .text.scan_rows,"",@
+	.globl scan_rows
+	.type scan_rows,@function
+# (u, p, end, apart, k, threshold) -> p. Local 6: the block of another stream.
+scan_rows:
+	.functype scan_rows (i32, i32, i32, i32, i32, f32) -> (i32)
+	.local i32, i32, i32, i32, v128, v128, v128, v128, v128
+	streams
+	block_of 1, 1
+	others
+	next_stream 6, 1
+	block_of 6, 2
+	next_stream 6, 6
+	block_of 6, 2
+	next_stream 6, 6
+	block_of 6, 2
 	end_block
 	local.get 1
+	local.get 4
+	i32.const 2
+	i32.shl
+	i32.const 16
+	i32.add
+	end_streams
 	end_function
 
-# acc += x · the eight columns of a row at offset o
-.macro add acc, x, o
+# acc += x · the eight columns of a row at offset o of a block
+.macro add acc, x, at, o
 	local.get \acc
-	local.get 1
+	local.get \at
 	i16x8.load8x8_s \o:p2align=0
 	local.get \x
 	i32x4.dot_i16x8_s
@@ -158,88 +197,82 @@ scan_rows:
 	local.set \acc
 .endm
 
-.macro set acc, x, o
-	local.get 1
+.macro set acc, x, at, o
+	local.get \at
 	i16x8.load8x8_s \o:p2align=0
 	local.get \x
 	i32x4.dot_i16x8_s
 	local.set \acc
 .endm
 
-.macro add4 x, o0, o1, o2, o3
-	add 15, \x, \o3
-	add 14, \x, \o2
-	add 13, \x, \o1
-	add 12, \x, \o0
+.macro add4 x, at, o0, o1, o2, o3
+	add 16, \x, \at, \o3
+	add 15, \x, \at, \o2
+	add 14, \x, \at, \o1
+	add 13, \x, \at, \o0
+.endm
+
+.macro load_x to, o
+	local.get 0
+	v128.load \o:p2align=0
+	local.set \to
+.endm
+
+# A block of four rows of 64 columns at local \at.
+.macro block64 at, depth
+	local.get \at
+	v128.load 256:p2align=0
+	set 16, 12, \at, 248
+	set 15, 12, \at, 240
+	set 14, 12, \at, 232
+	set 13, 12, \at, 224
+	add4 11, \at, 192, 200, 208, 216
+	add4 10, \at, 160, 168, 176, 184
+	add4 9, \at, 128, 136, 144, 152
+	add4 8, \at, 96, 104, 112, 120
+	add4 7, \at, 64, 72, 80, 88
+	add4 6, \at, 32, 40, 48, 56
+	add4 5, \at, 0, 8, 16, 24
+	scores 13, 14, 15, 16
+	f32x4.mul
+	local.get 17
+	f32x4.gt
+	v128.any_true
+	br_if \depth
 .endm
 
 	.section .text.scan_rows64,"",@
 	.globl scan_rows64
 	.type scan_rows64,@function
-# (u, p, end, threshold) -> p: scan_rows of 64 columns, which all stay in locals 4 to 11
+# (u, p, end, apart, threshold) -> p: scan_rows of 64 columns, which all stay in locals
+# 5 to 12. Local 18: the block of another stream.
 scan_rows64:
-	.functype scan_rows64 (i32, i32, i32, f32) -> (i32)
-	.local v128, v128, v128, v128, v128, v128, v128, v128, v128, v128, v128, v128, v128
-	local.get 0
-	v128.load 112:p2align=0
-	local.set 11
-	local.get 0
-	v128.load 96:p2align=0
-	local.set 10
-	local.get 0
-	v128.load 80:p2align=0
-	local.set 9
-	local.get 0
-	v128.load 64:p2align=0
-	local.set 8
-	local.get 0
-	v128.load 48:p2align=0
-	local.set 7
-	local.get 0
-	v128.load 32:p2align=0
-	local.set 6
-	local.get 0
-	v128.load 16:p2align=0
-	local.set 5
-	local.get 0
-	v128.load 0:p2align=0
-	local.set 4
-	local.get 3
+	.functype scan_rows64 (i32, i32, i32, i32, f32) -> (i32)
+	.local v128, v128, v128, v128, v128, v128, v128, v128, v128, v128, v128, v128, v128, i32
+	load_x 12, 112
+	load_x 11, 96
+	load_x 10, 80
+	load_x 9, 64
+	load_x 8, 48
+	load_x 7, 32
+	load_x 6, 16
+	load_x 5, 0
+	local.get 4
 	f32x4.splat
-	local.set 16
-	block
-	loop
-	local.get 1
-	local.get 2
-	i32.eq
-	br_if 1
-	local.get 1
-	v128.load 256:p2align=0
-	set 15, 11, 248
-	set 14, 11, 240
-	set 13, 11, 232
-	set 12, 11, 224
-	add4 10, 192, 200, 208, 216
-	add4 9, 160, 168, 176, 184
-	add4 8, 128, 136, 144, 152
-	add4 7, 96, 104, 112, 120
-	add4 6, 64, 72, 80, 88
-	add4 5, 32, 40, 48, 56
-	add4 4, 0, 8, 16, 24
-	scores 12, 13, 14, 15
-	f32x4.mul
-	local.get 16
-	f32x4.gt
-	v128.any_true
-	br_if 1
-	local.get 1
-	i32.const 272
-	i32.add
-	local.set 1
-	br 0
-	end_loop
+	local.set 17
+	streams
+	block64 1, 1
+	others
+	next_stream 18, 1
+	block64 18, 2
+	next_stream 18, 18
+	block64 18, 2
+	next_stream 18, 18
+	block64 18, 2
 	end_block
 	local.get 1
+	i32.const 272
+	end_streams
 	end_function
 
 # Two columns of sixteen rows: the offsets of x, then those of the rows. x is at

@@ -2,12 +2,13 @@
 #pragma once
 #include "simd.h"
 
-// Goes through blocks of four rows, [k/8][4][8] int8 and then four scales, from p
-// to end. Returns the first block with a row whose score for u, (k), is above
-// the threshold, or end. k is a multiple of eight.
-const i8 *scan_rows(const i16 *u, const i8 *p, const i8 *end, u32 k, f32 threshold);
+// Goes through blocks of four rows, [k/8][4][8] int8 and then four scales, from p to end;
+// unless apart is 0, through four such streams at once, each so many bytes apart from the
+// one before. Returns the first stream's block where one of the streams has a row whose
+// score for u, (k), is above the threshold, or end. k is a multiple of eight.
+const i8 *scan_rows(const i16 *u, const i8 *p, const i8 *end, u32 apart, u32 k, f32 threshold);
 // The same of 64 columns, the usual width of a model.
-const i8 *scan_rows64(const i16 *u, const i8 *p, const i8 *end, f32 threshold);
+const i8 *scan_rows64(const i16 *u, const i8 *p, const i8 *end, u32 apart, f32 threshold);
 
 // The product of u with the row of such a block that begins at p.
 i32 scan_row(const i16 *u, const i8 *p, u32 k);

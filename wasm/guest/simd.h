@@ -96,9 +96,9 @@ static inline v128_t exp4(v128_t x) {
 }
 
 // Integer attention weights of n scores, whose largest is best: e^(s-best) in
-// units of 1/PROB_ONE. Behind the last score lie values of no meaning: they get
-// weight zero. Returns the sum.
-static inline i32 weights(i32 *prob, const f32 *score, u32 n, f32 best) {
+// units of 1/PROB_ONE, rounded up to whole fours with weights of zero. Behind the last
+// score lie values of no meaning. Returns the sum.
+static inline i32 weights(i16 *prob, const f32 *score, u32 n, f32 best) {
   v128_t best4 = wasm_f32x4_splat(best), one = wasm_f32x4_splat(PROB_ONE), lanes = wasm_i32x4_make(0, 1, 2, 3);
   v128_t total = wasm_i32x4_splat(0);
   for (u32 i = 0; i < n; i += 4) {
@@ -106,7 +106,7 @@ static inline i32 weights(i32 *prob, const f32 *score, u32 n, f32 best) {
     e = round4(wasm_f32x4_mul(e, one));
     e = wasm_v128_and(e, wasm_i32x4_lt(wasm_i32x4_add(lanes, wasm_i32x4_splat((i32)i)), wasm_i32x4_splat((i32)n)));
     total = wasm_i32x4_add(total, e);
-    wasm_v128_store(prob + i, e);
+    wasm_v128_store64_lane(prob + i, wasm_i16x8_narrow_i32x4(e, e), 0);
   }
   return hsum(total);
 }
