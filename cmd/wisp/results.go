@@ -316,7 +316,7 @@ training histories of seed 1.
 func (b *bench) quality(ctx context.Context) (results.Topic, error) {
 	t := results.Topic{Title: "Quality of each stage", Text: qualityText}
 	add := func(name string, i eval.Interval, n int, unit, note string) {
-		t.Records = append(t.Records, results.Record{Name: name, Value: i.Value, Low: i.Low, High: i.High, N: n, Unit: unit, Note: note})
+		t.Records = append(t.Records, within(results.Record{Name: name, N: n, Unit: unit, Note: note}, i))
 	}
 	for _, set := range b.present(b.sets()...) {
 		ds, fingerprint, err := b.prepared(ctx, set)
@@ -519,8 +519,8 @@ func (b *bench) simulated(ctx context.Context) (results.Topic, error) {
 	note := fmt.Sprintf("%d users, %d items, %d events, seed %d", o.Users, len(ds.Items), ds.Events(), o.Seed)
 	for _, r := range rows {
 		t.Records = append(t.Records,
-			results.Record{Name: "quality.simulated." + r.scorer.Name() + ".ndcg10", Value: r.ndcg.Value, Low: r.ndcg.Low, High: r.ndcg.High, N: r.result.Cases, Note: note},
-			results.Record{Name: "quality.simulated." + r.scorer.Name() + ".hr10", Value: r.hr.Value, Low: r.hr.Low, High: r.hr.High, N: r.result.Cases})
+			within(results.Record{Name: "quality.simulated." + r.scorer.Name() + ".ndcg10", N: r.result.Cases, Note: note}, r.ndcg),
+			within(results.Record{Name: "quality.simulated." + r.scorer.Name() + ".hr10", N: r.result.Cases}, r.hr))
 	}
 	return t, nil
 }

@@ -332,9 +332,7 @@ func (c *controlBench) compare(t *results.Topic, name, note string, with, withou
 			values[i] = value(i)
 		}
 		interval, err := eval.StudentT(values)
-		t.Records = append(t.Records, results.Record{
-			Name: prefix + name, Value: interval.Value, Low: interval.Low, High: interval.High, N: len(values), Note: note,
-		})
+		t.Records = append(t.Records, within(results.Record{Name: prefix + name, N: len(values), Note: note}, interval))
 		return interval, err
 	}
 	for _, side := range []struct {

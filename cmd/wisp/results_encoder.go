@@ -79,7 +79,7 @@ func (b *bench) encoder(ctx context.Context) (results.Topic, error) {
 			return err
 		}
 		t.Records = append(t.Records,
-			results.Record{Name: "quality." + name + ".overlap10", Value: i.Value, Low: i.Low, High: i.High, N: len(test)},
+			within(results.Record{Name: "quality." + name + ".overlap10", N: len(test)}, i),
 			results.Record{Name: "quality." + name + ".spearman", Value: l.Spearman, N: len(test)})
 		return nil
 	}

@@ -105,13 +105,9 @@ func (b *bench) gamesBaselines(ctx context.Context, ds *data.Dataset, s *data.Sp
 		if err != nil {
 			return nil, err
 		}
-		i, err := eval.Bootstrap(r.PerCase(eval.NDCG), eval.BootstrapOptions{})
-		if err != nil {
+		if err := addCases(&records, "quality.games."+scorer.Name()+".ndcg10", r.PerCase(eval.NDCG)); err != nil {
 			return nil, err
 		}
-		records = append(records, results.Record{
-			Name: "quality.games." + scorer.Name() + ".ndcg10", Value: i.Value, Low: i.Low, High: i.High, N: r.Cases,
-		})
 	}
 	return records, nil
 }

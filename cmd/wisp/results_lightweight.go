@@ -97,7 +97,7 @@ func reportRecords(set string, r *report.Report) []results.Record {
 		if i.Low == 0 && i.High == 0 {
 			i.Low, i.High = i.Value, i.Value
 		}
-		all = append(all, results.Record{Name: name, Value: i.Value, Low: i.Low, High: i.High, N: n, Unit: unit, Note: note})
+		all = append(all, within(results.Record{Name: name, N: n, Unit: unit, Note: note}, i))
 	}
 	stages := map[string]string{report.KindTeacher: teacherStage, report.KindStudent: "student", report.KindArtefact: sandboxStage}
 	for _, m := range r.Models {

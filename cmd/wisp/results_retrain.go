@@ -332,7 +332,7 @@ func (c *calendar) report(t *results.Topic, all map[string][]served) error {
 	}
 	prefix := "quality.retrain." + c.name + "."
 	add := func(name string, i eval.Interval, n int, unit, note string) {
-		t.Records = append(t.Records, results.Record{Name: name, Value: i.Value, Low: i.Low, High: i.High, N: n, Unit: unit, Note: note})
+		t.Records = append(t.Records, within(results.Record{Name: name, N: n, Unit: unit, Note: note}, i))
 	}
 	whole, chart := map[string]*eval.Result{}, runlog.Chart{Title: "NDCG@10 by week", Axis: "week"}
 	for _, policy := range policies {

@@ -47,7 +47,7 @@ static inline v128_t quant4(v128_t x, v128_t inv, v128_t limit) {
 }
 
 // layer normalisation of x, (n)
-static inline void norm(f32 *y, const f32 *x, const f32 *gain, const f32 *bias, u32 n, f32 epsilon) {
+static inline __attribute__((noinline)) void norm(f32 *y, const f32 *x, const f32 *gain, const f32 *bias, u32 n, f32 epsilon) {
   u32 whole = n & ~3u;
   v128_t sum = wasm_f32x4_splat(0);
   for (u32 i = 0; i < whole; i += 4) sum = wasm_f32x4_add(sum, wasm_v128_load(x + i));
