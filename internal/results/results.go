@@ -141,11 +141,15 @@ func subject(name string) string {
 	return parts[min(1, len(parts)-1)]
 }
 
-// Keep puts those of the older records that are not figures of subjects (SET in
-// quality.SET.STAGE.METRIC) before the topic's own.
+// Keep puts those of the older records before the topic's own that are not figures of
+// subjects (SET in quality.SET.STAGE.METRIC), and not measured anew.
 func (t *Topic) Keep(older []Record, subjects []string) {
+	anew := map[string]bool{}
+	for _, r := range t.Records {
+		anew[r.Name] = true
+	}
 	t.Records = append(slices.DeleteFunc(slices.Clone(older), func(r Record) bool {
-		return slices.Contains(subjects, subject(r.Name))
+		return anew[r.Name] || slices.Contains(subjects, subject(r.Name))
 	}), t.Records...)
 }
 

@@ -45,14 +45,18 @@ func TestKeep(t *testing.T) {
 		{Name: "quality.films.x.ndcg10", Command: "c", Commit: "old", Machine: "m"},
 		{Name: "quality.films-2.x.ndcg10", Command: "c", Commit: "old", Machine: "m"},
 		{Name: "quality.shop.x.ndcg10", Command: "c", Commit: "old", Machine: "m"},
+		{Name: "speed.guest.p50-us", Command: "c", Commit: "old", Machine: "m"},
 	}
-	topic := results.Topic{Name: "t", Records: []results.Record{{Name: "quality.films.x.ndcg10", Value: 1, Command: "c", Commit: "new", Machine: "m"}}}
+	topic := results.Topic{Name: "t", Records: []results.Record{
+		{Name: "speed.guest.p50-us", Value: 1, Command: "c", Commit: "new", Machine: "m"},
+		{Name: "quality.films.x.ndcg10", Value: 1, Command: "c", Commit: "new", Machine: "m"},
+	}}
 	topic.Keep(older, []string{"films"})
 	var names []string
 	for _, r := range topic.Records {
 		names = append(names, r.Commit+" "+r.Name)
 	}
-	if want := []string{"old quality.films-2.x.ndcg10", "old quality.shop.x.ndcg10", "new quality.films.x.ndcg10"}; !reflect.DeepEqual(names, want) {
+	if want := []string{"old quality.films-2.x.ndcg10", "old quality.shop.x.ndcg10", "new speed.guest.p50-us", "new quality.films.x.ndcg10"}; !reflect.DeepEqual(names, want) {
 		t.Errorf("kept %q, want %q", names, want)
 	}
 	dir := t.TempDir()
@@ -63,7 +67,7 @@ func TestKeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"- Made by `c` at commit old on m: films-2, shop.\n", "- Made by `c` at commit new on m: films.\n"} {
+	for _, want := range []string{"- Made by `c` at commit old on m: films-2, shop.\n", "- Made by `c` at commit new on m: guest, films.\n"} {
 		if !strings.Contains(string(md), want) {
 			t.Errorf("no %q in\n%s", want, md)
 		}
