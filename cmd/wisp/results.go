@@ -212,6 +212,16 @@ func (b *bench) prepared(ctx context.Context, s set) (*data.Dataset, string, err
 	return loadData(dir)
 }
 
+// preparedAndSplit is prepared with what leave-one-out holds back of it.
+func (b *bench) preparedAndSplit(ctx context.Context, s set) (*data.Dataset, string, *data.Split, error) {
+	ds, fingerprint, err := b.prepared(ctx, s)
+	if err != nil {
+		return nil, "", nil, err
+	}
+	held, err := split(ds, leaveOneOut)
+	return ds, fingerprint, held, err
+}
+
 // variant is a way to train.
 type variant struct {
 	name    string
@@ -575,11 +585,7 @@ rounds' own percentiles. Allocations are the mean of a request.
 func (b *bench) speed(ctx context.Context) (results.Topic, error) {
 	t := results.Topic{Title: "Speed of the sandbox", Text: speedText}
 	for _, set := range b.present(b.sets()...) {
-		ds, fingerprint, err := b.prepared(ctx, set)
-		if err != nil {
-			return t, err
-		}
-		s, err := split(ds, leaveOneOut)
+		ds, fingerprint, s, err := b.preparedAndSplit(ctx, set)
 		if err != nil {
 			return t, err
 		}

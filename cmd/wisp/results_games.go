@@ -41,11 +41,7 @@ func (b *bench) gamesSet() set {
 func (b *bench) games(ctx context.Context) (results.Topic, error) {
 	t := results.Topic{Title: "A larger catalogue: video games", Text: gamesText}
 	for _, set := range b.present(b.gamesSet()) {
-		ds, _, err := b.prepared(ctx, set)
-		if err != nil {
-			return t, err
-		}
-		s, err := split(ds, leaveOneOut)
+		ds, _, s, err := b.preparedAndSplit(ctx, set)
 		if err != nil {
 			return t, err
 		}

@@ -58,11 +58,7 @@ func (b *bench) guest(ctx context.Context) (results.Topic, error) {
 	}
 	t.Records = append(t.Records, texts...)
 	for _, set := range b.present(b.gamesSet()) {
-		ds, fingerprint, err := b.prepared(ctx, set)
-		if err != nil {
-			return t, err
-		}
-		s, err := split(ds, leaveOneOut)
+		ds, fingerprint, s, err := b.preparedAndSplit(ctx, set)
 		if err != nil {
 			return t, err
 		}

@@ -42,11 +42,7 @@ func (b *bench) history(ctx context.Context) (results.Topic, error) {
 	n := historySizes{users: 300, items: 10_000, requests: 200, rounds: 20}
 	t := results.Topic{Title: "Sessions and explanations", Text: historyText}
 	for _, set := range b.present(b.sets()[:1]...) {
-		ds, fingerprint, err := b.prepared(ctx, set)
-		if err != nil {
-			return t, err
-		}
-		s, err := split(ds, leaveOneOut)
+		ds, fingerprint, s, err := b.preparedAndSplit(ctx, set)
 		if err != nil {
 			return t, err
 		}

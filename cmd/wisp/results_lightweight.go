@@ -46,11 +46,7 @@ func (b *bench) lightweight(ctx context.Context) (results.Topic, error) {
 
 // report measures the usual model of a set and its artefact.
 func (b *bench) report(ctx context.Context, set set, build reportBuild) (*report.Report, error) {
-	ds, fingerprint, err := b.prepared(ctx, set)
-	if err != nil {
-		return nil, err
-	}
-	s, err := split(ds, leaveOneOut)
+	ds, fingerprint, s, err := b.preparedAndSplit(ctx, set)
 	if err != nil {
 		return nil, err
 	}

@@ -129,11 +129,7 @@ func streamFigures(ctx context.Context, self string, n streamSizes, work, docs s
 
 // sampled compares the sampled softmax with the full one.
 func (b *bench) sampled(ctx context.Context, set set) ([]results.Record, error) {
-	ds, fingerprint, err := b.prepared(ctx, set)
-	if err != nil {
-		return nil, err
-	}
-	s, err := split(ds, leaveOneOut)
+	ds, fingerprint, s, err := b.preparedAndSplit(ctx, set)
 	if err != nil {
 		return nil, err
 	}
