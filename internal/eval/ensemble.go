@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime"
+	"slices"
+	"sync"
 
 	"gonum.org/v1/gonum/stat"
 
@@ -98,48 +101,84 @@ func FitEnsemble(ctx context.Context, name string, members []Scorer, items int, 
 			if err := member.Scores(ctx, row, c.User, c.History); err != nil {
 				return nil, fmt.Errorf("eval: fit ensemble: %s: %w", member.Name(), err)
 			}
+			if j := slices.IndexFunc(row, func(x float32) bool { return x != x }); j >= 0 {
+				return nil, fmt.Errorf("%w: ensemble %q, member %q, user %d, item %d", ErrNaN, name, member.Name(), c.User, j)
+			}
 			Standardise(row)
 		}
 	}
-	k := newRanker(items, 1)
-	measure := func() float64 {
-		var sum float64
-		for i := range cases {
-			clear(k.scores)
-			for m, w := range weights {
-				if w == 0 {
-					continue
-				}
-				for j, s := range scores[m][i*items : (i+1)*items] {
-					k.scores[j] += float32(w) * s
-				}
-			}
-			rank, _ := k.rank(&cases[i])
-			sum += NDCG(rank, DefaultTopK)
-		}
-		return sum / float64(len(cases))
-	}
 	weights[0] = 1
-	best := measure()
+	best, known := 0.0, false
 	for improved := true; improved; {
 		improved = false
 		for m := 1; m < len(members); m++ {
-			kept := weights[m]
-			for _, w := range weightGrid {
-				weights[m] = w
+			got := tryWeights(scores, weights, m, items, cases)
+			if !known {
+				best, known = got[0], true // the member has weight 0 as yet
+			}
+			for i, w := range weightGrid {
 				// Below this, a gain is noise of the summation.
-				if got := measure(); got > best+1e-9 {
-					best, kept, improved = got, w, true
+				if got[i] > best+1e-9 {
+					best, weights[m], improved = got[i], w, true
 				}
 			}
-			weights[m] = kept
+			if err := ctx.Err(); err != nil {
+				return nil, fmt.Errorf("eval: fit ensemble: %w", err)
+			}
 		}
-		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("eval: fit ensemble: %w", err)
-		}
-	}
-	if math.IsNaN(best) {
-		return nil, fmt.Errorf("%w: in ensemble %q", ErrNaN, name)
 	}
 	return e, nil
+}
+
+// tryWeights returns the NDCG at DefaultTopK over cases with each weight of weightGrid
+// for member m; scores, (cases, items), and weights of each member.
+func tryWeights(scores [][]float32, weights []float64, m, items int, cases []data.Case) []float64 {
+	gains := make([]float64, len(cases)*len(weightGrid))
+	workers := min(runtime.GOMAXPROCS(0), len(cases))
+	var wg sync.WaitGroup
+	for worker := range workers {
+		wg.Go(func() {
+			others := make([]float32, items)
+			for i := worker; i < len(cases); i += workers {
+				c, own := &cases[i], scores[m][i*items:(i+1)*items]
+				clear(others)
+				for n, w := range weights {
+					if n == m || w == 0 {
+						continue
+					}
+					for j, s := range scores[n][i*items : (i+1)*items] {
+						others[j] += float32(float32(w) * s)
+					}
+				}
+				target := c.Target.Item
+				wanted := others[target]
+				for _, e := range c.History {
+					others[e.Item] = float32(math.Inf(-1))
+				}
+				others[target] = wanted
+				for g, w := range weightGrid {
+					gains[i*len(weightGrid)+g] = NDCG(rankOf(others, own, float32(w), target), DefaultTopK)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	means := make([]float64, len(weightGrid))
+	for i, gain := range gains {
+		means[i%len(means)] += gain / float64(len(cases))
+	}
+	return means
+}
+
+// rankOf returns how many items, up to DefaultTopK, have a higher a + w·b than the target.
+func rankOf(a, b []float32, w float32, target int32) (rank int32) {
+	wanted := a[target] + float32(w*b[target])
+	for j, x := range a {
+		if x+float32(w*b[j]) > wanted {
+			if rank++; rank == DefaultTopK {
+				return rank
+			}
+		}
+	}
+	return rank
 }

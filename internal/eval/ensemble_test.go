@@ -76,4 +76,8 @@ func TestEnsembleRefuses(t *testing.T) {
 	if _, err := eval.FitEnsemble(t.Context(), "x", []eval.Scorer{table(1, 2)}, 2, nil); !errors.Is(err, eval.ErrInput) {
 		t.Errorf("no cases: %v", err)
 	}
+	cases := []data.Case{question(0, 1)}
+	if _, err := eval.FitEnsemble(t.Context(), "x", []eval.Scorer{table(1, 2), table(1, float32(math.NaN()))}, 2, cases); !errors.Is(err, eval.ErrNaN) {
+		t.Errorf("a member without a number: %v", err)
+	}
 }
