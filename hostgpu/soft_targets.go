@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/wisp-project/wisp/internal/vec"
 )
 
 // SoftTargets are distributions over the N items that a teacher gave, one for each
@@ -42,6 +44,7 @@ func (t *SoftTargets) Add(scores []float32, temperature float64) error {
 	for _, s := range scores {
 		top = max(top, s)
 	}
+	vec.ClearUpper()
 	var sum float64
 	for i, s := range scores {
 		e := math.Exp(float64(s-top) / temperature)

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/wisp-project/wisp/internal/data"
+	"github.com/wisp-project/wisp/internal/vec"
 )
 
 // Sequence writes the scores after each of the events lo to hi-1 to dst. See
@@ -74,6 +75,7 @@ func FitTemperature(ctx context.Context, s Scorer, items int, cases []data.Case)
 		var sum float64
 		for i, c := range cases {
 			row := scores[i*items : (i+1)*items]
+			vec.ClearUpper()
 			top := math.Inf(-1)
 			for _, x := range row {
 				top = max(top, float64(x))

@@ -40,6 +40,12 @@ func (c *exponential) of(x vector) vector {
 	return e.AsInt32x8().AndNot(x.Less(c.floor).ToInt32x8()).AsFloat32x8()
 }
 
+func clearUpper() {
+	if wide {
+		archsimd.ClearAVXUpperBits()
+	}
+}
+
 func expSum(x []float32, top float32, sum *[lanes]float32) (n int) {
 	if !wide {
 		return 0
