@@ -110,8 +110,9 @@ DISTIL = $(WISP) distil-encoder --teacher $(SHARED)/models/all-MiniLM-L6-v2 --wo
 encoder: setup-encoder build ## distil the built-in text encoders anew from MiniLM in $(SHARED), by way of $(OUT)/encoder (hours; goes on where it was)
 	@mkdir -p $(OUT)
 	@zcat $(SHARED)/data/online-retail/online_retail.csv.gz | cut -d, -f3 | sort -u | iconv -c -f utf-8 -t utf-8 >$(OUT)/retail.txt
-	@$(DISTIL) --epochs 40 --patience 40 --out $(OUT)/encoder $(if $(wildcard $(OUT)/encoder/distil-encoder.safetensors),--resume)
-	@mkdir -p $(OUT)/encoder-nano/run && cp $(OUT)/encoder/run/targets.bin $(OUT)/encoder-nano/run
+	@$(DISTIL) --epochs 40 --patience 40 --out $(OUT)/encoder-first $(if $(wildcard $(OUT)/encoder-first/distil-encoder.safetensors),--resume)
+	@$(DISTIL) --seed 2 --start $(OUT)/encoder-first --lr 0.0015 --epochs 32 --patience 32 --out $(OUT)/encoder $(if $(wildcard $(OUT)/encoder/distil-encoder.safetensors),--resume)
+	@mkdir -p $(OUT)/encoder-nano/run && cp $(OUT)/encoder-first/run/targets.bin $(OUT)/encoder-nano/run
 	@$(DISTIL) --size nano --epochs 24 --patience 24 --out $(OUT)/encoder-nano $(if $(wildcard $(OUT)/encoder-nano/distil-encoder.safetensors),--resume)
 	cp $(OUT)/encoder/encoder.bin quantize/builtin/encoder.bin
 	cp $(OUT)/encoder-nano/encoder.bin quantize/builtin/encoder-nano.bin
