@@ -108,13 +108,13 @@ func FitEnsemble(ctx context.Context, name string, members []Scorer, items int, 
 		}
 	}
 	weights[0] = 1
-	best, known := 0.0, false
+	best := -1.0 // not known yet
 	for improved := true; improved; {
 		improved = false
 		for m := 1; m < len(members); m++ {
 			got := tryWeights(scores, weights, m, items, cases)
-			if !known {
-				best, known = got[0], true // the member has weight 0 as yet
+			if best < 0 {
+				best = got[0] // the member has weight 0 as yet
 			}
 			for i, w := range weightGrid {
 				// Below this, a gain is noise of the summation.
