@@ -217,13 +217,14 @@ func TestHammer(t *testing.T) {
 }
 
 // TestChangedInstruction replaces one instruction of the kernel at a time, an
-// integer addition by a subtraction: no such kernel gets past the goldens of an artefact
-// that uses it. Some instructions are for heads of some widths alone.
+// integer addition by a minimum: no such kernel gets past the goldens of an artefact
+// that uses it. Some instructions are for heads of some widths alone. A subtraction would
+// not do: a bound that is too high makes no answer wrong, only late.
 func TestChangedInstruction(t *testing.T) {
 	// Together they take every way through the kernel's inner loops.
 	shapes := []layout.Shape{mid, mid, mid, mid, mid, mid, mid}
 	shapes[0].Text = layouttest.TextShapes()[1].Text
-	shapes[1].Dim, shapes[1].Heads = 72, 2
+	shapes[1].Dim, shapes[1].Heads, shapes[1].Items = 72, 2, 2000
 	shapes[2].Dim, shapes[2].Heads = 64, 2
 	shapes[3].Dim, shapes[3].FFN = 72, 64
 	shapes[4].Dim, shapes[4].Heads, shapes[4].Text = 64, 1, layouttest.TextShapes()[2].Text
@@ -232,13 +233,10 @@ func TestChangedInstruction(t *testing.T) {
 	artefacts := make([]*artifact.Artifact, len(shapes))
 	for i, s := range shapes {
 		p := layouttest.Params(s, 1)
-		if i == 1 { // both parts of its bounds are sixteen columns and eight, and close
+		if i == 1 { // both parts of its bounds are sixteen columns and eight, of about the same weight, and close
 			for j := range p.ItemRows {
-				switch d := j % s.Dim; {
-				case d >= 44:
+				if j%s.Dim >= 44 {
 					p.ItemRows[j] = int8(j % 2)
-				case d >= 23:
-					p.ItemRows[j] /= 2
 				}
 			}
 			rng := rand.New(rand.NewPCG(1, 0xb0))
@@ -253,9 +251,17 @@ func TestChangedInstruction(t *testing.T) {
 				t.Fatalf("%+v for the shape %+v", r, p.Shape)
 			}
 		}
-		artefacts[i], _ = buildOf(t, p)
+		a, q := buildOf(t, p)
+		// The users of a model by chance are alike, its items are not.
+		rng := rand.New(rand.NewPCG(1, 0x5c))
+		for range 64 {
+			r := layout.Request{Kind: layout.KindSimilar, K: 20, History: []layout.Event{{Item: rng.Uint32N(uint32(s.Items))}}}
+			answer := q.Run(r)
+			a.Goldens = append(a.Goldens, artifact.Golden{Request: r.Append(nil), Answer: answer.Append(nil)})
+		}
+		artefacts[i] = a
 	}
-	add, sub := []byte{0xfd, 0xae, 0x01}, []byte{0xfd, 0xb1, 0x01} // i32x4.add, i32x4.sub
+	add, least := []byte{0xfd, 0xae, 0x01}, []byte{0xfd, 0xb6, 0x01} // i32x4.add, i32x4.min_s
 	var places []int
 	for at := 0; ; {
 		i := bytes.Index(wasm.Kernel[at:], add)
@@ -275,15 +281,15 @@ func TestChangedInstruction(t *testing.T) {
 	}
 	for i := 0; i < len(places); i += step {
 		kernel := slices.Clone(wasm.Kernel)
-		copy(kernel[places[i]:], sub)
+		copy(kernel[places[i]:], least)
 		seen := slices.ContainsFunc(artefacts, func(a *artifact.Artifact) bool {
 			changed := *a
 			changed.Kernel = kernel
-			_, err := edge.New(t.Context(), &changed, edge.Options{Sandboxes: 1})
-			return errors.Is(err, edge.ErrGolden)
+			_, err := edge.New(t.Context(), &changed, edge.Options{Sandboxes: 1, Timeout: time.Minute}) // on busy machines, too
+			return errors.Is(err, edge.ErrGolden) && !errors.Is(err, edge.ErrTimeout)
 		})
 		if !seen {
-			t.Errorf("the addition at byte %d became a subtraction, and no golden request saw it", places[i])
+			t.Errorf("the addition at byte %d became a minimum, and no golden request saw it", places[i])
 		}
 	}
 }

@@ -31,9 +31,12 @@ protocol of quality.md, of games with that of games.md and one seed.
   a quarter of its dimensions, the least important ones (wisp prune), after it recovered by
   what the whole one expects; the shares were set beforehand. student-pruned-int8-sandbox:
   its artefact.
-- undistilled-int8-sandbox: the public recipe beside it. The teacher of quality.md, of
-  the student's shape, trained again with the validation events and quantized after
-  training.
+- undistilled-int8-sandbox: the public recipe beside it. The teacher of quality.md (of games the
+  ids-teacher of games.md), of the size small, trained again with the validation events and quantized
+  after training.
+
+The student of games starts as the ids-teacher, which has its shape and like it no vectors of texts, and
+learns for 8 epochs at most; no other size is tried.
 
 The size of the student is the one with the best mean validation NDCG@10, beside it as
 NAME.validation-ndcg10. retention is over best, ties counted for the teacher and against
@@ -49,10 +52,18 @@ and the ten best of them) or to the sandbox.
 // studentSizes are tried for the student of the page.
 var studentSizes = []string{"micro", "small"}
 
+// An epoch of a student of the games takes minutes. One that starts as a voter needs few
+// of them, and the voter of most weight, ids-teacher, is small.
+var gamesSizes = []string{"small"}
+
+const gamesEpochs = 8
+
+func gamesStudent() variant { return variant{name: "ids-"} }
+
 func (b *bench) students(ctx context.Context) (results.Topic, error) {
 	t := results.Topic{Title: "What the student keeps", Text: studentsText}
 	for _, set := range b.present(b.filmSets()...) {
-		c := class{bench: b, set: set, variants: b.teacherVariants(), sizes: studentSizes}
+		c := class{bench: b, set: set, variants: b.teacherVariants(), sizes: studentSizes, kind: usual(0)}
 		if err := c.run(ctx); err != nil {
 			return t, err
 		}
@@ -61,7 +72,7 @@ func (b *bench) students(ctx context.Context) (results.Topic, error) {
 	one := *b
 	one.seeds = 1
 	for _, set := range b.present(b.gamesSet()) {
-		c := class{bench: &one, set: set, variants: b.gamesVariants(), companions: neighbours(), sizes: studentSizes}
+		c := class{bench: &one, set: set, variants: b.gamesVariants(), companions: neighbours(), sizes: gamesSizes, kind: gamesStudent(), epochs: gamesEpochs}
 		if err := c.run(ctx); err != nil {
 			return t, err
 		}
@@ -77,6 +88,7 @@ type class struct {
 	variants    []variant // of networks that may vote
 	companions  []string  // that may vote too, nil for all
 	sizes       []string  // of students that are tried
+	kind        variant   // whose vectors they are given, and the teacher beside them, of any seed
 	epochs      int       // of a student, at most; 0 for the usual number
 	ds          *data.Dataset
 	fingerprint string
@@ -153,7 +165,8 @@ func (c *class) run(ctx context.Context) (err error) {
 		if err := c.squeezed(ctx, "student-pruned", m, t, dir); err != nil {
 			return err
 		}
-		v := usual(i + 1)
+		v := c.kind
+		v.seed = i + 1
 		_, vt, _, err := c.trained(ctx, c.ds, c.fingerprint, c.s, v)
 		if err != nil {
 			return err
@@ -187,7 +200,7 @@ func (c *class) teacher(ctx context.Context, seed int) (e, again *ensemble, err 
 // and its folder there.
 func (c *class) student(ctx context.Context, size string, seed int, e, again *ensemble) (*model.Model, training, string, error) {
 	dir := filepath.Join(c.work, c.ds.Name, fmt.Sprintf("student-%s-%s-seed-%d", size, c.s.Protocol, seed))
-	r := studentRun{trainRun: trainRun{out: dir, vectors: usual(seed).vectors}, size: size}
+	r := studentRun{trainRun: trainRun{out: dir, vectors: c.kind.vectors}, size: size}
 	r.options.Seed, r.options.Epochs = uint64(seed), c.epochs
 	if err := r.sized(); err != nil {
 		return nil, training{}, "", err

@@ -19,7 +19,7 @@ func TestStudents(t *testing.T) {
 	var said strings.Builder
 	b := &bench{work: t.TempDir(), seeds: 2, p: &progress{w: &said}}
 	c := class{
-		bench: b, epochs: 2, sizes: []string{"nano"},
+		bench: b, epochs: 2, sizes: []string{"nano"}, kind: usual(0),
 		set:      set{"made", data.Source{Format: "jsonl", Events: at("events.jsonl"), Items: at("items.jsonl"), Users: at("users.jsonl")}, data.PrepareOptions{}},
 		variants: []variant{{name: "ids-", options: hostgpu.TrainOptions{Epochs: 3}}, {name: "words-", vectors: givenVectors{TFIDF: 16}, options: hostgpu.TrainOptions{Epochs: 3}}},
 	}
