@@ -226,7 +226,7 @@ func TestChangedInstruction(t *testing.T) {
 	shapes[0].Text = layouttest.TextShapes()[1].Text
 	shapes[1].Dim, shapes[1].Heads, shapes[1].Items = 72, 2, 2000
 	shapes[2].Dim, shapes[2].Heads = 64, 2
-	shapes[3].Dim, shapes[3].FFN = 72, 64
+	shapes[3].Dim, shapes[3].FFN, shapes[3].Ratings = 72, 64, true
 	shapes[4].Dim, shapes[4].Heads, shapes[4].Text = 64, 1, layouttest.TextShapes()[2].Text
 	shapes[5].Dim, shapes[5].Heads, shapes[5].Items = 64, 2, 33_000 // tables of which four places are read in turn
 	shapes[6].Dim, shapes[6].Heads, shapes[6].Items = 72, 2, 30_000

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strconv"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/wisp-project/wisp/edge"
 	"github.com/wisp-project/wisp/internal/data"
 	"github.com/wisp-project/wisp/internal/layout"
+	"github.com/wisp-project/wisp/internal/layout/layouttest"
 	"github.com/wisp-project/wisp/internal/results"
 )
 
@@ -27,9 +29,12 @@ event speaks for, whose first reason is the event whose removal, of all 50, lowe
 
 Times: artefacts of random parameters, width 64, 2 layers, window 50, one sandbox. append-event is
 an event that a session of 50 events gains, with the score of one item; append-recommend is the same
-with the ten best items, and recommend-h50 the request for the whole history. explain is the ratio
-of a request with three reasons for each of ten items to the same without; median of the rounds,
-low and high are the quartiles.
+with the ten best items, and recommend-h50 the request for the whole history. recommend-h50-rules is that
+with two filters, a category of three that items must have and one that they may not, and
+maximal marginal relevance among the fifty best. explain is the ratio of a request with three reasons
+for each of ten items to the same without; median of the rounds, low and high are the quartiles.
+Low and high of percentiles are the least and the greatest of the rounds' own. allocations: of the
+host, mean of a request, answer included.
 `
 
 // historySizes say how much is measured.
@@ -148,9 +153,27 @@ func explained(ctx context.Context, s *sandbox, cases []data.Case, users int, pr
 	return records, nil
 }
 
-// historyTimes times requests of three kinds, in turns.
+// historyLabels are the categories of the items that requests are timed with: twenty, two
+// for an item in the mean.
+func historyLabels(items int) layout.LabelShape {
+	return layout.LabelShape{Labels: 20, Entries: 2 * items}
+}
+
+// historyRules filter twice and diversify.
+func historyRules() edge.Rules {
+	category := func(l int) edge.Label { return edge.Label{Value: randomCategory(l)} }
+	return edge.Rules{
+		Require:   [][]edge.Label{{category(0), category(2), category(4)}},
+		Forbid:    []edge.Label{category(1)},
+		Diversity: &edge.Diversity{Lambda: 0.7},
+	}
+}
+
+// historyTimes times requests of several kinds, in turns.
 func historyTimes(ctx context.Context, n historySizes) (_ []results.Record, err error) {
-	a, err := randomArtefact(n.items)
+	shape := randomShape(n.items)
+	shape.Labels = historyLabels(n.items)
+	a, err := artefactOf(layouttest.Params(shape, 1))
 	if err != nil {
 		return nil, err
 	}
@@ -170,71 +193,116 @@ func historyTimes(ctx context.Context, n historySizes) (_ []results.Record, err 
 		next += 60
 		return []edge.Event{{Item: strconv.Itoa(int(next) % n.items), Time: next}}
 	}
-	kinds := []struct {
-		name string
-		ask  func(history []edge.Event) error
-	}{
-		{"append-event", func([]edge.Event) error {
+	catalogue := fmt.Sprintf("-%d", n.items)
+	recommend, explain := timed{name: "recommend-h50" + catalogue, p99: true, ask: func(h []edge.Event) error {
+		_, err := r.Recommend(ctx, edge.Request{History: h})
+		return err
+	}}, timed{ask: func(h []edge.Event) error {
+		_, err := r.Recommend(ctx, edge.Request{History: h, Explain: true})
+		return err
+	}}
+	rules := historyRules()
+	kinds := []*timed{
+		{name: "append-event", ask: func([]edge.Event) error {
 			_, err := session.Score(ctx, edge.ScoreRequest{History: event(), Items: []string{"0"}})
 			return err
 		}},
-		{"append-recommend", func([]edge.Event) error {
+		{name: "append-recommend" + catalogue, ask: func([]edge.Event) error {
 			_, err := session.Recommend(ctx, edge.Request{History: event(), IncludeSeen: true})
 			return err
 		}},
-		{"recommend-h50", func(h []edge.Event) error {
-			_, err := r.Recommend(ctx, edge.Request{History: h})
+		&recommend,
+		{name: "recommend-h50-rules" + catalogue, p99: true, ask: func(h []edge.Event) error {
+			_, err := r.Recommend(ctx, edge.Request{History: h, Rules: rules})
 			return err
 		}},
-		{"explain", func(h []edge.Event) error {
-			_, err := r.Recommend(ctx, edge.Request{History: h, Explain: true})
-			return err
-		}},
+		&explain,
 	}
 	if _, err := session.Append(histories[0]...); err != nil {
 		return nil, err
 	}
-	medians, times := make([][]float64, len(kinds)), make([][]time.Duration, len(kinds))
-	us := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 	for round := range n.rounds + 1 {
-		for k, kind := range kinds {
-			var these []time.Duration
-			for i := range n.requests {
-				begin := time.Now()
-				if err := kind.ask(histories[i%len(histories)]); err != nil {
-					return nil, err
-				}
-				these = append(these, time.Since(begin))
+		for _, k := range kinds {
+			if err := k.round(histories, n.requests, round == 0); err != nil { // it is warm after the first
+				return nil, err
 			}
-			if round == 0 { // it is warm now
-				continue
-			}
-			slices.Sort(these)
-			medians[k] = append(medians[k], us(quantile(these, 0.5)))
-			times[k] = append(times[k], these...)
 		}
 	}
 	var records []results.Record
-	for k, kind := range kinds[:3] {
-		name, note := kind.name, fmt.Sprintf("window 50, %d items; %d rounds of %d", n.items, n.rounds, n.requests)
-		if k > 0 {
-			name += fmt.Sprintf("-%d", n.items)
-		}
-		slices.Sort(times[k])
-		records = append(records, results.Record{
-			Name: "speed." + name + ".p50-us", Value: us(quantile(times[k], 0.5)), Low: slices.Min(medians[k]), High: slices.Max(medians[k]),
-			Unit: "µs", N: len(times[k]), Note: note,
-		})
+	for _, k := range kinds {
+		records = append(records, k.records(fmt.Sprintf("window 50, %d items; %d rounds of %d", n.items, n.rounds, n.requests))...)
 	}
+	allocations, err := recommend.allocations(histories, n.requests)
+	if err != nil {
+		return nil, err
+	}
+	records = append(records, results.Record{Name: "speed." + recommend.name + ".allocations", Value: allocations, N: n.requests})
 	var ratios []float64
 	for i := range n.rounds {
-		ratios = append(ratios, medians[3][i]/medians[2][i])
+		ratios = append(ratios, explain.p50s[i]/recommend.p50s[i])
 	}
 	slices.Sort(ratios)
 	records = append(records, results.Record{
 		Name: "speed.explain-h50-10.time-ratio-to-request", Value: ratios[n.rounds/2], Low: ratios[n.rounds/4], High: ratios[n.rounds*3/4],
 		N: n.rounds * n.requests, Note: fmt.Sprintf("three reasons for each of ten items of %d", n.items),
 	})
-	state := layout.Shape{Items: n.items, Dim: 64, Layers: 2, Heads: 1, FFN: 64, Window: 50, EventTypes: 1, GapBuckets: 24}.MaxStateLen()
-	return append(records, results.Record{Name: "size.session-state.bytes", Value: float64(state), Unit: "bytes", N: 1, Note: "width 64, 2 layers, window 50"}), nil
+	return append(records, results.Record{Name: "size.session-state.bytes", Value: float64(shape.MaxStateLen()), Unit: "bytes", N: 1, Note: "width 64, 2 layers, window 50"}), nil
+}
+
+// timed is a kind of request and the times that it took.
+type timed struct {
+	name       string // of its figures, empty for none
+	p99        bool   // is a figure too
+	ask        func(history []edge.Event) error
+	times      []time.Duration
+	p50s, p99s []float64 // of each round, in microseconds
+}
+
+// round asks as often as there are requests; warm says that it does not count.
+func (k *timed) round(histories [][]edge.Event, requests int, warm bool) error {
+	var these []time.Duration
+	for i := range requests {
+		begin := time.Now()
+		if err := k.ask(histories[i%len(histories)]); err != nil {
+			return err
+		}
+		these = append(these, time.Since(begin))
+	}
+	if warm {
+		return nil
+	}
+	k.p50s, k.p99s = append(k.p50s, microseconds(these, 0.5)), append(k.p99s, microseconds(these, 0.99))
+	k.times = append(k.times, these...)
+	return nil
+}
+
+// records returns the figures of all rounds.
+func (k *timed) records(note string) []results.Record {
+	if k.name == "" {
+		return nil
+	}
+	records := []results.Record{{
+		Name: "speed." + k.name + ".p50-us", Value: microseconds(k.times, 0.5), Low: slices.Min(k.p50s), High: slices.Max(k.p50s),
+		Unit: "µs", N: len(k.times), Note: note,
+	}}
+	if k.p99 {
+		records = append(records, results.Record{
+			Name: "speed." + k.name + ".p99-us", Value: microseconds(k.times, 0.99), Low: slices.Min(k.p99s), High: slices.Max(k.p99s),
+			Unit: "µs", N: len(k.times),
+		})
+	}
+	return records
+}
+
+// allocations returns how many a request makes in the mean.
+func (k *timed) allocations(histories [][]edge.Event, requests int) (float64, error) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range requests {
+		if err := k.ask(histories[i%len(histories)]); err != nil {
+			return 0, err
+		}
+	}
+	runtime.ReadMemStats(&after)
+	return float64(after.Mallocs-before.Mallocs) / float64(requests), nil
 }

@@ -109,14 +109,23 @@ func artefactOf(p layout.Params) (*artifact.Artifact, error) {
 		Kernel:   wasm.Kernel,
 	}
 	a.SetImage(image)
+	labels := image.Labels()
 	for i := range items {
 		a.Items = append(a.Items, artifact.Item{ID: strconv.Itoa(i)})
+		if labels != nil {
+			for _, l := range labels[i] {
+				a.Items[i].Categories = append(a.Items[i].Categories, randomCategory(int(l)))
+			}
+		}
 	}
 	request := layout.Request{Kind: layout.KindRecommend, K: 10, History: []layout.Event{{Item: uint32(items - 1)}}}
 	answer := exact.Run(request)
 	a.Goldens = []artifact.Golden{{Request: request.Append(nil), Answer: answer.Append(nil)}}
 	return a, nil
 }
+
+// randomCategory is the name of label l of a random artefact, in the order of the labels.
+func randomCategory(l int) string { return fmt.Sprintf("c%03d", l) }
 
 // randomHistories returns histories of 50 events.
 func randomHistories(items int) [][]edge.Event {
