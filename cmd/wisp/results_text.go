@@ -33,8 +33,9 @@ over its own, in eight bits out of one artefact in the sandbox. All networks hav
 the options of quality.md, and know texts by their encoder only, as a sandbox does (wisp train
 --features 0 --encoder).
 
-- cold-recall10, cold-among-hidden-recall10: items that come without events, by the protocol of
-  cold.md.
+- cold-recall10, cold-among-hidden-recall10, cold-boosted-recall10, warm-boosted-recall10: items that
+  come without events, and beside them others, by the protocol of cold.md. What is added to the scores of
+  new items is chosen on validation for each encoder, with the first seed.
 - tags: search by words. Of ml-latest-small, each tag that some user gave a film is a query, and the
   films with that tag are what it is to find, by their titles and genres. recall10 is the share
   of a tag's films, of which ten count at most, among the first ten; mean over tags.
@@ -90,14 +91,25 @@ func (b *bench) coldTexts(ctx context.Context, set set, folder string, encoder *
 		return nil, err
 	}
 	c := data.HideItems(ds, 0.1, minEvents, hidingSeed)
-	q := newColdStart(ds, c, c.Test, c.Warm.Test)
+	forValidation, q := newColdStart(ds, c, c.Valid, c.Warm.Valid), newColdStart(ds, c, c.Test, c.Warm.Test)
 	settings := []struct {
-		name  string
-		among candidates
-	}{{"cold-recall10", q.catalogue()}, {"cold-among-hidden-recall10", q.amongHidden()}}
-	ask := func(to [][]*eval.Result, s eval.Scorer) error {
+		name    string
+		cases   []data.Case
+		among   func(*data.Case) []int32
+		boosted bool
+	}{
+		{"cold-recall10", q.cold, q.catalogue().cold, false},
+		{"cold-among-hidden-recall10", q.cold, q.amongHidden().cold, false},
+		{"cold-boosted-recall10", q.cold, q.catalogue().cold, true},
+		{"warm-boosted-recall10", q.warm, q.catalogue().warm, true},
+	}
+	ask := func(to [][]*eval.Result, s eval.Scorer, boost float32) error {
 		for i, setting := range settings {
-			r, err := q.ask(ctx, s, q.cold, setting.among.cold)
+			asked := s
+			if setting.boosted {
+				asked = q.boosted(s, boost)
+			}
+			r, err := q.ask(ctx, asked, setting.cases, setting.among)
 			if err != nil {
 				return err
 			}
@@ -107,16 +119,28 @@ func (b *bench) coldTexts(ctx context.Context, set set, folder string, encoder *
 	}
 	given := make([][]*eval.Result, len(settings)) // by setting, of each seed
 	var before []float64
+	var boost float32 // of the seeds' first, for all
 	for seed := 1; seed <= b.seeds; seed++ {
 		m, t, _, err := b.trained(ctx, ds, fingerprint, c.Warm, variant{name: "text-", vectors: givenVectors{Encoder: folder}, seed: seed})
 		if err != nil {
 			return nil, err
 		}
 		whole := teacher(m, t.users)
-		if err := ask(given, whole.scorer); err != nil {
+		if seed == 1 {
+			if boost, err = forValidation.chooseBoost(ctx, whole.scorer); err != nil {
+				return nil, err
+			}
+		}
+		if err := ask(given, whole.scorer, boost); err != nil {
 			return nil, err
 		}
 		before = append(before, float64(whole.bytes)+4*float64(parameters(encoder.Config)))
+	}
+	note := func(boosted bool) string {
+		if boosted {
+			return fmt.Sprintf("%g added to scores of hidden items", boost)
+		}
+		return fmt.Sprintf("%d hidden items, %d questions", len(q.hidden), len(q.cold))
 	}
 	var records []results.Record
 	prefix := set.name + ".text-path."
@@ -125,8 +149,7 @@ func (b *bench) coldTexts(ctx context.Context, set set, folder string, encoder *
 		for _, r := range given[i] {
 			hits = append(hits, r.Accuracy.HitRate)
 		}
-		note := fmt.Sprintf("%d hidden items, %d questions", len(q.hidden), len(q.cold))
-		if err := addMean(&records, results.Record{Name: "quality." + prefix + "teacher." + setting.name, Note: note}, hits); err != nil {
+		if err := addMean(&records, results.Record{Name: "quality." + prefix + "teacher." + setting.name, Note: note(setting.boosted)}, hits); err != nil {
 			return nil, err
 		}
 	}
@@ -139,7 +162,12 @@ func (b *bench) coldTexts(ctx context.Context, set set, folder string, encoder *
 				return nil, err
 			}
 			st := x.stages[len(x.stages)-1]
-			err = ask(kept, st.scorer)
+			if seed == 1 {
+				boost, err = forValidation.chooseBoost(ctx, st.scorer)
+			}
+			if err == nil {
+				err = ask(kept, st.scorer, boost)
+			}
 			x.close()
 			if err != nil {
 				return nil, err
@@ -152,7 +180,7 @@ func (b *bench) coldTexts(ctx context.Context, set set, folder string, encoder *
 				hits = append(hits, r.Pessimistic.HitRate)
 			}
 			name := "quality." + prefix + student.name + "." + setting.name
-			if err := addMean(&records, results.Record{Name: name}, hits); err != nil {
+			if err := addMean(&records, results.Record{Name: name, Note: note(setting.boosted)}, hits); err != nil {
 				return nil, err
 			}
 			share, err := eval.MeanRetention(kept[i], given[i], eval.HitRate, eval.BootstrapOptions{})

@@ -63,7 +63,7 @@ func TestTextTopic(t *testing.T) {
 			t.Errorf("%s: %v is not within %v and %v", r.Name, r.Value, r.Low, r.High)
 		}
 	}
-	for _, what := range []string{"movietweetings.text-path.%s.cold-recall10", "movietweetings.text-path.%s.cold-among-hidden-recall10", "ml-latest-small.text-path.%s.tags-recall10"} {
+	for _, what := range []string{"movietweetings.text-path.%s.cold-recall10", "movietweetings.text-path.%s.cold-among-hidden-recall10", "movietweetings.text-path.%s.cold-boosted-recall10", "movietweetings.text-path.%s.warm-boosted-recall10", "ml-latest-small.text-path.%s.tags-recall10"} {
 		whole := values["quality."+fmt.Sprintf(what, "teacher")]
 		for _, student := range []string{"student", "student-nano"} {
 			name := "quality." + fmt.Sprintf(what, student)

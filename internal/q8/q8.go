@@ -9,7 +9,7 @@
 //   - Each float32 operation is rounded on its own: a product that feeds a sum
 //     is written float32(x*y), which keeps the compiler from fusing the two.
 //   - Float sums run in four lanes by index mod 4, added (l0+l1)+(l2+l3).
-//   - Only + - * / sqrt, and exp and erfc as defined here, are used.
+//   - Only + - * / sqrt, and exp and gelu as defined here, are used.
 //   - Values are clamped before they become integers, and rounded to the nearest
 //     integer, ties to even.
 //   - No NaN and no infinity can arise: layout bounds every parameter.

@@ -89,16 +89,17 @@ static f32 quant_row(i16 *dst, const f32 *x, u32 n, f32 levels) {
   return s.step;
 }
 
-// the same into row m of ACT, filled up to k columns; keeps the step
-static void input_row(u32 m, const f32 *x, u32 n, u32 k) {
+// the same into row m of ACT in steps s, filled up to k columns; keeps the step
+static void input_scaled(u32 m, const f32 *x, u32 n, u32 k, struct step s) {
   i16 *a = AT(i16, ACT);
-  struct step s = row_step(x, n, TOKEN_LEVELS);
   v128_t inv = wasm_f32x4_splat(s.inv), limit = wasm_f32x4_splat(TOKEN_LEVELS), zero = wasm_f32x4_splat(0);
   u32 i = 0;
   for (; i < n; i += 8) wasm_v128_store(a + packed(m, i), quant8(x + i, inv, limit));
   for (; i < k; i += 8) wasm_v128_store(a + packed(m, i), zero);
   TS->step[m] = s.step;
 }
+
+static void input_row(u32 m, const f32 *x, u32 n, u32 k) { input_scaled(m, x, n, k, row_step(x, n, TOKEN_LEVELS)); }
 
 // (acc·scale)·step + bias, four values
 static inline v128_t step_dequant(const i32 *acc, const struct linear *l, u32 i, v128_t step) {
@@ -148,24 +149,32 @@ static void add_norm(u32 m, struct linear l, const f32 *gain, const f32 *bias) {
 // max(x, 0) - |x|/2·erfc(|x|/√2)
 static inline v128_t gelu4(v128_t x) {
 #define C(v) wasm_f32x4_splat((f32)(v))
-  v128_t a = wasm_f32x4_abs(x);
-  v128_t t = wasm_f32x4_div(C(1), wasm_f32x4_add(wasm_f32x4_mul(a, C(0.3275911 / 1.41421356237309504880)), C(1)));
-  v128_t p = C(1.061405429);
-  p = wasm_f32x4_add(wasm_f32x4_mul(p, t), C(-1.453152027));
-  p = wasm_f32x4_add(wasm_f32x4_mul(p, t), C(1.421413741));
-  p = wasm_f32x4_add(wasm_f32x4_mul(p, t), C(-0.284496736));
-  p = wasm_f32x4_add(wasm_f32x4_mul(p, t), C(0.254829592));
-  v128_t tail = wasm_f32x4_mul(wasm_f32x4_mul(p, t), exp4(wasm_f32x4_mul(wasm_f32x4_mul(a, C(-0.5)), a)));
-  return wasm_f32x4_sub(wasm_f32x4_pmax(C(0), x), wasm_f32x4_mul(wasm_f32x4_mul(a, C(0.5)), tail));
+  v128_t a = wasm_f32x4_pmin(wasm_f32x4_abs(x), C(4.5));
+  v128_t p = C(1.30804719e-05);
+  p = wasm_f32x4_add(wasm_f32x4_mul(p, a), C(-0.000250537094));
+  p = wasm_f32x4_add(wasm_f32x4_mul(p, a), C(0.00188637257));
+  p = wasm_f32x4_add(wasm_f32x4_mul(p, a), C(-0.00664324546));
+  p = wasm_f32x4_add(wasm_f32x4_mul(p, a), C(0.00845703576));
+  p = wasm_f32x4_add(wasm_f32x4_mul(p, a), C(0.00809339248));
+  p = wasm_f32x4_add(wasm_f32x4_mul(p, a), C(-0.0134261828));
+  p = wasm_f32x4_add(wasm_f32x4_mul(p, a), C(-0.0638785511));
+  p = wasm_f32x4_add(wasm_f32x4_mul(p, a), C(0.111075491));
+  return wasm_f32x4_sub(wasm_f32x4_pmax(C(0), x), wasm_f32x4_mul(wasm_f32x4_mul(p, a), wasm_f32x4_sub(C(4.5), a)));
 #undef C
 }
 
+// the activations of row m of ACC, quantized into row m of ACT
 static void gelu_row(u32 m) {
   u32 n = round_up(H(TEXT_FFN), 8);
+  i32 *acc = AT(i32, ACC) + m * n;
   struct linear l = TEXT_LINEAR(UP);
-  f32 *y = output_row(m, n, &l);
-  for (u32 i = 0; i < n; i += 4) wasm_v128_store(y + i, gelu4(wasm_v128_load(y + i)));
-  input_row(m, y, n, H(TEXT_FFN_K));
+  v128_t step = wasm_f32x4_splat(TS->step[m]), top = wasm_f32x4_splat(0);
+  for (u32 i = 0; i < n; i += 4) {
+    v128_t y = gelu4(step_dequant(acc, &l, i, step));
+    top = wasm_f32x4_pmax(top, wasm_f32x4_abs(y));
+    wasm_v128_store(acc + i, y);
+  }
+  input_scaled(m, (f32 *)acc, n, H(TEXT_FFN_K), step_of(top, TOKEN_LEVELS));
 }
 
 // y = x over its length, which counts for at least 1e-12; n a multiple of four
