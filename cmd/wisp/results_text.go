@@ -35,13 +35,15 @@ the options of quality.md, and know texts by their encoder only, as a sandbox do
 
 - cold-recall10, cold-among-hidden-recall10, cold-boosted-recall10, warm-boosted-recall10: items that
   come without events, and beside them others, by the protocol of cold.md. What is added to the scores of
-  new items is chosen on validation for each encoder, with the first seed.
+  new items is chosen on validation for each encoder, with the first seed; how many of them are shown
+  for known items hangs on it, so balanced-recall10 is the harmonic mean of the last two, and its ratio
+  the student's over the teacher's.
 - tags: search by words. Of ml-latest-small, each tag that some user gave a film is a query, and the
   films with that tag are what it is to find, by their titles and genres. recall10 is the share
   of a tag's films, of which ten count at most, among the first ten; mean over tags.
 - retention is the student's recall over the teacher's. Its interval is a paired bootstrap, over
   questions or tags; ties are counted for the teacher and against the student. Those of recalls
-  are Student's t over seeds, or a bootstrap over tags.
+  and ratios are Student's t over seeds, or a bootstrap over tags.
 - student.bytes: the artefact, with kernel, catalogue, encoder and searchable texts;
   ratio-to-teacher is what MiniLM and the teacher's network take in float32, over its bytes.
 `
@@ -153,6 +155,18 @@ func (b *bench) coldTexts(ctx context.Context, set set, folder string, encoder *
 			return nil, err
 		}
 	}
+	// Both kinds of questions with what was added, the last two settings.
+	balanced := func(of [][]*eval.Result, rate func(*eval.Result) float64) []float64 {
+		var means []float64
+		for i, r := range of[len(of)-2] {
+			means = append(means, stat.HarmonicMean([]float64{rate(r), rate(of[len(of)-1][i])}, nil))
+		}
+		return means
+	}
+	whole := balanced(given, func(r *eval.Result) float64 { return r.Accuracy.HitRate })
+	if err := addMean(&records, results.Record{Name: "quality." + prefix + "teacher.balanced-recall10"}, whole); err != nil {
+		return nil, err
+	}
 	for _, student := range textStudents {
 		kept := make([][]*eval.Result, len(settings))
 		var after []float64
@@ -188,6 +202,17 @@ func (b *bench) coldTexts(ctx context.Context, set set, folder string, encoder *
 				return nil, err
 			}
 			records = append(records, within(results.Record{Name: name + "-retention", N: b.seeds}, share))
+		}
+		left := balanced(kept, func(r *eval.Result) float64 { return r.Pessimistic.HitRate })
+		name := "quality." + prefix + student.name + ".balanced-recall10"
+		if err := addMean(&records, results.Record{Name: name}, left); err != nil {
+			return nil, err
+		}
+		for i := range left {
+			left[i] /= whole[i]
+		}
+		if err := addMean(&records, results.Record{Name: name + "-ratio"}, left); err != nil {
+			return nil, err
 		}
 		size := "size." + prefix + student.name + "."
 		records = append(records,

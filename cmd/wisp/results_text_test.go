@@ -74,6 +74,17 @@ func TestTextTopic(t *testing.T) {
 			}
 		}
 	}
+	for _, student := range []string{"teacher", "student"} {
+		name := "quality.movietweetings.text-path." + student + "."
+		cold, warm := values[name+"cold-boosted-recall10"], values[name+"warm-boosted-recall10"]
+		// The mean over seeds, which is not above that of the means.
+		if v, most := values[name+"balanced-recall10"], 2*cold*warm/(cold+warm); v > most+1e-9 || v < 0.9*most {
+			t.Errorf("the balance of %v and %v is %v", cold, warm, v)
+		}
+	}
+	if v := values["quality.movietweetings.text-path.student.balanced-recall10-ratio"]; v <= 0 {
+		t.Errorf("the ratio of balanced recalls is %v", v)
+	}
 	size := "size.movietweetings.text-path."
 	if micro, nano := values[size+"student.bytes"], values[size+"student-nano.bytes"]; nano < 5e5 || nano > micro/2 ||
 		values[size+"student.ratio-to-teacher"] <= 0 || values[size+"student-nano.ratio-to-teacher"] < 2*values[size+"student.ratio-to-teacher"] {
