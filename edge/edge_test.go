@@ -252,6 +252,9 @@ func TestChangedInstruction(t *testing.T) {
 			}
 		}
 		a, q := buildOf(t, p)
+		if s.Items > 1<<14 {
+			a.Goldens = a.Goldens[:32] // rules go through no table in another way
+		}
 		// The users of a model by chance are alike, its items are not.
 		rng := rand.New(rand.NewPCG(1, 0x5c))
 		for range 64 {
