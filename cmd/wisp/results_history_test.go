@@ -40,8 +40,10 @@ func TestHistoryTopic(t *testing.T) {
 	if v := values["strongest-found"]; v < 0.7 {
 		t.Errorf("the strongest event was found for %v of the items", v)
 	}
-	for _, name := range []string{"speed.append-event.p50-us", "speed.append-recommend-200.p50-us", "speed.recommend-h50-200.p50-us", "speed.recommend-h50-200.p99-us", "speed.recommend-h50-200.allocations",
-		"speed.recommend-h50-rules-200.p50-us", "speed.recommend-h50-rules-200.p99-us", "speed.explain-h50-10.time-ratio-to-request"} {
+	for _, name := range []string{
+		"speed.append-event.p50-us", "speed.append-recommend-200.p50-us", "speed.recommend-h50-200.p50-us", "speed.recommend-h50-200.p99-us", "speed.recommend-h50-200.allocations",
+		"speed.recommend-h50-rules-200.p50-us", "speed.recommend-h50-rules-200.p99-us", "speed.explain-h50-10.time-ratio-to-request",
+	} {
 		if values[name] <= 0 {
 			t.Errorf("%s is %v", name, values[name])
 		}
