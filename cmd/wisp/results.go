@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -629,42 +628,22 @@ func (b *bench) latency(ctx context.Context, r *edge.Runtime, ds *data.Dataset, 
 	if len(histories) == 0 {
 		return nil, nil
 	}
-	var all []time.Duration
-	var p50, p99 []float64
-	us := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
+	kind := timed{name: "recommend-h50-" + ds.Name, p99: true, ask: func(h []edge.Event) error {
+		_, err := r.Recommend(ctx, edge.Request{History: h})
+		return err
+	}}
 	for round := range rounds + 1 {
-		var times []time.Duration
-		for i := range requests {
-			begin := time.Now()
-			if _, err := r.Recommend(ctx, edge.Request{History: histories[i%len(histories)]}); err != nil {
-				return nil, err
-			}
-			times = append(times, time.Since(begin))
-		}
-		if round == 0 {
-			continue // warms up
-		}
-		slices.Sort(times)
-		p50, p99 = append(p50, us(quantile(times, 0.5))), append(p99, us(quantile(times, 0.99)))
-		all = append(all, times...)
-	}
-	slices.Sort(all)
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for i := range requests {
-		if _, err := r.Recommend(ctx, edge.Request{History: histories[i%len(histories)]}); err != nil {
+		if err := kind.round(histories, requests, round == 0); err != nil { // it is warm after the first
 			return nil, err
 		}
 	}
-	runtime.ReadMemStats(&after)
-	name := "speed.recommend-h50-" + ds.Name + "."
-	note := fmt.Sprintf("%d items, width 64, 2 layers; %d rounds of %d", len(ds.Items), rounds, requests)
-	return []results.Record{
-		{Name: name + "p50-us", Value: us(quantile(all, 0.5)), Low: slices.Min(p50), High: slices.Max(p50), Unit: "µs", N: len(all), Note: note},
-		{Name: name + "p99-us", Value: us(quantile(all, 0.99)), Low: slices.Min(p99), High: slices.Max(p99), Unit: "µs", N: len(all)},
-		{Name: name + "allocations", Value: float64(after.Mallocs-before.Mallocs) / requests, Unit: "", N: requests},
-		{Name: name + "allocated-bytes", Value: float64(after.TotalAlloc-before.TotalAlloc) / requests, Unit: "bytes", N: requests},
-	}, nil
+	times, bytes, err := kind.allocated(histories, requests)
+	if err != nil {
+		return nil, err
+	}
+	return append(kind.records(fmt.Sprintf("%d items, width 64, 2 layers; %d rounds of %d", len(ds.Items), rounds, requests)),
+		results.Record{Name: "speed." + kind.name + ".allocations", Value: times, N: requests},
+		results.Record{Name: "speed." + kind.name + ".allocated-bytes", Value: bytes, Unit: "bytes", N: requests}), nil
 }
 
 const scaleText = `

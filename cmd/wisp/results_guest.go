@@ -91,13 +91,12 @@ const textRounds = 20
 
 // guestTexts measures the encoders that are there.
 func (b *bench) guestTexts(ctx context.Context, n guestSizes) (_ []results.Record, err error) {
-	type timed struct {
-		name    string
+	type encoder struct {
+		timed
 		guest   *guest.Guest
 		request layout.Request
-		rounds  [][]time.Duration
 	}
-	var all []*timed
+	var all []*encoder
 	for _, e := range []struct {
 		name, folder string
 		tokens       int
@@ -111,9 +110,9 @@ func (b *bench) guestTexts(ctx context.Context, n guestSizes) (_ []results.Recor
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, g.Close(ctx)) }()
-		all = append(all, &timed{
-			name: fmt.Sprintf("speed.%s-%d", e.name, e.tokens), guest: g,
-			request: layout.Request{Kind: layout.KindEmbed, Text: wordsOf(e.tokens)},
+		all = append(all, &encoder{
+			timed: timed{name: fmt.Sprintf("%s-%d", e.name, e.tokens), p99: true},
+			guest: g, request: layout.Request{Kind: layout.KindEmbed, Text: wordsOf(e.tokens)},
 		})
 	}
 	for range textRounds {
@@ -122,22 +121,12 @@ func (b *bench) guestTexts(ctx context.Context, n guestSizes) (_ []results.Recor
 			if err != nil {
 				return nil, err
 			}
-			e.rounds = append(e.rounds, times)
+			e.count(times)
 		}
 	}
 	var records []results.Record
 	for _, e := range all {
-		times := slices.Concat(e.rounds...)
-		for _, q := range []float64{0.5, 0.99} {
-			var each []float64
-			for _, r := range e.rounds {
-				each = append(each, microseconds(r, q))
-			}
-			records = append(records, results.Record{
-				Name: fmt.Sprintf("%s.p%.0f-us", e.name, 100*q), Value: microseconds(times, q),
-				Low: slices.Min(each), High: slices.Max(each), Unit: "us", N: len(times),
-			})
-		}
+		records = append(records, e.records("")...)
 	}
 	return records, nil
 }
@@ -320,8 +309,8 @@ func prunedOf(ctx context.Context, name string, p layout.Params, users [][]int16
 	}
 	return []results.Record{
 		middle("pruned-speedup-over-brute", "ratio", note, ratios),
-		middle("pruned-us", "us", "", fast),
-		middle("brute-us", "us", "", brute),
+		middle("pruned-us", "µs", "", fast),
+		middle("brute-us", "µs", "", brute),
 		{Name: "speed." + name + ".looked-at-share", Value: report.Looked, N: len(users) / 2, Note: "of the items, a mean over users that the bounds were not fitted to"},
 	}, nil
 }

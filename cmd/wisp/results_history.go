@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/wisp-project/wisp/edge"
 	"github.com/wisp-project/wisp/internal/data"
@@ -153,12 +151,6 @@ func explained(ctx context.Context, s *sandbox, cases []data.Case, users int, pr
 	return records, nil
 }
 
-// historyLabels are the categories of the items that requests are timed with: twenty, two
-// for an item in the mean.
-func historyLabels(items int) layout.LabelShape {
-	return layout.LabelShape{Labels: 20, Entries: 2 * items}
-}
-
 // historyRules filter twice and diversify.
 func historyRules() edge.Rules {
 	category := func(l int) edge.Label { return edge.Label{Value: randomCategory(l)} }
@@ -172,7 +164,7 @@ func historyRules() edge.Rules {
 // historyTimes times requests of several kinds, in turns.
 func historyTimes(ctx context.Context, n historySizes) (_ []results.Record, err error) {
 	shape := randomShape(n.items)
-	shape.Labels = historyLabels(n.items)
+	shape.Labels = layout.LabelShape{Labels: 20, Entries: 2 * n.items} // categories, two for an item in the mean
 	a, err := artefactOf(layouttest.Params(shape, 1))
 	if err != nil {
 		return nil, err
@@ -232,7 +224,7 @@ func historyTimes(ctx context.Context, n historySizes) (_ []results.Record, err 
 	for _, k := range kinds {
 		records = append(records, k.records(fmt.Sprintf("window 50, %d items; %d rounds of %d", n.items, n.rounds, n.requests))...)
 	}
-	allocations, err := recommend.allocations(histories, n.requests)
+	allocations, _, err := recommend.allocated(histories, n.requests)
 	if err != nil {
 		return nil, err
 	}
@@ -247,62 +239,4 @@ func historyTimes(ctx context.Context, n historySizes) (_ []results.Record, err 
 		N: n.rounds * n.requests, Note: fmt.Sprintf("three reasons for each of ten items of %d", n.items),
 	})
 	return append(records, results.Record{Name: "size.session-state.bytes", Value: float64(shape.MaxStateLen()), Unit: "bytes", N: 1, Note: "width 64, 2 layers, window 50"}), nil
-}
-
-// timed is a kind of request and the times that it took.
-type timed struct {
-	name       string // of its figures, empty for none
-	p99        bool   // is a figure too
-	ask        func(history []edge.Event) error
-	times      []time.Duration
-	p50s, p99s []float64 // of each round, in microseconds
-}
-
-// round asks as often as there are requests; warm says that it does not count.
-func (k *timed) round(histories [][]edge.Event, requests int, warm bool) error {
-	var these []time.Duration
-	for i := range requests {
-		begin := time.Now()
-		if err := k.ask(histories[i%len(histories)]); err != nil {
-			return err
-		}
-		these = append(these, time.Since(begin))
-	}
-	if warm {
-		return nil
-	}
-	k.p50s, k.p99s = append(k.p50s, microseconds(these, 0.5)), append(k.p99s, microseconds(these, 0.99))
-	k.times = append(k.times, these...)
-	return nil
-}
-
-// records returns the figures of all rounds.
-func (k *timed) records(note string) []results.Record {
-	if k.name == "" {
-		return nil
-	}
-	records := []results.Record{{
-		Name: "speed." + k.name + ".p50-us", Value: microseconds(k.times, 0.5), Low: slices.Min(k.p50s), High: slices.Max(k.p50s),
-		Unit: "µs", N: len(k.times), Note: note,
-	}}
-	if k.p99 {
-		records = append(records, results.Record{
-			Name: "speed." + k.name + ".p99-us", Value: microseconds(k.times, 0.99), Low: slices.Min(k.p99s), High: slices.Max(k.p99s),
-			Unit: "µs", N: len(k.times),
-		})
-	}
-	return records
-}
-
-// allocations returns how many a request makes in the mean.
-func (k *timed) allocations(histories [][]edge.Event, requests int) (float64, error) {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for i := range requests {
-		if err := k.ask(histories[i%len(histories)]); err != nil {
-			return 0, err
-		}
-	}
-	runtime.ReadMemStats(&after)
-	return float64(after.Mallocs-before.Mallocs) / float64(requests), nil
 }

@@ -147,36 +147,27 @@ func isolationCost(ctx context.Context, n runtimeSizes) ([]results.Record, error
 	}
 	histories := randomHistories(n.items)
 	kinds := []edge.Isolation{edge.Shared, edge.Wiped, edge.Fresh}
-	all, medians := make([][]time.Duration, len(kinds)), make([][]float64, len(kinds))
-	us := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
+	took := []timed{{name: "shared-sandbox"}, {}, {}} // by kind
 	for range n.rounds {
 		for j, kind := range kinds {
 			times, err := isolated(ctx, a, kind, histories, n.requests)
 			if err != nil {
 				return nil, err
 			}
-			slices.Sort(times)
-			medians[j] = append(medians[j], us(quantile(times, 0.5)))
-			all[j] = append(all[j], times...)
+			took[j].count(times)
 		}
 	}
 	note := fmt.Sprintf("%d items, history 50; %d rounds of %d", n.items, n.rounds, n.requests)
-	for j := range kinds {
-		slices.Sort(all[j])
-	}
-	records := []results.Record{{
-		Name: "speed.shared-sandbox.p50-us", Value: us(quantile(all[0], 0.5)), Low: slices.Min(medians[0]), High: slices.Max(medians[0]),
-		Unit: "µs", N: len(all[0]), Note: note,
-	}}
+	records := took[0].records(note)
 	for j, name := range []string{"wiped", "new"} {
 		var added []float64
 		for i := range n.rounds {
-			added = append(added, medians[j+1][i]-medians[0][i])
+			added = append(added, took[j+1].p50s[i]-took[0].p50s[i])
 		}
 		slices.Sort(added)
 		records = append(records, results.Record{
 			Name: "speed." + name + "-sandbox.added-p50-us", Value: added[n.rounds/2], Low: added[n.rounds/4], High: added[n.rounds*3/4],
-			Unit: "µs", N: len(all[j+1]), Note: note,
+			Unit: "µs", N: len(took[j+1].times), Note: note,
 		})
 	}
 	return records, nil
