@@ -97,7 +97,7 @@ const (
 	hCold      // (itemK) int16
 	hBlocks    // L blocks, hBlockStride apart
 	hBlockStride
-	hItemRows        // blocks of four rows: [itemK/8][4][8] int8, then four float32 scales
+	hItemRows        // blocks of four rows: [itemK/2][4][2] int8, then four float32 scales
 	hTextRows        // the same of the items' texts, textPad wide
 	hLabelFirst      // (N+1) uint32: where the labels of each item begin in the list
 	hLabelList       // (E) uint32

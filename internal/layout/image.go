@@ -70,7 +70,7 @@ func (p *Params) headerFloats() headerFloats {
 }
 
 // table is a table of rows that the guest takes dot products with: blocks of
-// four, each [k/8][4][8] int8 and then four scales.
+// four, each [k/2][4][2] int8 and then four scales.
 type table struct {
 	name        string
 	at, n, cols int
@@ -157,7 +157,7 @@ func (t *table) check(b []byte) error {
 }
 
 // itemByte is the place of dimension d of row r within a block of four rows.
-func itemByte(d, r int) int { return d/8*32 + r*8 + d%8 }
+func itemByte(d, r int) int { return d/2*8 + r*2 + d%2 }
 
 // weightByte is the place of weight (r, c) of a packed matrix with k columns:
 // [rows/8][k/2][8][2].

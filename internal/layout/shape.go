@@ -8,7 +8,7 @@ import "fmt"
 
 // ABI is the version of everything this package describes. A kernel and an
 // image with different numbers do not run together.
-const ABI = 7
+const ABI = 8
 
 // Shape holds the dimensions of a model; see model.Config for their meaning.
 type Shape struct {

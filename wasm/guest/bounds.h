@@ -162,7 +162,7 @@ static u32 scan_bounded(void) {
       u32 item = order[r];
       if (marked(item)) continue;
       const i8 *block = items + item / 4 * row_stride;
-      i32 acc = scan_row(u, block + (item & 3) * 8, k);
+      i32 acc = dot_row(u, row_start(block, item & 3), k);
       struct hit x = {item, acc, (f32)acc * ((const f32 *)(block + 4 * k))[item & 3]};
       looked++;
       if (full && !worse(root, &x)) continue;

@@ -31,7 +31,7 @@ _Static_assert(sizeof(struct explain_state) <= 4 * STATE_WORDS, "explain state")
 static inline struct hit *reasons(u32 j) { return AN->hit + ES->items + j * RQ->reasons; }
 
 static inline struct hit score_item(u32 item) {
-  i32 acc = dot_row(AT(i16, USER), item_table(), item);
+  i32 acc = dot_row(AT(i16, USER), item_row(item), H(ITEM_K));
   return (struct hit){item, acc, (f32)acc * item_scale(item)};
 }
 
@@ -101,7 +101,7 @@ static u32 parts(void) {
   for (u32 i = from; i < to; i++) {
     u32 a = list[i] & 0xffffff, count = list[i] >> 24;
     const i8 *rows = IMAGE(i8, ATTRIBUTE_ROWS) + (a / 4) * row_block_bytes(k);
-    i32 acc = dot_at(AT(i16, USER), rows + (a & 3) * 8, k);
+    i32 acc = dot_row(AT(i16, USER), row_start(rows, a & 3), k);
     f32 part = (f32)acc * ((const f32 *)(rows + 4 * k))[a & 3] * ((f32)count * factor);
     lanes[(i - from) & 3] += part;
     keep(g, (struct hit){a, acc, part}, 0);

@@ -173,11 +173,11 @@ static u32 check(void) {
 // x = item·scale + type + gap
 static void embed(f32 *x, const struct event *e, u32 seconds) {
   u32 d_max = H(DIM);
-  const i8 *row = item_block(e->item) + lane(e->item) * 8;
+  const i8 *row = item_row(e->item);
   f32 scale = item_scale(e->item) * header_float(H_INPUT_SCALE);
   u32 bucket = seconds ? 32 - (u32)__builtin_clz(seconds) : 0;
   const f32 *type = IMAGE(f32, TYPE) + e->type * d_max, *gap = IMAGE(f32, GAP) + min_u32(bucket, H(GAP_BUCKETS) - 1) * d_max;
-  for (u32 d = 0; d < d_max; d++) x[d] = ((f32)row[(d / 8) * 32 + (d & 7)] * scale + type[d]) + gap[d];
+  for (u32 d = 0; d < d_max; d++) x[d] = ((f32)row_column(row, d) * scale + type[d]) + gap[d];
 }
 
 // Enters event t of those that run. Behind one that is left out, the gap is to the
@@ -371,23 +371,6 @@ static void user(void) {
 
 // ---- exact top-K
 
-// The integer products of a vector, (k), with the four rows of a block:
-// [k/8][4][8] int8, behind one pointer.
-static inline v128_t dot_rows(const i16 *u, const i8 *p, u32 k) {
-  v128_t a = wasm_i32x4_splat(0), b = a, c = a, d = a;
-  const i16 *end = u + k;
-  do {
-    v128_t x = wasm_v128_load(u);
-    d = wasm_i32x4_add(d, wasm_i32x4_dot_i16x8(x, wasm_i16x8_load8x8(p + 24)));
-    c = wasm_i32x4_add(c, wasm_i32x4_dot_i16x8(x, wasm_i16x8_load8x8(p + 16)));
-    b = wasm_i32x4_add(b, wasm_i32x4_dot_i16x8(x, wasm_i16x8_load8x8(p + 8)));
-    a = wasm_i32x4_add(a, wasm_i32x4_dot_i16x8(x, wasm_i16x8_load8x8(p)));
-    p += 32;
-    u += 8;
-  } while (u != end);
-  return hsum4(a, b, c, d);
-}
-
 // The heap's root is the worst hit: the lowest score, among equals the highest item.
 static inline u32 worse(const struct hit *a, const struct hit *b) {
   return a->score < b->score || (a->score == b->score && a->item > b->item);
@@ -456,53 +439,60 @@ static inline f32 below(f32 x) {
   return x;
 }
 
-// Scores the items from one on and keeps the best: so many blocks of each stream, one
-// stream behind the other.
-static void scan_streams(const i16 *u, const i8 *rows, u32 k, u32 from, u32 blocks, u32 streams) {
-  u32 n = H(ITEMS), stride = row_block_bytes(k), apart = streams > 1 ? blocks * stride : 0;
-  const i8 *p = rows + from / 4 * stride, *end = p + blocks * stride;
+// Blocks that scan_rows takes at once.
+#define AT_ONCE 4
+
+// Goes through a table in steps, from a block on, and keeps the best items: at each step
+// some blocks, apart from each other by so many, and then stride blocks on.
+static void scan_steps(const i32 *x, const i8 *rows, u32 k, u32 block, u32 steps, u32 places, u32 apart, u32 stride) {
+  u32 n = H(ITEMS), bytes = row_block_bytes(k);
+  const i8 *p = rows + block * bytes, *end = p + steps * stride * bytes;
   const struct hit *root = AT(struct hit, HEAP);
   u32 full = ST->heap == RQ->k;
-  for (u32 i = from; p != end; i += 4, p += stride) {
-    if (full) {
+  i32 products[4 * AT_ONCE];
+  for (; p != end; p += stride * bytes) {
+    u32 first = (u32)(p - rows) / bytes * 4, known = full;
+    f32 threshold = 0;
+    if (known) {
       // Of equals the first item is best: with the score of the worst hit, those before it count.
-      f32 threshold = root->item > i ? below(root->score) : root->score;
-      const i8 *next = k == 64 ? scan_rows64(u, p, end, apart, threshold) : scan_rows(u, p, end, apart, k, threshold);
-      i += (u32)(next - p) / stride * 4;
-      p = next;
+      threshold = root->item > first ? below(root->score) : root->score;
+      p = scan_rows(x, p, end, apart * bytes, stride * bytes, k, threshold, products);
       if (p == end) break;
+      first = (u32)(p - rows) / bytes * 4;
     }
-    const i8 *block = p;
-    for (u32 s = 0, item = i; s < streams; s++, item += 4 * blocks, block += apart) {
-      i32 acc[4];
+    for (u32 s = 0; s < places; s++) {
+      const i8 *at = p + s * apart * bytes;
+      i32 *acc = products + 4 * s;
+      if (!known) wasm_v128_store(acc, dot_block(x, at, k));
       f32 score[4];
-      v128_t products = dot_rows(u, block, k);
-      wasm_v128_store(acc, products);
-      wasm_v128_store(score, wasm_f32x4_mul(wasm_f32x4_convert_i32x4(products), wasm_v128_load(block + 4 * k)));
-      for (u32 j = 0; j < 4 && item + j < n; j++) {
-        struct hit x = {item + j, acc[j], score[j]};
-        if ((full && !worse(root, &x)) || marked(item + j)) continue;
-        push(x);
+      v128_t scores = wasm_f32x4_mul(wasm_f32x4_convert_i32x4(wasm_v128_load(acc)), wasm_v128_load(at + 4 * k));
+      if (known && !wasm_v128_any_true(wasm_f32x4_gt(scores, wasm_f32x4_splat(threshold)))) continue;
+      wasm_v128_store(score, scores);
+      for (u32 j = 0, item = first + 4 * s * apart; j < 4 && item < n; j++, item++) {
+        struct hit h = {item, acc[j], score[j]};
+        if ((full && !worse(root, &h)) || marked(item)) continue;
+        push(h);
         full = ST->heap == RQ->k;
       }
     }
   }
 }
 
-// A processor fetches memory ahead within a page, so four streams come faster than one.
-// Where the table is in its caches anyway they have no use, and stop more often.
-#define STREAMS 4
+// A processor fetches memory ahead within a page, so that four places of a large table
+// come faster than one. What its caches hold anyway is gone through in order.
 #define CACHE (2u << 20)
 
 static u32 scan(void) {
   // A search goes through the texts of the items instead of the items.
   u32 search = RQ->kind == KIND_SEARCH, n = H(ITEMS), k = search ? H(TEXT_PAD) : H(ITEM_K);
-  u32 from = ST->row, to = min_u32(n, from + round_up(SLICE / k, 4 * STREAMS)), blocks = (to - from + 3) / 4;
-  const i16 *u = search ? AT(i16, QUERY) : AT(i16, USER);
+  u32 from = ST->row, to = min_u32(n, from + round_up(SLICE / k, 4 * AT_ONCE)), blocks = (to - from + 3) / 4, steps = blocks / AT_ONCE;
+  const i32 *x = spread_rows(AT(i32, SPREAD), search ? AT(i16, QUERY) : AT(i16, USER), k);
   const i8 *rows = search ? IMAGE(i8, TEXT_ROWS) : IMAGE(i8, ITEM_ROWS);
-  u32 each = n > CACHE / k ? blocks / STREAMS : 0, rest = blocks - STREAMS * each;
-  if (each) scan_streams(u, rows, k, from, each, STREAMS);
-  if (rest) scan_streams(u, rows, k, from + 4 * STREAMS * each, rest, 1);
+  if (n > CACHE / k)
+    scan_steps(x, rows, k, from / 4, steps, AT_ONCE, steps, 1);
+  else
+    scan_steps(x, rows, k, from / 4, steps, AT_ONCE, 1, AT_ONCE);
+  scan_steps(x, rows, k, from / 4 + AT_ONCE * steps, blocks - AT_ONCE * steps, 1, 0, 1);
   ST->row = to;
   if (to == n) scanned();
   return (to - from) * k;
@@ -524,9 +514,7 @@ static u32 score_list(void) {
   u32 k = H(ITEM_K), from = ST->row, to = min_u32(RQ->list, from + SLICE / k / 4);
   const u32 *l = list();
   for (u32 i = from; i < to; i++) {
-    i32 a[4];
-    wasm_v128_store(a, dot_rows(AT(i16, USER), item_block(l[i]), k));
-    i32 acc = a[lane(l[i])];
+    i32 acc = dot_row(AT(i16, USER), item_row(l[i]), k);
     f32 score = (f32)acc * item_scale(l[i]);
     AN->hit[i] = (struct hit){l[i], acc, RQ->kind == KIND_RATE ? rating(l[i], score) : score};
   }

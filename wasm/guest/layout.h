@@ -2,7 +2,7 @@
 #pragma once
 
 // The memory map and the version of all this.
-#define WISP_ABI 7
+#define WISP_ABI 8
 #define IMAGE_BASE 131072
 #define STACK_SIZE 65536
 

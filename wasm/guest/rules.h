@@ -253,33 +253,11 @@ static inline const i16 *ranked_by(void) { return RQ->kind == KIND_SEARCH ? AT(i
 // one over the length of a row with this sum of squares
 static inline f32 over_length(i32 sum) { return sum ? 1.0f / __builtin_sqrtf((f32)sum) : 0; }
 
-// the product of a vector, (k), with one row of a block of four, at p
-SHARED static i32 dot_at(const i16 *u, const i8 *p, u32 k) {
-  v128_t sum = wasm_i32x4_splat(0);
-#pragma clang loop unroll(disable)
-  for (u32 d = 0; d < k; d += 8, p += 32) sum = wasm_i32x4_add(sum, wasm_i32x4_dot_i16x8(wasm_v128_load(u + d), wasm_i16x8_load8x8(p)));
-  return hsum(sum);
-}
-
-// the same with one row of a table
-static inline i32 dot_row(const i16 *u, struct table t, u32 item) { return dot_at(u, table_block(t, item) + lane(item) * 8, t.k); }
-
-SHARED static i32 row_squares(struct table t, u32 item) {
-  const i8 *p = table_block(t, item) + lane(item) * 8;
-  v128_t sum = wasm_i32x4_splat(0);
-#pragma clang loop unroll(disable)
-  for (u32 d = 0; d < t.k; d += 8, p += 32) {
-    v128_t x = wasm_i16x8_load8x8(p);
-    sum = wasm_i32x4_add(sum, wasm_i32x4_dot_i16x8(x, x));
-  }
-  return hsum(sum);
-}
-
 // the row of an item as int16; returns one over its length
 static f32 load_row(i16 *dst, struct table t, u32 item) {
-  const i8 *p = table_block(t, item) + lane(item) * 8;
-  for (u32 d = 0; d < t.k; d += 8, p += 32) wasm_v128_store(dst + d, wasm_i16x8_load8x8(p));
-  return over_length(row_squares(t, item));
+  const i8 *row = table_row(t, item), *p = row;
+  for (u32 d = 0; d < t.k; d += 8, p += 32) wasm_v128_store(dst + d, row8(p));
+  return over_length(row_squares(row, t.k));
 }
 
 SHARED static f32 boosted(u32 item, f32 s) {
@@ -296,22 +274,15 @@ SHARED static f32 boosted(u32 item, f32 s) {
 
 SHARED static struct hit hit_of(u32 item) {
   struct table t = ranked();
-  i32 acc = dot_row(ranked_by(), t, item);
-  f32 s = RQ->kind == KIND_SIMILAR ? ((f32)acc * over_length(row_squares(t, item))) * RS->query_inv : (f32)acc * table_scale(t, item);
+  const i8 *row = table_row(t, item);
+  i32 acc = dot_row(ranked_by(), row, t.k);
+  f32 s = RQ->kind == KIND_SIMILAR ? ((f32)acc * over_length(row_squares(row, t.k))) * RS->query_inv : (f32)acc * table_scale(t, item);
   return (struct hit){item, acc, bit(AT(u32, BOOSTED), item) ? boosted(item, s) : s};
 }
 
 // the cosines of the four rows of a block to the query, from their products with it
 static v128_t cosines(v128_t acc, const i8 *p, u32 k) {
-  v128_t a = wasm_i32x4_splat(0), b = a, c = a, d = a;
-  for (const i8 *end = p + 4 * k; p != end; p += 32) {
-    v128_t x = wasm_i16x8_load8x8(p), y = wasm_i16x8_load8x8(p + 8), z = wasm_i16x8_load8x8(p + 16), w = wasm_i16x8_load8x8(p + 24);
-    a = wasm_i32x4_add(a, wasm_i32x4_dot_i16x8(x, x));
-    b = wasm_i32x4_add(b, wasm_i32x4_dot_i16x8(y, y));
-    c = wasm_i32x4_add(c, wasm_i32x4_dot_i16x8(z, z));
-    d = wasm_i32x4_add(d, wasm_i32x4_dot_i16x8(w, w));
-  }
-  v128_t sum = hsum4(a, b, c, d), inv = wasm_f32x4_div(wasm_f32x4_splat(1), wasm_f32x4_sqrt(wasm_f32x4_convert_i32x4(sum)));
+  v128_t sum = block_squares(p, k), inv = wasm_f32x4_div(wasm_f32x4_splat(1), wasm_f32x4_sqrt(wasm_f32x4_convert_i32x4(sum)));
   inv = wasm_v128_andnot(inv, wasm_i32x4_eq(sum, wasm_i32x4_splat(0)));
   return wasm_f32x4_mul(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(acc), inv), wasm_f32x4_splat(RS->query_inv));
 }
@@ -403,7 +374,7 @@ static u32 rules_scan(void) {
   u32 n = H(ITEMS), k = t.k, stride = row_block_bytes(k), from = RS->row, to = min_u32(n, from + round_up(SLICE / 2 / k, 4));
   u32 similar = RQ->kind == KIND_SIMILAR;
   const u32 *out = AT(u32, LEFT_OUT), *boost = AT(u32, BOOSTED);
-  const i16 *u = ranked_by();
+  const i32 *x = spread_rows(AT(i32, SPREAD), ranked_by(), k);
   const i8 *p = t.rows + from / 4 * stride;
   u32 full = RS->pool == RS->size, dots = 0;
   f32 threshold = full ? AT(struct hit, POOL)->score : 0;
@@ -412,7 +383,7 @@ static u32 rules_scan(void) {
     if (n - i < 4) away |= 15u << (n - i) & 15;
     if (away == 15) continue;
     dots++;
-    v128_t acc = dot_rows(u, p, k);
+    v128_t acc = dot_block(x, p, k);
     v128_t score = similar ? cosines(acc, p, k) : wasm_f32x4_mul(wasm_f32x4_convert_i32x4(acc), wasm_v128_load(p + 4 * k));
     if (full && !raised && !wasm_v128_any_true(wasm_f32x4_gt(score, wasm_f32x4_splat(threshold)))) continue;
     i32 a[4];
@@ -421,10 +392,10 @@ static u32 rules_scan(void) {
     wasm_v128_store(s, score);
     for (u32 j = 0; j < 4; j++) {
       if (away >> j & 1) continue;
-      f32 x = raised >> j & 1 ? boosted(i + j, s[j]) : s[j];
+      f32 value = raised >> j & 1 ? boosted(i + j, s[j]) : s[j];
       // Items come in rising order: one with the score of the worst hit is worse still.
-      if (full && !(x > threshold)) continue;
-      pool_push((struct hit){i + j, a[j], x});
+      if (full && !(value > threshold)) continue;
+      pool_push((struct hit){i + j, a[j], value});
       full = RS->pool == RS->size;
       threshold = AT(struct hit, POOL)->score;
     }
@@ -496,7 +467,7 @@ static u32 rules_relevance(void) {
   for (u32 i = from; i < to; i++) {
     AT(f32, RELEVANCE)[i] = span > 0 ? (h[i].score - lowest) / span : 0;
     AT(f32, NEAREST)[i] = 0;
-    AT(f32, POOL_INV)[i] = over_length(row_squares(t, h[i].item));
+    AT(f32, POOL_INV)[i] = over_length(row_squares(table_row(t, h[i].item), t.k));
   }
   RS->row = to;
   if (to == RS->pool) {
@@ -518,7 +489,7 @@ static u32 rules_nearest(void) {
   f32 inv = load_row(row, t, item), *nearest = AT(f32, NEAREST);
   const struct hit *h = AT(struct hit, POOL);
   for (u32 i = 0; i < RS->pool; i++) {
-    f32 c = ((f32)dot_row(row, t, h[i].item) * AT(f32, POOL_INV)[i]) * inv;
+    f32 c = ((f32)dot_row(row, table_row(t, h[i].item), t.k) * AT(f32, POOL_INV)[i]) * inv;
     nearest[i] = !shown || c > nearest[i] ? c : nearest[i];
   }
   return RS->pool * t.k + 1;

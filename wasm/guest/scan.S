@@ -1,278 +1,187 @@
 # The inner loops of the search for the best items, in assembly for the reason
-# given in gemm.S.
+# given in gemm.S. Behind the highest offset, which is the one that an engine checks, the
+# others rise: a processor fetches ahead what is read in that order.
 
-# acc += x · the eight columns of a row at offset o, x in local 10, the rows at local 7
-.macro part acc, o
+# acc += x · two columns of the rows of a block at offset o
+.macro part acc, x, block, o
 	local.get \acc
-	local.get 7
+	local.get \block
 	i16x8.load8x8_s \o:p2align=0
-	local.get 10
+	local.get \x
 	i32x4.dot_i16x8_s
 	i32x4.add
 	local.set \acc
 .endm
 
-# Eight columns of four rows: the offsets of x, then those of the rows.
-.macro four x, o0, o1, o2, o3
-	local.get 8
-	v128.load \x:p2align=0
-	local.set 10
-	part 14, \o3
-	part 13, \o2
-	part 12, \o1
-	part 11, \o0
-.endm
-
-.macro move4 columns, x, p
-	local.get 8
-	i32.const \x
+# local \at += by
+.macro advance at, by
+	local.get \at
+	i32.const \by
 	i32.add
-	local.set 8
-	local.get 7
-	i32.const \p
-	i32.add
-	local.set 7
-	local.get 9
-	i32.const \columns
-	i32.sub
-	local.tee 9
+	local.set \at
 .endm
 
-# Sums across lanes: local p = (p0+p2, p1+p3, q0+q2, q1+q3). Halves of vectors move
-# as floats, which takes an engine one instruction; it knows shuffles of bytes only.
-.macro halves p, q
-	local.get \p
-	local.get \q
-	f64x2.extract_lane 0
-	f64x2.replace_lane 1
-	local.get \q
-	local.get \p
-	f64x2.extract_lane 1
-	f64x2.replace_lane 0
-	i32x4.add
-	local.set \p
-.endm
-
-# The scores of four rows, but for their scales, on the stack; their sums are in locals
-# p to s.
-.macro scores p, q, r, s
-	halves \p, \q
-	halves \r, \s
-	local.get \p
-	local.get \r
-	i8x16.shuffle 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27
-	local.get \p
-	local.get \r
-	i8x16.shuffle 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31
-	i32x4.add
-	f32x4.convert_i32x4_s
-.endm
-
-# A search goes through a block of each stream before it goes on: locals 1 the first
-# stream's block and 2 its end, 3 the bytes from stream to stream, or 0 where there is
-# but one. These macros stand around the first stream's block, and those around the
-# others'. A block of which a row is above the threshold ends the search, which is depth
-# blocks further out.
-.macro streams
-	block
-	loop
-	local.get 1
-	local.get 2
-	i32.eq
-	br_if 1
-.endm
-
-.macro others
-	block
-	local.get 3
-	i32.eqz
-	br_if 0
-.endm
-
-.macro end_streams
-	i32.add
-	local.set 1
-	br 0
-	end_loop
-	end_block
-	local.get 1
-.endm
-
-# local \at = the block of the stream behind that with the block at local \before
-.macro next_stream at, before
+# local \at = the block behind that at local \before
+.macro next_block at, before
 	local.get \before
 	local.get 3
 	i32.add
 	local.set \at
 .endm
 
-# A block of four rows at local \at; as many columns as are in local 4.
-.macro block_of at, depth
-	local.get \at
-	local.set 7
+# The scores of four rows on the stack: their sums in local \acc, their scales at offset
+# o of local \block.
+.macro score acc, block, o
+	local.get \block
+	v128.load \o:p2align=0
+	local.get \acc
+	f32x4.convert_i32x4_s
+	f32x4.mul
+.endm
+
+# Whether a row is above the threshold, of which the best scores are on the stack.
+.macro above threshold
+	local.get \threshold
+	f32x4.splat
+	f32x4.gt
+	v128.any_true
+.endm
+
+.macro keep to, acc, o
+	local.get \to
+	local.get \acc
+	v128.store \o:p2align=0
+.endm
+
+# Two columns of four blocks: the offsets of x, then that of the rows.
+.macro columns x, o
+	local.get 8
+	v128.load \x:p2align=0
+	local.set 13
+	part 14, 13, 9, \o
+	part 15, 13, 10, \o
+	part 16, 13, 11, \o
+	part 17, 13, 12, \o
+.endm
+
+.macro move count, x, p
+	advance 8, \x
+	advance 9, \p
+	advance 10, \p
+	advance 11, \p
+	advance 12, \p
+	local.get 18
+	i32.const \count
+	i32.sub
+	local.tee 18
+.endm
+
+	.section .text.scan_rows,"",@
+	.globl scan_rows
+	.type scan_rows,@function
+# (x, p, end, apart, stride, k, threshold, products) -> p. Locals: 8 where x is read, 9
+# to 12 where the blocks are, 13 two columns of x, 14 to 17 sums, 18 columns left.
+scan_rows:
+	.functype scan_rows (i32, i32, i32, i32, i32, i32, f32, i32) -> (i32)
+	.local i32, i32, i32, i32, i32, v128, v128, v128, v128, v128, i32
+	block
+	loop
+	local.get 1
+	local.get 2
+	i32.eq
+	br_if 1
 	local.get 0
 	local.set 8
-	local.get 4
+	local.get 1
 	local.set 9
+	next_block 10, 9
+	next_block 11, 10
+	next_block 12, 11
+	local.get 5
+	local.set 18
 	v128.const 0, 0
-	local.tee 11
-	local.tee 12
-	local.tee 13
-	local.set 14
+	local.tee 14
+	local.tee 15
+	local.tee 16
+	local.set 17
 	block
-	local.get 9
+	local.get 18
 	i32.const 64
 	i32.lt_u
 	br_if 0
 	loop
-	four 112, 224, 232, 240, 248
-	four 96, 192, 200, 208, 216
-	four 80, 160, 168, 176, 184
-	four 64, 128, 136, 144, 152
-	four 48, 96, 104, 112, 120
-	four 32, 64, 72, 80, 88
-	four 16, 32, 40, 48, 56
-	four 0, 0, 8, 16, 24
-	move4 64, 128, 256
+	columns 496, 248
+	columns 0, 0
+	columns 16, 8
+	columns 32, 16
+	columns 48, 24
+	columns 64, 32
+	columns 80, 40
+	columns 96, 48
+	columns 112, 56
+	columns 128, 64
+	columns 144, 72
+	columns 160, 80
+	columns 176, 88
+	columns 192, 96
+	columns 208, 104
+	columns 224, 112
+	columns 240, 120
+	columns 256, 128
+	columns 272, 136
+	columns 288, 144
+	columns 304, 152
+	columns 320, 160
+	columns 336, 168
+	columns 352, 176
+	columns 368, 184
+	columns 384, 192
+	columns 400, 200
+	columns 416, 208
+	columns 432, 216
+	columns 448, 224
+	columns 464, 232
+	columns 480, 240
+	move 64, 512, 256
 	i32.const 63
 	i32.gt_u
 	br_if 0
 	end_loop
 	end_block
 	block
-	local.get 9
+	local.get 18
 	i32.eqz
 	br_if 0
 	loop
-	four 0, 0, 8, 16, 24
-	move4 8, 16, 32
+	columns 48, 24
+	columns 0, 0
+	columns 16, 8
+	columns 32, 16
+	move 8, 64, 32
 	br_if 0
 	end_loop
 	end_block
-	scores 11, 12, 13, 14
-	local.get 7
-	v128.load 0:p2align=0
-	f32x4.mul
-	local.get 5
-	f32x4.splat
-	f32x4.gt
-	v128.any_true
-	br_if \depth
-.endm
-
-	.section .text.scan_rows,"",@
-	.globl scan_rows
-	.type scan_rows,@function
-# (u, p, end, apart, k, threshold) -> p. Local 6: the block of another stream.
-scan_rows:
-	.functype scan_rows (i32, i32, i32, i32, i32, f32) -> (i32)
-	.local i32, i32, i32, i32, v128, v128, v128, v128, v128
-	streams
-	block_of 1, 1
-	others
-	next_stream 6, 1
-	block_of 6, 2
-	next_stream 6, 6
-	block_of 6, 2
-	next_stream 6, 6
-	block_of 6, 2
-	end_block
+	score 14, 9, 0
+	score 15, 10, 0
+	f32x4.pmax
+	score 16, 11, 0
+	score 17, 12, 0
+	f32x4.pmax
+	f32x4.pmax
+	above 6
+	br_if 1
 	local.get 1
 	local.get 4
-	i32.const 2
-	i32.shl
-	i32.const 16
 	i32.add
-	end_streams
-	end_function
-
-# acc += x · the eight columns of a row at offset o of a block
-.macro add acc, x, at, o
-	local.get \acc
-	local.get \at
-	i16x8.load8x8_s \o:p2align=0
-	local.get \x
-	i32x4.dot_i16x8_s
-	i32x4.add
-	local.set \acc
-.endm
-
-.macro set acc, x, at, o
-	local.get \at
-	i16x8.load8x8_s \o:p2align=0
-	local.get \x
-	i32x4.dot_i16x8_s
-	local.set \acc
-.endm
-
-.macro add4 x, at, o0, o1, o2, o3
-	add 16, \x, \at, \o3
-	add 15, \x, \at, \o2
-	add 14, \x, \at, \o1
-	add 13, \x, \at, \o0
-.endm
-
-.macro load_x to, o
-	local.get 0
-	v128.load \o:p2align=0
-	local.set \to
-.endm
-
-# A block of four rows of 64 columns at local \at.
-.macro block64 at, depth
-	local.get \at
-	v128.load 256:p2align=0
-	set 16, 12, \at, 248
-	set 15, 12, \at, 240
-	set 14, 12, \at, 232
-	set 13, 12, \at, 224
-	add4 11, \at, 192, 200, 208, 216
-	add4 10, \at, 160, 168, 176, 184
-	add4 9, \at, 128, 136, 144, 152
-	add4 8, \at, 96, 104, 112, 120
-	add4 7, \at, 64, 72, 80, 88
-	add4 6, \at, 32, 40, 48, 56
-	add4 5, \at, 0, 8, 16, 24
-	scores 13, 14, 15, 16
-	f32x4.mul
-	local.get 17
-	f32x4.gt
-	v128.any_true
-	br_if \depth
-.endm
-
-	.section .text.scan_rows64,"",@
-	.globl scan_rows64
-	.type scan_rows64,@function
-# (u, p, end, apart, threshold) -> p: scan_rows of 64 columns, which all stay in locals
-# 5 to 12. Local 18: the block of another stream.
-scan_rows64:
-	.functype scan_rows64 (i32, i32, i32, i32, f32) -> (i32)
-	.local v128, v128, v128, v128, v128, v128, v128, v128, v128, v128, v128, v128, v128, i32
-	load_x 12, 112
-	load_x 11, 96
-	load_x 10, 80
-	load_x 9, 64
-	load_x 8, 48
-	load_x 7, 32
-	load_x 6, 16
-	load_x 5, 0
-	local.get 4
-	f32x4.splat
-	local.set 17
-	streams
-	block64 1, 1
-	others
-	next_stream 18, 1
-	block64 18, 2
-	next_stream 18, 18
-	block64 18, 2
-	next_stream 18, 18
-	block64 18, 2
+	local.set 1
+	br 0
+	end_loop
 	end_block
+	keep 7, 17, 48
+	keep 7, 16, 32
+	keep 7, 15, 16
+	keep 7, 14, 0
 	local.get 1
-	i32.const 272
-	end_streams
 	end_function
 
 # Two columns of sixteen rows: the offsets of x, then those of the rows. x is at
@@ -437,80 +346,4 @@ scan_bounds:
 	local.get 12
 	v128.store 0:p2align=0
 	local.get 1
-	end_function
-
-.macro eight x, o
-	local.get 3
-	local.get 0
-	v128.load \x:p2align=0
-	local.get 1
-	i16x8.load8x8_s \o:p2align=0
-	i32x4.dot_i16x8_s
-	i32x4.add
-	local.set 3
-.endm
-
-.macro move1 columns, x, p
-	local.get 0
-	i32.const \x
-	i32.add
-	local.set 0
-	local.get 1
-	i32.const \p
-	i32.add
-	local.set 1
-	local.get 2
-	i32.const \columns
-	i32.sub
-	local.tee 2
-.endm
-
-	.section .text.scan_row,"",@
-	.globl scan_row
-	.type scan_row,@function
-# (u, p, k) -> sum
-scan_row:
-	.functype scan_row (i32, i32, i32) -> (i32)
-	.local v128
-	block
-	local.get 2
-	i32.const 64
-	i32.lt_u
-	br_if 0
-	loop
-	eight 112, 224
-	eight 96, 192
-	eight 80, 160
-	eight 64, 128
-	eight 48, 96
-	eight 32, 64
-	eight 16, 32
-	eight 0, 0
-	move1 64, 128, 256
-	i32.const 63
-	i32.gt_u
-	br_if 0
-	end_loop
-	end_block
-	block
-	local.get 2
-	i32.eqz
-	br_if 0
-	loop
-	eight 0, 0
-	move1 8, 16, 32
-	br_if 0
-	end_loop
-	end_block
-	local.get 3
-	i32x4.extract_lane 0
-	local.get 3
-	i32x4.extract_lane 1
-	i32.add
-	local.get 3
-	i32x4.extract_lane 2
-	i32.add
-	local.get 3
-	i32x4.extract_lane 3
-	i32.add
 	end_function

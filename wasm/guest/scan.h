@@ -2,16 +2,12 @@
 #pragma once
 #include "simd.h"
 
-// Goes through blocks of four rows, [k/8][4][8] int8 and then four scales, from p to end;
-// unless apart is 0, through four such streams at once, each so many bytes apart from the
-// one before. Returns the first stream's block where one of the streams has a row whose
-// score for u, (k), is above the threshold, or end. k is a multiple of eight.
-const i8 *scan_rows(const i16 *u, const i8 *p, const i8 *end, u32 apart, u32 k, f32 threshold);
-// The same of 64 columns, the usual width of a model.
-const i8 *scan_rows64(const i16 *u, const i8 *p, const i8 *end, u32 apart, f32 threshold);
-
-// The product of u with the row of such a block that begins at p.
-i32 scan_row(const i16 *u, const i8 *p, u32 k);
+// Goes through blocks of four rows, as in rows.h, four at a time: the first at p, the
+// others each apart bytes behind the one before it. p goes on by stride until it is end.
+// Returns the first block of those of which one has a row whose score is above the
+// threshold, and leaves the products of all rows of these blocks; or end. x is what
+// spread_rows makes of a vector.
+const i8 *scan_rows(const i32 *x, const i8 *p, const i8 *end, u32 apart, u32 stride, u32 k, f32 threshold, i32 products[16]);
 
 // Goes through blocks of sixteen rows in two parts, [k/2][16][2] int8, the first ones
 // from p to end, the second ones, of more_k columns, from more. Returns the first

@@ -225,7 +225,7 @@ export function checkItem(item) {
 }
 
 /**
- * Writes row i of a table: blocks of four rows, each [k/8][4][8] int8 and then four scales.
+ * Writes row i of a table: blocks of four rows, each [k/2][4][2] int8 and then four scales.
  * @param {Uint8Array} bytes
  * @param {number} at
  * @param {number} k
@@ -235,7 +235,7 @@ export function checkItem(item) {
  */
 function putRow(bytes, at, k, i, row, scale) {
   const block = at + (i >> 2) * (4 * k + 16), r = i & 3
-  for (let d = 0; d < k; d++) bytes[block + (d >> 3) * 32 + r * 8 + (d & 7)] = row[d] ?? 0
+  for (let d = 0; d < k; d++) bytes[block + (d >> 1) * 8 + r * 2 + (d & 1)] = row[d] ?? 0
   new DataView(bytes.buffer).setFloat32(block + 4 * k + 4 * r, scale, true)
 }
 

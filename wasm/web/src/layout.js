@@ -2,7 +2,7 @@
 export const MAGIC = 1886611831
 export const SEGMENTS = ['header', 'tokenizer', 'text', 'user', 'items', 'texts', 'labels', 'bounds', 'attributes', 'ratings']
 export const TEXT_SEGMENTS = ['tokenizer', 'text', 'texts']
-export const WISP_ABI = 7
+export const WISP_ABI = 8
 export const IMAGE_BASE = 131072
 export const H_MAGIC = 0
 export const H_ABI = 1
