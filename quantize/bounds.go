@@ -22,10 +22,10 @@ import (
 // of a single item, and the item beside it, which is farther away where the items do not
 // fit into a core's cache; a value of the transform. Only their ratios count.
 const (
-	scanColumn                        = 0.078
+	scanColumn                        = 0.068
 	boundColumn, boundRow             = 0.075, 0.2
 	moreColumn, moreRow               = 0.07, 0.3
-	singleColumn, singleItem, farItem = 0.06, 8.0, 40.0
+	singleColumn, singleItem, farItem = 0.15, 8.0, 40.0
 	transformValue                    = 0.6
 	cacheBytes                        = 2 << 20
 	// boundsPay is the share of the cost of going through all items below which

@@ -20,7 +20,7 @@ struct bounds {
   i32 below;     // what rounding of x could hide of a product
   u32 start;     // the row that the search began with
   i32 sum[16];   // bounds of a block
-  i32 x[];       // the short vectors of both parts, [k/2][4][2] int16
+  i32 x[];       // the short vectors of both parts, [k/2][4][2] int16, and behind them the user's
 };
 // Nothing else uses this memory while items are searched.
 #define BD AT(struct bounds, SPREAD)
@@ -143,7 +143,7 @@ static u32 scan_bounded(void) {
   const i8 *table = IMAGE(i8, BOUND_ROWS), *p = table + from / 16 * stride, *end = p + rows / 16 * stride, *items = IMAGE(i8, ITEM_ROWS);
   const i8 *more = IMAGE(i8, BOUND_MORE_ROWS) + from * more_k;
   const u32 *order = IMAGE(u32, BOUND_ORDER);
-  const i16 *u = AT(i16, USER);
+  const i32 *u = spread_rows(BD->x + 2 * (first_k + more_k), AT(i16, USER), k);
   const struct hit *root = AT(struct hit, HEAP);
   u32 full = ST->heap == RQ->k, looked = 0;
   i32 threshold = full ? bound_threshold(root->score) : 0;
@@ -162,7 +162,7 @@ static u32 scan_bounded(void) {
       u32 item = order[r];
       if (marked(item)) continue;
       const i8 *block = items + item / 4 * row_stride;
-      i32 acc = dot_row(u, row_start(block, item & 3), k);
+      i32 acc = dot_block_row(u, block, k, item & 3);
       struct hit x = {item, acc, (f32)acc * ((const f32 *)(block + 4 * k))[item & 3]};
       looked++;
       if (full && !worse(root, &x)) continue;

@@ -513,8 +513,10 @@ static u32 sort(void) {
 static u32 score_list(void) {
   u32 k = H(ITEM_K), from = ST->row, to = min_u32(RQ->list, from + SLICE / k / 4);
   const u32 *l = list();
+  struct table t = item_table();
+  const i32 *x = spread_rows(AT(i32, SPREAD), AT(i16, USER), k);
   for (u32 i = from; i < to; i++) {
-    i32 acc = dot_row(AT(i16, USER), item_row(l[i]), k);
+    i32 acc = dot_block_row(x, table_block(t, l[i]), k, lane(l[i]));
     f32 score = (f32)acc * item_scale(l[i]);
     AN->hit[i] = (struct hit){l[i], acc, RQ->kind == KIND_RATE ? rating(l[i], score) : score};
   }

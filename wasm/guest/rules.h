@@ -487,9 +487,10 @@ static u32 rules_nearest(void) {
   u32 shown = RS->row++, item = shown < RS->pins ? AT(struct hit, PINS)[shown].item : AT(struct hit, CHOSEN)[shown - RS->pins].item;
   i16 *row = AT(i16, SHOWN);
   f32 inv = load_row(row, t, item), *nearest = AT(f32, NEAREST);
+  const i32 *x = spread_rows(AT(i32, SPREAD), row, t.k);
   const struct hit *h = AT(struct hit, POOL);
   for (u32 i = 0; i < RS->pool; i++) {
-    f32 c = ((f32)dot_row(row, table_row(t, h[i].item), t.k) * AT(f32, POOL_INV)[i]) * inv;
+    f32 c = ((f32)dot_block_row(x, table_block(t, h[i].item), t.k, lane(h[i].item)) * AT(f32, POOL_INV)[i]) * inv;
     nearest[i] = !shown || c > nearest[i] ? c : nearest[i];
   }
   return RS->pool * t.k + 1;

@@ -184,6 +184,93 @@ scan_rows:
 	local.get 1
 	end_function
 
+# Two columns of a block: the offsets of x, then that of the rows.
+.macro two acc, x, o
+	local.get 0
+	v128.load \x:p2align=0
+	local.set 3
+	part \acc, 3, 1, \o
+.endm
+
+	.section .text.dot_block,"",@
+	.globl dot_block
+	.type dot_block,@function
+# (x, p, k) -> products. Locals: 3 two columns of x, 4 and 5 sums.
+dot_block:
+	.functype dot_block (i32, i32, i32) -> (v128)
+	.local v128, v128, v128
+	block
+	local.get 2
+	i32.const 64
+	i32.lt_u
+	br_if 0
+	loop
+	two 5, 496, 248
+	two 4, 0, 0
+	two 5, 16, 8
+	two 4, 32, 16
+	two 5, 48, 24
+	two 4, 64, 32
+	two 5, 80, 40
+	two 4, 96, 48
+	two 5, 112, 56
+	two 4, 128, 64
+	two 5, 144, 72
+	two 4, 160, 80
+	two 5, 176, 88
+	two 4, 192, 96
+	two 5, 208, 104
+	two 4, 224, 112
+	two 5, 240, 120
+	two 4, 256, 128
+	two 5, 272, 136
+	two 4, 288, 144
+	two 5, 304, 152
+	two 4, 320, 160
+	two 5, 336, 168
+	two 4, 352, 176
+	two 5, 368, 184
+	two 4, 384, 192
+	two 5, 400, 200
+	two 4, 416, 208
+	two 5, 432, 216
+	two 4, 448, 224
+	two 5, 464, 232
+	two 4, 480, 240
+	advance 0, 512
+	advance 1, 256
+	local.get 2
+	i32.const 64
+	i32.sub
+	local.tee 2
+	i32.const 63
+	i32.gt_u
+	br_if 0
+	end_loop
+	end_block
+	block
+	local.get 2
+	i32.eqz
+	br_if 0
+	loop
+	two 5, 48, 24
+	two 4, 0, 0
+	two 5, 16, 8
+	two 4, 32, 16
+	advance 0, 64
+	advance 1, 32
+	local.get 2
+	i32.const 8
+	i32.sub
+	local.tee 2
+	br_if 0
+	end_loop
+	end_block
+	local.get 4
+	local.get 5
+	i32x4.add
+	end_function
+
 # Two columns of sixteen rows: the offsets of x, then those of the rows. x is at
 # local 8, the rows at local 9, and the sums are in locals 12 to 15.
 .macro part16 acc, o
