@@ -36,7 +36,8 @@ protocol of quality.md, of games with that of games.md and one seed.
   after training.
 
 The student of games starts as the ids-teacher, which has its shape and like it no vectors of texts, and
-learns for 8 epochs at most; no other size is tried.
+learns for 8 epochs at most, from histories as they are and none made up from them; no other size
+is tried.
 
 The size of the student is the one with the best mean validation NDCG@10, beside it as
 NAME.validation-ndcg10. retention is over best, ties counted for the teacher and against
@@ -60,6 +61,9 @@ const gamesEpochs = 8
 
 func gamesStudent() variant { return variant{name: "ids-"} }
 
+// Its 50,000 histories are enough without others made up from them.
+func gamesLessons() quantize.LessonOptions { return quantize.LessonOptions{Augment: -1} }
+
 func (b *bench) students(ctx context.Context) (results.Topic, error) {
 	t := results.Topic{Title: "What the student keeps", Text: studentsText}
 	for _, set := range b.present(b.filmSets()...) {
@@ -72,7 +76,7 @@ func (b *bench) students(ctx context.Context) (results.Topic, error) {
 	one := *b
 	one.seeds = 1
 	for _, set := range b.present(b.gamesSet()) {
-		c := class{bench: &one, set: set, variants: b.gamesVariants(), companions: neighbours(), sizes: gamesSizes, kind: gamesStudent(), epochs: gamesEpochs}
+		c := class{bench: &one, set: set, variants: b.gamesVariants(), companions: neighbours(), sizes: gamesSizes, kind: gamesStudent(), epochs: gamesEpochs, lessons: gamesLessons()}
 		if err := c.run(ctx); err != nil {
 			return t, err
 		}
@@ -90,6 +94,7 @@ type class struct {
 	sizes       []string  // of students that are tried
 	kind        variant   // whose vectors they are given, and the teacher beside them, of any seed
 	epochs      int       // of a student, at most; 0 for the usual number
+	lessons     quantize.LessonOptions
 	ds          *data.Dataset
 	fingerprint string
 	s           *data.Split
@@ -200,7 +205,7 @@ func (c *class) teacher(ctx context.Context, seed int) (e, again *ensemble, err 
 // and its folder there.
 func (c *class) student(ctx context.Context, size string, seed int, e, again *ensemble) (*model.Model, training, string, error) {
 	dir := filepath.Join(c.work, c.ds.Name, fmt.Sprintf("student-%s-%s-seed-%d", size, c.s.Protocol, seed))
-	r := studentRun{trainRun: trainRun{out: dir, vectors: c.kind.vectors}, size: size}
+	r := studentRun{trainRun: trainRun{out: dir, vectors: c.kind.vectors}, size: size, lessons: c.lessons}
 	r.options.Seed, r.options.Epochs = uint64(seed), c.epochs
 	if err := r.sized(); err != nil {
 		return nil, training{}, "", err
@@ -224,7 +229,7 @@ func (c *class) student(ctx context.Context, size string, seed int, e, again *en
 // folder, and its folder there.
 func (c *class) pruned(ctx context.Context, student model.Config, seed int, of string) (*model.Model, training, string, error) {
 	r := pruneRun{
-		trainRun: trainRun{data: filepath.Join(c.work, c.set.name, "prepared"), out: of + "-pruned"}, modelDir: of, batches: 64,
+		trainRun: trainRun{data: filepath.Join(c.work, c.set.name, "prepared"), out: of + "-pruned"}, modelDir: of, batches: 64, lessons: c.lessons,
 		prune: quantize.PruneOptions{FFN: student.FFN / 2, Dim: student.Dim * 3 / 4},
 	}
 	r.options = hostgpu.TrainOptions{Seed: uint64(seed), Epochs: 10, LearningRate: studentRate, Dropout: studentDropout}
