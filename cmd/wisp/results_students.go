@@ -36,7 +36,7 @@ protocol of quality.md, of games with that of games.md and one seed.
   after training.
 
 The student of games starts as the ids-teacher, which has its shape and like it no vectors of texts, and
-learns for 8 epochs at most, from histories as they are and none made up from them; no other size
+learns for 4 epochs at most, from histories as they are and none made up from them; no other size
 is tried.
 
 The size of the student is the one with the best mean validation NDCG@10, beside it as
@@ -57,7 +57,7 @@ var studentSizes = []string{"micro", "small"}
 // of them, and the voter of most weight, ids-teacher, is small.
 var gamesSizes = []string{"small"}
 
-const gamesEpochs = 8
+const gamesEpochs = 4
 
 func gamesStudent() variant { return variant{name: "ids-"} }
 
