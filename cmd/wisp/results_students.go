@@ -45,7 +45,7 @@ the student; its interval is a paired bootstrap over cases, of each the mean ove
 overlap10 is the share of best's top 10 that is in the student's. Intervals of ndcg10 are
 Student's t over seeds. bytes of best: all networks that vote, in float32, their text
 encoder, and what the counted members keep, mean over seeds. artefact: the file with kernel
-and catalogue. macs: multiply-accumulates of a request with a history of 50 events, those
+and catalogue; bytes-per-item is all of it over the number of items. macs: multiply-accumulates of a request with a history of 50 events, those
 of an encoder left out, as items are encoded beforehand. p50: a request, plain (all scores
 and the ten best of them) or to the sandbox.
 `
@@ -334,6 +334,7 @@ func (c *class) report(note string) error {
 	}
 	c.records = append(c.records,
 		results.Record{Name: "size." + set + ".artefact.ratio-to-teacher", Value: stat.Mean(c.bytes["best"], nil) / stat.Mean(c.bytes["student-int8-sandbox"], nil), N: c.seeds},
+		results.Record{Name: "size." + set + ".artefact.bytes-per-item", Value: stat.Mean(c.bytes["student-int8-sandbox"], nil) / float64(len(c.ds.Items)), N: c.seeds, Unit: "bytes"},
 		results.Record{Name: "compute." + set + ".student.macs", Value: c.macs, N: 1, Note: "history of 50 events"})
 	return nil
 }

@@ -30,7 +30,7 @@ func TestStudents(t *testing.T) {
 	for _, name := range []string{
 		"quality.made.best.ndcg10", "quality.made.student.ndcg10", "quality.made.student-int8.ndcg10", "quality.made.student-int8-sandbox.retention",
 		"quality.made.student-int8-sandbox.overlap10", "quality.made.student-pruned.retention", "size.made.student-pruned-int8-sandbox.bytes", "quality.made.undistilled-int8-sandbox.ndcg10", "quality.made.student-nano.validation-ndcg10",
-		"size.made.artefact.bytes", "size.made.artefact.ratio-to-teacher", "size.made.best.bytes", "speed.made.student-int8-sandbox.p50-us", "compute.made.student.macs",
+		"size.made.artefact.bytes", "size.made.artefact.ratio-to-teacher", "size.made.artefact.bytes-per-item", "size.made.best.bytes", "speed.made.student-int8-sandbox.p50-us", "compute.made.student.macs",
 	} {
 		if !(values[name] > 0) {
 			t.Errorf("%s is %v", name, values[name])
