@@ -20,12 +20,14 @@ import (
 // while all are gone through; a column of the first part of a row of bounds, and the row
 // beside it; a column of the second part where it is read, and the row beside it; a column
 // of a single item, and the item beside it, which is farther away where the items do not
-// fit into a core's cache; a value of the transform. Only their ratios count.
+// fit into a core's cache; a value of the transform. Only their ratios count. A single item
+// takes half as long again as that says: with what it takes, the columns chosen for the tables
+// of docs/results/guest.md were more, and searches slower by a fifth.
 const (
 	scanColumn                        = 0.068
 	boundColumn, boundRow             = 0.075, 0.2
 	moreColumn, moreRow               = 0.07, 0.3
-	singleColumn, singleItem, farItem = 0.15, 8.0, 40.0
+	singleColumn, singleItem, farItem = 0.06, 8.0, 40.0
 	transformValue                    = 0.6
 	cacheBytes                        = 2 << 20
 	// boundsPay is the share of the cost of going through all items below which
