@@ -89,12 +89,12 @@ func (b *bench) students(ctx context.Context) (results.Topic, error) {
 type class struct {
 	*bench
 	set         set
-	variants    []variant // of networks that may vote
-	companions  []string  // that may vote too, nil for all
-	sizes       []string  // of students that are tried
-	kind        variant   // whose vectors they are given, and the teacher beside them, of any seed
-	epochs      int       // of a student, at most; 0 for the usual number
-	lessons     quantize.LessonOptions
+	variants    []variant              // of networks that may vote
+	companions  []string               // that may vote too, nil for all
+	sizes       []string               // of students that are tried
+	kind        variant                // whose vectors they are given, and the teacher beside them, of any seed
+	epochs      int                    // of a student, at most; 0 for the usual number
+	lessons     quantize.LessonOptions // what it learns from, as usual where zero
 	ds          *data.Dataset
 	fingerprint string
 	s           *data.Split

@@ -1,6 +1,6 @@
 # The inner loops of the search for the best items, in assembly for the reason
-# given in gemm.S. Behind the highest offset, which is the one that an engine checks, the
-# others rise: a processor fetches ahead what is read in that order.
+# given in gemm.S. Where whole tables are read, the offsets behind the highest one, which is
+# the one that an engine checks, rise: a processor fetches ahead what is read in that order.
 
 # acc += x · two columns of the rows of a block at offset o
 .macro part acc, x, block, o
@@ -19,6 +19,14 @@
 	i32.const \by
 	i32.add
 	local.set \at
+.endm
+
+# The columns that are left in local \at, by so many fewer, on the stack too.
+.macro left at, by
+	local.get \at
+	i32.const \by
+	i32.sub
+	local.tee \at
 .endm
 
 # local \at = the block behind that at local \before
@@ -70,10 +78,7 @@
 	advance 10, \p
 	advance 11, \p
 	advance 12, \p
-	local.get 18
-	i32.const \count
-	i32.sub
-	local.tee 18
+	left 18, \count
 .endm
 
 	.section .text.scan_rows,"",@
@@ -239,10 +244,7 @@ dot_block:
 	two 4, 480, 240
 	advance 0, 512
 	advance 1, 256
-	local.get 2
-	i32.const 64
-	i32.sub
-	local.tee 2
+	left 2, 64
 	i32.const 63
 	i32.gt_u
 	br_if 0
@@ -259,10 +261,7 @@ dot_block:
 	two 4, 32, 16
 	advance 0, 64
 	advance 1, 32
-	local.get 2
-	i32.const 8
-	i32.sub
-	local.tee 2
+	left 2, 8
 	br_if 0
 	end_loop
 	end_block
@@ -273,39 +272,20 @@ dot_block:
 
 # Two columns of sixteen rows: the offsets of x, then those of the rows. x is at
 # local 8, the rows at local 9, and the sums are in locals 12 to 15.
-.macro part16 acc, o
-	local.get \acc
-	local.get 9
-	i16x8.load8x8_s \o:p2align=0
-	local.get 11
-	i32x4.dot_i16x8_s
-	i32x4.add
-	local.set \acc
-.endm
-
 .macro sixteen x, o0, o1, o2, o3
 	local.get 8
 	v128.load \x:p2align=0
 	local.set 11
-	part16 15, \o3
-	part16 14, \o2
-	part16 13, \o1
-	part16 12, \o0
+	part 15, 11, 9, \o3
+	part 14, 11, 9, \o2
+	part 13, 11, 9, \o1
+	part 12, 11, 9, \o0
 .endm
 
 .macro move16 columns, x, p
-	local.get 8
-	i32.const \x
-	i32.add
-	local.set 8
-	local.get 9
-	i32.const \p
-	i32.add
-	local.set 9
-	local.get 10
-	i32.const \columns
-	i32.sub
-	local.tee 10
+	advance 8, \x
+	advance 9, \p
+	left 10, \columns
 .endm
 
 # All columns of sixteen rows, the number of columns in local 10; leaves locals 8 and 9
@@ -420,17 +400,9 @@ scan_bounds:
 	br 0
 	end_loop
 	end_block
-	local.get 7
-	local.get 15
-	v128.store 48:p2align=0
-	local.get 7
-	local.get 14
-	v128.store 32:p2align=0
-	local.get 7
-	local.get 13
-	v128.store 16:p2align=0
-	local.get 7
-	local.get 12
-	v128.store 0:p2align=0
+	keep 7, 15, 48
+	keep 7, 14, 32
+	keep 7, 13, 16
+	keep 7, 12, 0
 	local.get 1
 	end_function
