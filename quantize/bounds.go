@@ -21,8 +21,8 @@ import (
 // beside it; a column of the second part where it is read, and the row beside it; a column
 // of a single item, and the item beside it, which is farther away where the items do not
 // fit into a core's cache; a value of the transform. Only their ratios count. A single item
-// takes half as long again as that says: with what it takes, the columns chosen for the tables
-// of docs/results/guest.md were more, and searches slower by a fifth.
+// takes half as long again as that says; with what it takes, more columns were chosen, and
+// no search was clearly faster: runs of the same columns differ as much.
 const (
 	scanColumn                        = 0.068
 	boundColumn, boundRow             = 0.075, 0.2
